@@ -1,0 +1,149 @@
+"""Keyword arguments → the JSON body that is sent, and what is refused before it is."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from typing import Any, Callable, Dict, List, Mapping, Tuple, TypeVar
+
+from .params import REPLACED, RequestOptions, names
+
+_OPTIONS = frozenset(names(RequestOptions))
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def takes(params: type) -> Callable[[_F], _F]:
+    """Give a method that takes ``**params`` the signature its TypedDict stands for.
+
+    So ``inspect.signature``, ``help()`` and Shift-Tab in a notebook name every field.
+    """
+
+    def with_signature(method: _F) -> _F:
+        written = inspect.signature(method)
+        shown = list(written.parameters.values())[:-1]
+        shown += [_keyword(name, hint) for name, hint in params.__annotations__.items()]
+        signature = written.replace(parameters=shown)
+        method.__signature__ = signature  # type: ignore[attr-defined]
+        return method
+
+    return with_signature
+
+
+def _keyword(name: str, hint: Any) -> inspect.Parameter:
+    # With postponed evaluation a TypedDict keeps ForwardRefs of what its source says.
+    said = getattr(hint, "__forward_arg__", hint)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=said)
+
+
+def split(
+    method: str, given: Mapping[str, Any], params: type
+) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """Part what a caller gave into the JSON body and the options of the call.
+
+    Raises:
+        TypeError: A name is no field; the message has the nearest one.
+    """
+    known = names(params)
+    for name in given:
+        if name not in known:
+            raise TypeError(_unknown(method, name, known))
+    body = {name: value for name, value in given.items() if name not in _OPTIONS}
+    options = {name: value for name, value in given.items() if name in _OPTIONS}
+    extra = options.pop("extra_body", None) or {}
+    if "stream" in extra:
+        raise ValueError("extra_body cannot hold 'stream': call create() or stream() instead")
+    body.update(extra)
+    return body, options
+
+
+def _unknown(method: str, name: str, known: List[str]) -> str:
+    text = f"{method}() got an unexpected keyword argument {name!r}"
+    if name in REPLACED:
+        return f"{text}: vLLM ignores it since 0.12, use {REPLACED[name]} instead"
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return (
+        f"{text}{hint} (vLLM would drop it without a word; "
+        f"a field this version does not know goes into extra_body={{{name!r}: …}})"
+    )
+
+
+def encoded(body: Any) -> bytes:
+    """The body as UTF-8 JSON.
+
+    Raises:
+        TypeError, ValueError: It cannot be JSON; the message names the field.
+    """
+    try:
+        return _dump(body)
+    except (TypeError, ValueError, RecursionError):
+        fields = body.items() if isinstance(body, dict) else [("json", body)]
+        for name, value in fields:
+            _check_encodable(name, value)
+        raise
+
+
+def _dump(value: Any) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8")
+
+
+def _check_encodable(name: str, value: Any) -> None:
+    try:
+        _dump(value)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} holds half a character (a lone surrogate, {error.object[error.start]!r}), "
+            "which UTF-8 cannot carry"
+        ) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} cannot be sent as JSON: {error}") from None
+
+
+def check_completion(body: Mapping[str, Any]) -> None:
+    """Refuse what the server is known to refuse, before it is asked.
+
+    Raises:
+        TypeError: There is no prompt.
+        ValueError: A list of prompts is empty.
+    """
+    prompt = body.get("prompt")
+    if prompt is None and body.get("prompt_embeds") is None:
+        raise TypeError("a completion needs prompt=… (a text, a list of texts, or token ids)")
+    if isinstance(prompt, (list, tuple)) and not prompt:
+        raise ValueError("prompt is an empty list: the server wants at least one prompt")
+
+
+def streamed(body: Dict[str, Any]) -> Dict[str, Any]:
+    """The body of the same request as a stream, asking for usage unless told otherwise.
+
+    Raises:
+        ValueError: vLLM does not stream such a request.
+    """
+    if body.get("use_beam_search"):
+        raise ValueError("beam search cannot be streamed: call create() without stream")
+    if body.get("prompt_logprobs"):
+        raise ValueError("prompt_logprobs cannot be streamed: call create() without stream")
+    body.setdefault("stream_options", {"include_usage": True})
+    return {**body, "stream": True}
+
+
+def expected_choices(body: Mapping[str, Any]) -> int:
+    """How many choices the server will finish: prompts × n, of the body as it is sent."""
+    prompts = _count(body.get("prompt")) + _count(body.get("prompt_embeds"))
+    try:
+        # The server reads "2" as 2.
+        outputs = int(body.get("n") or 1)
+    except (TypeError, ValueError):
+        outputs = 1
+    return max(prompts, 1) * max(outputs, 1)
+
+
+def _count(prompt: Any) -> int:
+    if prompt is None:
+        return 0
+    if isinstance(prompt, (list, tuple)) and prompt and not isinstance(prompt[0], int):
+        return len(prompt)
+    return 1

@@ -1,0 +1,100 @@
+"""urllib3 connections that keep the socket of the current call within its reach.
+
+While a request is sent and its answer awaited, requests gives no handle on what it does: there is
+no response to shut down yet. These classes tell the call of the running thread which socket it
+uses, through a thread-local, and whether any of an answer had come when the connection broke.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import threading
+from typing import Any, Optional
+
+import requests.adapters
+import urllib3
+
+from ._call import Call, shut_socket
+
+
+class _Current(threading.local):
+    call: Optional[Call] = None
+
+
+current = _Current()
+"""The call that the running thread is sending."""
+
+
+class AnswerBrokenError(http.client.HTTPException):
+    """The connection broke after a status line: the server has taken the request."""
+
+
+class WireResponse(http.client.HTTPResponse):
+    """An answer that knows whether its status line had come when its head broke off."""
+
+    def begin(self) -> None:
+        """Read the head; urllib3 calls this through ``getresponse``."""
+        try:
+            super().begin()
+        except (ConnectionError, http.client.HTTPException) as error:
+            if isinstance(self.status, int):
+                raise AnswerBrokenError(f"the head of the answer broke off: {error!r}") from error
+            raise
+
+
+def _tell(sock: Any) -> None:
+    if current.call is not None and sock is not None:
+        current.call.hold(functools.partial(shut_socket, sock))
+
+
+class _HTTPConnection(urllib3.connection.HTTPConnection):
+    response_class = WireResponse
+
+    def connect(self) -> None:
+        super().connect()
+        _tell(self.sock)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _tell(self.sock)  # One that has been used before; a new one connects later.
+        super().request(*args, **kwargs)
+
+
+class _HTTPSConnection(urllib3.connection.HTTPSConnection):
+    response_class = WireResponse
+
+    def connect(self) -> None:
+        super().connect()
+        _tell(self.sock)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _tell(self.sock)
+        super().request(*args, **kwargs)
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class HeldAdapter(requests.adapters.HTTPAdapter):
+    """requests' adapter over these connections, through a proxy as well."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pool manager and give it our pools."""
+        super().init_poolmanager(*args, **kwargs)
+        _use_held(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.PoolManager:
+        """Make the manager of a proxy and give it our pools, where it can use them."""
+        manager: urllib3.PoolManager = super().proxy_manager_for(proxy, **kwargs)
+        if isinstance(manager, urllib3.ProxyManager):  # SOCKS has connections of its own.
+            _use_held(manager)
+        return manager
+
+
+def _use_held(manager: urllib3.PoolManager) -> None:
+    manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

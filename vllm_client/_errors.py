@@ -1,0 +1,154 @@
+"""Error bodies of every shape → the error they mean."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Dict, Mapping, Optional, Type
+
+from .exceptions import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    ContextLengthError,
+    InternalServerError,
+    ModelNotFoundError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerStreamError,
+    ServiceUnavailableError,
+    UnprocessableEntityError,
+)
+
+_BY_STATUS: Dict[int, Type[APIStatusError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    422: UnprocessableEntityError,
+    429: RateLimitError,
+    503: ServiceUnavailableError,
+}
+
+_ADVICE = {
+    401: "pass api_key=… or set VLLM_API_KEY",
+    405: "this route does not take that method",
+}
+
+# vLLM has no code of its own for it; these openings are its own words, by version and route.
+_TOO_LONG = re.compile(
+    r"maximum (?:context|model) length|longer than the maximum model length"
+    r"|cannot be greater than max_model_len"
+)
+# A prompt that fills the context exactly; the same words answer a max_tokens of 0.
+_NO_ROOM = "max_tokens must be at least 1, got 0"
+_NO_MODEL = re.compile(r"The model .* does not exist", re.DOTALL)
+
+
+def status_error(
+    status: int, text: str, headers: Mapping[str, str], *, reason: str = "", sent: Any = None
+) -> APIStatusError:
+    """The error an HTTP answer with a status that is no success stands for.
+
+    ``sent`` is the body of the request, where it says what an ambiguous message means.
+    """
+    body = decoded_or_text(text)
+    fields = _fields(body)
+    message = fields["message"] or _from_html(text) or reason or "the body is empty"
+    if 300 <= status < 400:
+        message = _redirection(headers.get("location"))
+    elif status in _ADVICE:
+        message = f"{message} ({_ADVICE[status]})"
+    return _class_of(status, message, fields, sent)(
+        message,
+        status_code=status,
+        error_type=fields["type"],
+        param=fields["param"],
+        code=fields["code"],
+        body=body,
+        request_id=headers.get("x-request-id"),
+    )
+
+
+def frame_error(frame: Any) -> ServerStreamError:
+    """The error of a frame inside a stream, after the status was 200 already."""
+    fields = _fields(frame)
+    code = fields["code"]
+    if isinstance(code, str) and code.isdecimal():
+        code = int(code)
+    message = fields["message"] or "the server sent an error that says nothing"
+    return ServerStreamError(
+        f"the server reported an error inside the stream: {message}",
+        error_type=fields["type"],
+        param=fields["param"],
+        code=code,
+        body=frame,
+    )
+
+
+def message_in(body: Any) -> Optional[str]:
+    """The error message in a decoded body, None where there is none."""
+    message = _fields(body)["message"]
+    return message if isinstance(body, dict) else None
+
+
+def decoded_or_text(text: str) -> Any:
+    """JSON decoded, anything else as it is."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _fields(body: Any) -> Dict[str, Any]:
+    # {"error": {…}}, {"error": "…"}, {"detail": …}, flat up to 0.10.0, or no object at all.
+    if not isinstance(body, dict):
+        body = {"message": body} if isinstance(body, str) and "<" not in body[:200] else {}
+    error = body.get("error", body)
+    if not isinstance(error, dict):
+        error = {"message": error}
+    message = error.get("message") or error.get("detail") or body.get("detail")
+    if message is not None and not isinstance(message, str):
+        message = json.dumps(message, ensure_ascii=False)
+    return {
+        "message": (message or "").strip(),
+        "type": error.get("type"),
+        "param": error.get("param"),
+        "code": error.get("code"),
+    }
+
+
+def _from_html(text: str) -> str:
+    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    words = title.group(1) if title else re.sub(r"<[^>]*>", " ", text)
+    return " ".join(words.split())[:200]
+
+
+def _redirection(target: Optional[str]) -> str:
+    return (
+        f"the server redirects to {target or 'nowhere'}; redirects are not followed, "
+        "because they can turn a POST into a GET: use that address as base_url if it is right"
+    )
+
+
+def _class_of(
+    status: int, message: str, fields: Mapping[str, Any], sent: Any
+) -> Type[APIStatusError]:
+    if status == 400 and _is_too_long(message, fields, sent):
+        return ContextLengthError
+    if status == 404 and (fields["param"] == "model" or _NO_MODEL.search(message)):
+        return ModelNotFoundError
+    if status >= 500:
+        return _BY_STATUS.get(status, InternalServerError)
+    return _BY_STATUS.get(status, APIStatusError)
+
+
+def _is_too_long(message: str, fields: Mapping[str, Any], sent: Any) -> bool:
+    if fields["code"] == "context_length_exceeded" or _TOO_LONG.search(message):
+        return True
+    asked = sent if isinstance(sent, dict) else {}
+    return _NO_ROOM in message and 0 not in (
+        asked.get("max_tokens"),
+        asked.get("max_completion_tokens"),
+    )

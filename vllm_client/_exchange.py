@@ -1,0 +1,160 @@
+"""An answer under way: its head has come, its body is read here and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import weakref
+from typing import Any, Callable, Optional
+
+import requests
+import urllib3
+
+from ._call import NOT_DRAINED, Call, watchdog
+from ._faults import WIRE_ERRORS, broken, stopped
+from .exceptions import (
+    APIConnectionError,
+    StreamConsumedError,
+    StreamInterruptedError,
+    VllmError,
+)
+from .timeouts import Timeout
+
+READ_SIZE = 65536
+DRAIN_SECONDS = 0.5
+DRAIN_BYTES = 4096
+
+
+class Exchange:
+    """A response whose body has not been read, and the call it belongs to.
+
+    Attributes:
+        is_open: Whether there may be more to read.
+        whole: Set by whoever reads it, when the answer is complete.
+    """
+
+    def __init__(self, response: requests.Response, call: Call, timeout: Timeout) -> None:
+        self.response = response
+        self.call = call
+        self.timeout = timeout
+        self._read1 = _reader(response.raw)
+        self._reading = False
+        self.is_open = True
+        self.whole = False
+        _hold(response.raw, call)
+        call.on_stop(self._close_unless_read)
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """The ``x-request-id`` of the answer, if the server sends one."""
+        return self.response.headers.get("x-request-id")
+
+    def read1(self) -> bytes:
+        """Whatever has arrived, waiting for the first byte of it; empty at the end of the body.
+
+        Raises:
+            VllmError: The connection broke, a limit passed or the stream was closed.
+        """
+        self._reading = True
+        try:
+            # Looked at with the flag up: whoever stops the call sees the flag or is seen here.
+            if self.call.reason is None:
+                data = self._read1()
+                if data or self.call.reason is None:
+                    return data
+        except WIRE_ERRORS as error:
+            if self.call.reason is None:
+                raise self._broken(StreamInterruptedError, error) from error
+        finally:
+            self._reading = False
+        self.close()
+        raise stopped(self.call, self.timeout, StreamConsumedError("the stream was closed"))
+
+    def content(self) -> bytes:
+        """The whole body, which is kept in the response as well.
+
+        Raises:
+            VllmError: The connection broke, a limit passed or the client was closed.
+        """
+        try:
+            content = self.response.content
+            if self.call.reason is None:
+                return content
+        except WIRE_ERRORS as error:
+            if self.call.reason is None:
+                raise self._broken(APIConnectionError, error) from error
+        finally:
+            self.close()
+        raise stopped(self.call, self.timeout)
+
+    def beginning(self, limit: int) -> str:
+        """At most ``limit`` bytes of the body as text, of one that broke off what had come."""
+        pieces = []
+        with contextlib.suppress(*WIRE_ERRORS):
+            for piece in self.response.iter_content(8192):
+                pieces.append(piece)
+                limit -= len(piece)
+                if limit <= 0:
+                    break
+        self.close()
+        return b"".join(pieces).decode("utf-8", "replace")
+
+    def drain(self) -> None:
+        """Read what is left behind the last event, so that the connection can be used again.
+
+        Bounded: a peer that trickles on must not hold up an answer that is whole.
+        """
+        alarm = watchdog.stop_in(DRAIN_SECONDS, self.call, NOT_DRAINED)
+        left = DRAIN_BYTES
+        with contextlib.suppress(VllmError):
+            while left > 0:
+                data = self.read1()
+                left = left - len(data) if data else 0
+        watchdog.forget(alarm)
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back if the body was read to its end, else close it."""
+        if self.is_open:
+            self.is_open = False
+            self.call.finish()
+            self.response.close()
+
+    def _close_unless_read(self) -> None:
+        # Closing waits for a read that is under way; its reader wakes up and closes.
+        if not self._reading:
+            self.close()
+
+    def _broken(self, kind: Callable[[str], VllmError], error: BaseException) -> VllmError:
+        self.close()
+        text = f"the connection broke in the middle of the answer: {error}"
+        return broken(error, self.timeout) or kind(text)
+
+
+def _reader(raw: Any) -> Callable[[], bytes]:
+    if isinstance(raw, urllib3.BaseHTTPResponse):
+        return functools.partial(raw.read1, READ_SIZE, decode_content=True)
+    return functools.partial(raw.read1, READ_SIZE)  # A mock's file object.
+
+
+def _hold(raw: Any, call: Call) -> None:
+    # raw.shutdown() looks whether the connection was given back and then shuts it down, with
+    # nothing to keep the two together; Call.release() and Call.stop() share a lock.
+    if isinstance(raw, urllib3.BaseHTTPResponse):
+        call.hold_unless_held(functools.partial(_shutdown, raw))
+        # Weak both ways: a cycle would keep a dropped stream, and its generation, alive.
+        release = functools.partial(_release, weakref.ref(call), weakref.ref(raw))
+        setattr(raw, "release_conn", release)  # noqa: B010 — mypy refuses to assign to a method
+
+
+def _shutdown(raw: urllib3.BaseHTTPResponse) -> None:
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # A mock has no socket.
+        raw.shutdown()
+
+
+def _release(call: weakref.ref[Call], raw: weakref.ref[Any]) -> None:
+    holder, response = call(), raw()
+    if holder is not None:
+        holder.release()
+    if response is not None:
+        type(response).release_conn(response)

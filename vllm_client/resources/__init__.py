@@ -1,0 +1,1 @@
+"""The routes of the server, grouped as ``client.…`` shows them."""

@@ -1,0 +1,45 @@
+"""What every group of routes does."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Mapping, TypeVar
+
+from .._decoding import Decoder, decoded_answer
+from .._transport import EVENT_STREAM, Transport
+from ..streams import OnError, Stream, check_event_stream
+from ..timings import Timings
+
+R = TypeVar("R")
+S = TypeVar("S", bound=Stream[Any, Any])
+
+
+class Resource:
+    """Some routes of one server."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def _post(
+        self, path: str, body: Any, options: Mapping[str, Any], read: Callable[[Dict[str, Any]], R]
+    ) -> R:
+        response = self._transport.fetch(
+            "POST", self._transport.base_url + path, body, options=options
+        )
+        return decoded_answer(response.content, read)
+
+    def _stream(
+        self,
+        path: str,
+        body: Any,
+        options: Mapping[str, Any],
+        decoder: Decoder[Any, Any],
+        kind: Callable[[Any, Any, Timings, OnError], S],
+        *,
+        on_error: OnError,
+    ) -> S:
+        timings = Timings()
+        exchange = self._transport.open(
+            "POST", self._transport.base_url + path, body, accept=EVENT_STREAM, options=options
+        )
+        check_event_stream(exchange)
+        return kind(exchange, decoder, timings, on_error)

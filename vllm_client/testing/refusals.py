@@ -1,0 +1,72 @@
+"""How vLLM says no: the bodies of its HTTP errors."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Optional
+
+__all__ = ["ENGINE_DIED", "Refusal", "error_body", "invalid", "named", "phrase"]
+
+ENGINE_DIED = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+
+_TYPES = {
+    400: "BadRequestError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    422: "UnprocessableEntityError",
+    500: "InternalServerError",
+    501: "NotImplementedError",
+    503: "ServiceUnavailableError",
+}
+
+
+class Refusal(Exception):
+    """A request that the server answers with an error.
+
+    Args:
+        message: what `error.message` says.
+        status: the HTTP status, which is `error.code` too.
+        type: `error.type`; by default what vLLM writes for this status.
+        param: `error.param`.
+        body: the whole JSON, where it is not of the usual shape.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        type: Optional[str] = None,
+        param: Optional[str] = None,
+        body: Optional[dict[str, Any]] = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body or error_body(message, status, type=type, param=param)
+
+
+def error_body(
+    message: str, status: int, *, type: Optional[str] = None, param: Optional[str] = None
+) -> dict[str, Any]:
+    """Return the JSON of an error, as a body or as a frame in a stream."""
+    type = type or _TYPES.get(status) or phrase(status)
+    return {"error": {"message": message, "type": type, "param": param, "code": status}}
+
+
+def phrase(status: int) -> str:
+    """Return the reason phrase of a status, or nothing for one that has none."""
+    known = {each.value: each.phrase for each in HTTPStatus}
+    return known.get(status, "")
+
+
+def named(message: str, parameter: str, value: object = None) -> Refusal:
+    """Return the refusal of one parameter, which vLLM repeats at the end of its message."""
+    shown = f"parameter={parameter}" + ("" if value is None else f", value={value}")
+    return Refusal(f"{message} ({shown})", param=parameter)
+
+
+def invalid(errors: list[dict[str, Any]]) -> Refusal:
+    """Return the refusal of fields of the wrong type, which vLLM lists as Python writes them."""
+    count = f"{len(errors)} validation error{'s' if len(errors) > 1 else ''}"
+    lines = "".join(f"\n  {error}" for error in errors)
+    return Refusal(f"{count}:{lines}", type="Bad Request", param=errors[0]["loc"])
