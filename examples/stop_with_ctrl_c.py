@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from _server import connected
 
-with connected() as client, client.completions.stream(
-    prompt="Tell me about networks.", max_tokens=400, ignore_eos=True
-) as stream:
+with (
+    connected() as client,
+    client.completions.stream(
+        prompt="Tell me about networks.", max_tokens=400, ignore_eos=True
+    ) as stream,
+):
     try:
         for text in stream.text_deltas():
             print(text, end="", flush=True)

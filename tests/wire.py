@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
+import sys
 import threading
+import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 CAPTURES = Path(__file__).parent / "data" / "captures"
 WAIT = 10.0
@@ -81,11 +84,10 @@ class Connection:
     def end_chunks(self) -> None:
         self.send(b"0\r\n\r\n")
 
-    def wait_gone(self) -> bool:
-        """Wait until the client closes; whether it did."""
+    def wait_gone(self) -> None:
+        """Wait until the client closes."""
         while self._more():
             pass
-        return True
 
     def reset(self) -> None:
         """Close with a TCP reset instead of an orderly end."""
@@ -96,7 +98,10 @@ class Connection:
 class WireServer:
     """Calls ``handler(connection)`` in a thread for each connection, then closes it."""
 
-    def __init__(self, handler: Callable[[Connection], Any]) -> None:
+    def __init__(
+        self, handler: Callable[[Connection], Any], tls: Optional[ssl.SSLContext] = None
+    ) -> None:
+        self._tls = tls
         self.requests: List[Request] = []
         self.connections = 0
         self._handler = handler
@@ -108,7 +113,11 @@ class WireServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
 
     @property
     def base_url(self) -> str:
@@ -130,6 +139,9 @@ class WireServer:
 
     def _serve(self, connection: Connection) -> None:
         try:
+            if self._tls is not None:
+                connection.sock = self._tls.wrap_socket(connection.sock, server_side=True)
+                self._socks.append(connection.sock)
             self._handler(connection)
         except BaseException as error:  # Shown by __exit__, in the thread of the test.
             self.failures.append(error)
@@ -192,12 +204,6 @@ def answering(*parts: bytes) -> Callable[[Connection], None]:
     return handler
 
 
-@contextlib.contextmanager
-def serving(handler: Callable[[Connection], Any]) -> Iterator[WireServer]:
-    with WireServer(handler) as server:
-        yield server
-
-
 def capture(name: str) -> tuple[Any, bytes]:
     """A captured exchange: the request's description and the bytes that came back."""
     request = json.loads((CAPTURES / f"{name}.request.json").read_text())
@@ -216,3 +222,95 @@ def body_of(response: bytes) -> bytes:
         size, _, rest = rest.partition(b"\r\n")
         body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
     return body
+
+
+def dechunked(body: bytes) -> bytes:
+    """What has arrived of a body of which only a part of the chunked framing has."""
+    data = b""
+    while b"\r\n" in body:
+        size, _, body = body.partition(b"\r\n")
+        data, body = data + body[: int(size, 16)], body[int(size, 16) + 2 :]
+    return data
+
+
+def stream_bytes(*events: Any, head: bytes = STREAM_HEAD) -> bytes:
+    """A whole response with these events, chunked if its head says so."""
+    texts = [event if isinstance(event, str) else json.dumps(event) for event in events]
+    data = [f"data: {text}\n\n".encode() for text in texts]
+    if b"chunked" not in head:
+        return head + b"".join(data)
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in data) + b"0\r\n\r\n"
+
+
+def json_bytes(body: Any, status: str = "200 OK", headers: str = "") -> bytes:
+    """A whole response with a JSON body."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}"
+    return f"{head}content-length: {len(data)}\r\n\r\n".encode() + data
+
+
+def answer(text: str = "ok", finish: str = "stop") -> Any:
+    """An answer as /v1/completions gives it when nothing is streamed."""
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    return {**chunk(text, finish=finish), "usage": usage}
+
+
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+WHOLE = (
+    chunk("Hel"),
+    chunk("lo"),
+    chunk("", finish="stop"),
+    {"id": "cmpl-1", "choices": [], "usage": USAGE},
+    "[DONE]",
+)
+"""The events of a stream that is whole; its text is "Hello"."""
+
+
+def text_in(partial: Any, index: int = 0) -> str:
+    """The text of one choice of what had arrived, if there is that choice."""
+    return "".join(choice.text for choice in partial.choices if choice.index == index)
+
+
+class Running(threading.Thread):
+    """Work in another thread; its result or error comes out of ``result()``."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self._outcome: Any = None
+        self._error: Optional[BaseException] = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._outcome = self._work()
+        except BaseException as error:  # Raised by result(), in the thread of the test.
+            self._error = error
+
+    def result(self) -> Any:
+        self.join(WAIT)
+        assert not self.is_alive(), "the other thread hangs"
+        if self._error is not None:
+            raise self._error
+        return self._outcome
+
+    def error(self) -> BaseException:
+        self.join(WAIT)
+        assert not self.is_alive(), "the other thread hangs"
+        assert self._error is not None, f"there was no error but {self._outcome!r}"
+        return self._error
+
+    def wait_blocked(self) -> None:
+        """Wait until the thread is in a read of its socket; nothing but its stack tells."""
+        until = time.monotonic() + WAIT
+        while not _reads_socket(sys._current_frames().get(self.ident or 0)):
+            assert time.monotonic() < until, "the other thread does not read"
+            time.sleep(0.001)
+
+
+def _reads_socket(frame: Any) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "readinto" and frame.f_code.co_filename.endswith("socket.py"):
+            return True
+        frame = frame.f_back
+    return False

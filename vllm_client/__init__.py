@@ -14,7 +14,17 @@ from __future__ import annotations
 
 from ._version import __version__
 from .client import VllmClient
-from .events import CompletionStreamEvent, Done, Error, FinishReason, Text
+from .events import (
+    CompletionStreamEvent,
+    Content,
+    Done,
+    Error,
+    FinishReason,
+    Reasoning,
+    StreamEvent,
+    Text,
+    ToolCallDelta,
+)
 from .exceptions import (
     APIConnectionError,
     APIStatusError,
@@ -38,11 +48,22 @@ from .exceptions import (
     UnprocessableEntityError,
     VllmError,
 )
-from .params import CompletionParams
-from .streams import CompletionStream
+from .params import ChatCompletionParams, CompletionParams
+from .resources.content_parts import audio_part, image_part
+from .streams import ChatCompletionStream, CompletionStream
 from .timeouts import Timeout
 from .timings import Timings
-from .types import Completion, CompletionChoice, Usage
+from .types import (
+    ChatCompletion,
+    ChatCompletionChoice,
+    ChatCompletionMessage,
+    Completion,
+    CompletionChoice,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
+from .types.messages import ContentPart, Message, Tool
 
 __all__ = [
     "APIConnectionError",
@@ -50,11 +71,18 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "ChatCompletion",
+    "ChatCompletionChoice",
+    "ChatCompletionMessage",
+    "ChatCompletionParams",
+    "ChatCompletionStream",
     "Completion",
     "CompletionChoice",
     "CompletionParams",
     "CompletionStream",
     "CompletionStreamEvent",
+    "Content",
+    "ContentPart",
     "ContextLengthError",
     "Done",
     "Error",
@@ -63,21 +91,30 @@ __all__ = [
     "InternalServerError",
     "InvalidResponseError",
     "InvalidStreamError",
+    "Message",
     "ModelNotFoundError",
     "NotFoundError",
     "PermissionDeniedError",
     "RateLimitError",
+    "Reasoning",
     "ServerStreamError",
     "ServiceUnavailableError",
     "StreamConsumedError",
     "StreamError",
+    "StreamEvent",
     "StreamInterruptedError",
     "Text",
     "Timeout",
     "Timings",
+    "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
     "UnprocessableEntityError",
     "Usage",
     "VllmClient",
     "VllmError",
     "__version__",
+    "audio_part",
+    "image_part",
 ]

@@ -22,7 +22,9 @@ def takes(params: type) -> Callable[[_F], _F]:
     def with_signature(method: _F) -> _F:
         written = inspect.signature(method)
         shown = list(written.parameters.values())[:-1]
-        shown += [_keyword(name, hint) for name, hint in params.__annotations__.items()]
+        hints = params.__annotations__
+        # What belongs to the call comes behind the fields of its body.
+        shown += [_keyword(name, hints[name]) for name in sorted(hints, key=_OPTIONS.__contains__)]
         signature = written.replace(parameters=shown)
         method.__signature__ = signature  # type: ignore[attr-defined]
         return method
@@ -50,11 +52,18 @@ def split(
             raise TypeError(_unknown(method, name, known))
     body = {name: value for name, value in given.items() if name not in _OPTIONS}
     options = {name: value for name, value in given.items() if name in _OPTIONS}
-    extra = options.pop("extra_body", None) or {}
+    extra = options.pop("extra_body", None)
+    if extra is not None:
+        body.update(_checked_extra(extra))
+    return body, options
+
+
+def _checked_extra(extra: Any) -> Mapping[str, Any]:
+    if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
+        raise TypeError(f"extra_body has to be a dict of fields; it is {type(extra).__name__}")
     if "stream" in extra:
         raise ValueError("extra_body cannot hold 'stream': call create() or stream() instead")
-    body.update(extra)
-    return body, options
+    return extra
 
 
 def _unknown(method: str, name: str, known: List[str]) -> str:
@@ -91,7 +100,7 @@ def _dump(value: Any) -> bytes:
 
 def _check_encodable(name: str, value: Any) -> None:
     try:
-        _dump(value)
+        _dump({name: value})
     except UnicodeEncodeError as error:
         raise ValueError(
             f"{name} holds half a character (a lone surrogate, {error.object[error.start]!r}), "
@@ -116,18 +125,45 @@ def check_completion(body: Mapping[str, Any]) -> None:
         raise ValueError("prompt is an empty list: the server wants at least one prompt")
 
 
+def check_chat(body: Mapping[str, Any]) -> None:
+    """The same for a conversation.
+
+    Raises:
+        TypeError: There are no messages.
+        ValueError: The list of them, or of tools, is empty.
+    """
+    messages = body.get("messages")
+    if messages is None or isinstance(messages, (str, Mapping)):
+        raise TypeError('a chat needs messages=[{"role": "user", "content": …}, …]')
+    if not messages:
+        raise ValueError("messages is an empty list: the server wants at least one message")
+    if body.get("tools") is not None and not body["tools"]:
+        raise ValueError("tools is an empty list: leave it out instead")
+
+
+def forces_calls(body: Mapping[str, Any]) -> bool:
+    """Whether the model is left no choice but to call a tool."""
+    choice = body.get("tool_choice")
+    return choice == "required" or isinstance(choice, Mapping)
+
+
 def streamed(body: Dict[str, Any]) -> Dict[str, Any]:
     """The body of the same request as a stream, asking for usage unless told otherwise.
 
     Raises:
         ValueError: vLLM does not stream such a request.
     """
-    if body.get("use_beam_search"):
+    if _is_on(body.get("use_beam_search")):
         raise ValueError("beam search cannot be streamed: call create() without stream")
-    if body.get("prompt_logprobs"):
+    if _is_on(body.get("prompt_logprobs")):
         raise ValueError("prompt_logprobs cannot be streamed: call create() without stream")
     body.setdefault("stream_options", {"include_usage": True})
     return {**body, "stream": True}
+
+
+def _is_on(value: Any) -> bool:
+    # An array has no truth value; encoded() will say so with its field's name.
+    return isinstance(value, (int, float)) and value != 0
 
 
 def expected_choices(body: Mapping[str, Any]) -> int:
@@ -136,7 +172,7 @@ def expected_choices(body: Mapping[str, Any]) -> int:
     try:
         # The server reads "2" as 2.
         outputs = int(body.get("n") or 1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         outputs = 1
     return max(prompts, 1) * max(outputs, 1)
 
@@ -144,6 +180,6 @@ def expected_choices(body: Mapping[str, Any]) -> int:
 def _count(prompt: Any) -> int:
     if prompt is None:
         return 0
-    if isinstance(prompt, (list, tuple)) and prompt and not isinstance(prompt[0], int):
+    if isinstance(prompt, (list, tuple)) and not (prompt and isinstance(prompt[0], (int, float))):
         return len(prompt)
     return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -12,6 +13,8 @@ from typing import Any, Callable, Dict, Optional, Tuple
 CLOSED = "closed"
 TIMED_OUT = "timed out"
 NOT_DRAINED = "not drained"
+LONGEST_WAIT = 2e6
+"""Seconds, some three weeks; a socket refuses to wait longer than 2**31 milliseconds."""
 
 
 class Call:
@@ -23,7 +26,7 @@ class Call:
     """
 
     def __init__(self, total: Optional[float] = None) -> None:
-        self.reason: Optional[str] = None
+        self._reason: Optional[str] = None
         self._lock = threading.Lock()
         self._shutdown: Optional[Callable[[], None]] = None
         self._paused: Optional[threading.Event] = None
@@ -36,17 +39,23 @@ class Call:
             self._alarm = watchdog.stop_in(total, self, TIMED_OUT)
 
     @property
+    def reason(self) -> Optional[str]:
+        """Why the call has to end; None while it may go on."""
+        # A limit of one step may end together with the whole, before the watchdog wakes.
+        if self._reason is None and self._deadline is not None and monotonic() >= self._deadline:
+            self._reason = TIMED_OUT
+        return self._reason
+
+    @property
     def remaining(self) -> Optional[float]:
         """Seconds left of the total limit, None without one."""
         return None if self._deadline is None else self._deadline - monotonic()
 
     def clamped(self, limit: Optional[float]) -> Optional[float]:
         """A limit of one step, no longer than what is left of the whole."""
-        left = self.remaining
-        if left is None:
-            return limit
+        limits = [seconds for seconds in (limit, self.remaining) if seconds is not None]
         # requests takes 0 for an error; the next check of the reason ends what is overdue.
-        return max(left if limit is None else min(limit, left), 0.001)
+        return max(min(*limits, LONGEST_WAIT), 0.001) if limits else None
 
     def hold(self, shutdown: Callable[[], None]) -> None:
         """From now on ``shutdown`` is what ends a blocked read of this call."""
@@ -78,8 +87,8 @@ class Call:
     def stop(self, reason: str = CLOSED) -> None:
         """End the call from any thread, at once and without waiting for whoever reads."""
         with self._lock:
-            if self.reason is None:
-                self.reason = reason
+            if self._reason is None:
+                self._reason = reason
             self._shut_down()
             if self._paused is not None:
                 self._paused.set()
@@ -103,14 +112,10 @@ class Call:
 
 def shut_socket(sock: Any) -> None:
     """Wake whoever is blocked on a socket, and tell the peer that nobody listens."""
-    try:
-        if isinstance(sock, socket.socket):
-            # SSLSocket.shutdown would pull the TLS layer from under the reader.
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        else:
-            sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # It is closed or was never connected: nobody can be blocked on it.
+    sock = getattr(sock, "socket", sock)  # The one below, for TLS within the TLS of a proxy.
+    with contextlib.suppress(OSError):  # It is closed: nobody can be blocked on it.
+        # SSLSocket.shutdown would pull the TLS layer from under the reader.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _Watchdog:
@@ -127,10 +132,7 @@ class _Watchdog:
         with self._changed:
             self._due[alarm] = monotonic() + seconds, weakref.ref(call), reason
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="vllm-client-watchdog", daemon=True
-                )
-                self._thread.start()
+                self._start()
             self._changed.notify()
         return alarm
 
@@ -139,6 +141,13 @@ class _Watchdog:
         with self._changed:
             if self._due.pop(alarm, None) is not None and not self._due:
                 self._changed.notify()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="vllm-client-watchdog", daemon=True)
+        # Where no thread can be had, as at the end of the interpreter, limits hold between reads.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         while True:

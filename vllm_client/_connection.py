@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 import requests.adapters
 import urllib3
+import urllib3.connection
 
 from ._call import Call, shut_socket
 
@@ -31,12 +32,19 @@ class AnswerBrokenError(http.client.HTTPException):
 
 
 class WireResponse(http.client.HTTPResponse):
-    """An answer that knows whether its status line had come when its head broke off."""
+    """An answer that knows whether its status line had come when its head broke off.
+
+    http.client takes the interim answers 102 and 103 for final ones; the real answer would then
+    be that of the next request on the connection.
+    """
 
     def begin(self) -> None:
         """Read the head; urllib3 calls this through ``getresponse``."""
         try:
             super().begin()
+            while 101 < self.status < 200:
+                setattr(self, "headers", None)  # noqa: B010 — what begin() takes for "not yet"
+                super().begin()
         except (ConnectionError, http.client.HTTPException) as error:
             if isinstance(self.status, int):
                 raise AnswerBrokenError(f"the head of the answer broke off: {error!r}") from error
@@ -73,11 +81,14 @@ class _HTTPSConnection(urllib3.connection.HTTPSConnection):
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
+    ConnectionCls: Any = _HTTPConnection
 
 
 class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
+    ConnectionCls: Any = _HTTPSConnection
+
+
+_HELD_POOLS: Any = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
 class HeldAdapter(requests.adapters.HTTPAdapter):
@@ -97,4 +108,4 @@ class HeldAdapter(requests.adapters.HTTPAdapter):
 
 
 def _use_held(manager: urllib3.PoolManager) -> None:
-    manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    manager.pool_classes_by_scheme = _HELD_POOLS

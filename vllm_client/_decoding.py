@@ -1,4 +1,4 @@
-"""Chunks → events, and the pieces of an answer → the answer.
+"""Chunks → events, and bodies → answers.
 
 A stream is whole only when every choice that was asked for has its finish reason and ``[DONE]``
 came; a decoder knows of the first, the stream of the second.
@@ -7,19 +7,30 @@ came; a decoder knows of the first, the stream of the second.
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Dict, Generic, List, Optional, Set, TypeVar
+from functools import partial
+from typing import Any, Callable, Dict, Generic, List, Optional, Set, Tuple, TypeVar
 
-from ._accumulator import CompletionAccumulator
+from ._accumulator import Accumulator, CallPieces, MessagePieces, TextPieces
 from ._errors import frame_error, message_in
-from .events import CompletionStreamEvent, FinishReason, Text
+from .events import (
+    CompletionStreamEvent,
+    Content,
+    FinishReason,
+    Reasoning,
+    StreamEvent,
+    Text,
+    ToolCallDelta,
+)
 from .exceptions import GenerationAbortedError, InvalidResponseError, InvalidStreamError
-from .types import Completion, Usage
+from .types import ChatCompletion, Completion, Usage
 
 E = TypeVar("E")
 R = TypeVar("R")
 
 # What reading a value of an unforeseen shape may raise.
 _MISSHAPEN = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
+# After these a tool call may lack its end.
+_CUT_OFF = frozenset({"length", "abort", "repetition"})
 
 
 class Decoder(Generic[E, R]):
@@ -31,12 +42,14 @@ class Decoder(Generic[E, R]):
         counts: Whether the latest chunk had choices.
     """
 
-    def __init__(self, expected: int) -> None:
+    def __init__(self, expected: int, pieces: Accumulator[Any], read: Callable[[Any], R]) -> None:
         self.usage: Optional[Usage] = None
         self.aborted = False
         self.counts = False
         self._expected = expected
         self._finished: Set[int] = set()
+        self._pieces = pieces
+        self._read = read
 
     def decode(self, data: str) -> List[E]:
         """The events of one chunk.
@@ -47,66 +60,173 @@ class Decoder(Generic[E, R]):
         """
         try:
             chunk = json.loads(data)
-            if "choices" not in chunk and _is_error(chunk):
+            if chunk.get("error"):
                 raise frame_error(chunk)
-            return self._decode(chunk, data)
+            events: List[E] = []
+            choices = chunk.get("choices")
+            for choice in choices or ():
+                self._decode_choice(choice, data, events)
+            usage = chunk.get("usage")
+            if usage:
+                self.usage = Usage.from_raw(usage)
+            self._pieces.add_chunk(chunk)
         except _MISSHAPEN as error:
             raise InvalidStreamError(
                 f"a chunk of the stream cannot be decoded ({error!r}): {_shortened(data)}"
             ) from error
+        self.counts = bool(choices)
+        return events
 
-    def _decode(self, chunk: Dict[str, Any], data: str) -> List[E]:
+    def _decode_choice(self, choice: Dict[str, Any], held: Any, events: List[E]) -> None:
+        # ``held`` is the text of the chunk, which the few who ask an event for it decode again.
         raise NotImplementedError
 
     def snapshot(self) -> R:
         """What has arrived, in the shape of the whole answer."""
-        raise NotImplementedError
+        return self._read(self._pieces.raw(self.usage))
 
     def unfinished(self) -> List[int]:
         """The choices that were asked for and have no finish reason."""
         return [index for index in range(self._expected) if index not in self._finished]
 
-    def _finish(self, index: int, reason: str) -> None:
-        self._finished.add(index)
+    def _finish(self, choice: Dict[str, Any], pieces: Any, held: Any, events: List[Any]) -> None:
+        reason = _typed(str, choice["finish_reason"])
+        pieces.finish_reason = reason
+        pieces.stop_reason = choice.get("stop_reason")
+        self._finished.add(pieces.index)
         self.aborted = self.aborted or reason == "abort"
+        events.append(FinishReason(reason, pieces.index, pieces.stop_reason, held))
 
 
 class CompletionDecoder(Decoder[CompletionStreamEvent, Completion]):
-    """Chunks of ``/v1/completions``."""
+    """Chunks of ``/v1/completions``, of which ``expected`` choices were asked for."""
 
     def __init__(self, expected: int) -> None:
-        super().__init__(expected)
-        self._pieces = CompletionAccumulator()
+        pieces = Accumulator("text_completion", TextPieces)
+        super().__init__(expected, pieces, Completion.from_raw)
 
-    def _decode(self, chunk: Dict[str, Any], data: str) -> List[CompletionStreamEvent]:
-        events: List[CompletionStreamEvent] = []
-        held: Any = data  # Decoded again by the few who ask an event for its chunk.
-        choices = chunk.get("choices") or ()
-        usage = chunk.get("usage")
-        if usage:
-            self.usage = Usage.from_raw(usage)
-        self._pieces.add_chunk(chunk)
-        for choice in choices:
-            index, text = choice.get("index", 0), choice.get("text") or ""
-            if type(index) is not int or type(text) is not str:
-                raise TypeError(f"choice {index!r} has the text {text!r}")
-            piece = self._pieces.choice(index, choice)
-            logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids")
-            if text or logprobs is not None or token_ids:
-                piece.add(text, logprobs, token_ids)
-                events.append(Text(text, index, logprobs, token_ids, held))
-            reason = choice.get("finish_reason")
-            if reason is not None:
-                stop_reason = choice.get("stop_reason")
-                piece.finish(reason, stop_reason)
-                self._finish(index, reason)
-                events.append(FinishReason(reason, index, stop_reason, held))
-        self.counts = bool(choices)
-        return events
+    def _decode_choice(
+        self, choice: Dict[str, Any], held: Any, events: List[CompletionStreamEvent]
+    ) -> None:
+        index, text = _typed(int, choice.get("index", 0)), _typed(str, choice.get("text") or "")
+        pieces: TextPieces = self._pieces.choice(index)
+        logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids")
+        if choice.get("prompt_token_ids"):  # Only the first chunk of a choice has them.
+            pieces.prompt_token_ids = choice["prompt_token_ids"]
+        if text or logprobs is not None or token_ids:
+            pieces.add_tokens(logprobs, token_ids)
+            pieces.texts.append(text)
+            events.append(Text(text, index, logprobs, token_ids, held))
+        if choice.get("finish_reason") is not None:
+            self._finish(choice, pieces, held, events)
 
-    def snapshot(self) -> Completion:
-        """What has arrived as a ``Completion``."""
-        return Completion.from_raw(self._pieces.raw(self.usage))
+
+class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
+    """Chunks of ``/v1/chat/completions``.
+
+    Args:
+        expected: How many choices were asked for.
+        forced: Whether ``tool_choice`` left the model no choice but to call.
+    """
+
+    def __init__(self, expected: int, *, forced: bool = False) -> None:
+        pieces = Accumulator("chat.completion", partial(MessagePieces, forced=forced))
+        super().__init__(expected, pieces, ChatCompletion.from_raw)
+        self._thinking: Set[int] = set()
+
+    def _decode_choice(self, choice: Dict[str, Any], held: Any, events: List[StreamEvent]) -> None:
+        pieces: MessagePieces = self._pieces.choice(_typed(int, choice.get("index", 0)))
+        delta = choice.get("delta") or {}
+        pieces.role = delta.get("role") or pieces.role
+        logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids") or None
+        pieces.add_tokens(logprobs, token_ids)
+        calls = delta.get("tool_calls") or ()
+        if calls:
+            # The chunk's tokens are those of the calls, at least in part.
+            logprobs = token_ids = None
+        self._decode_texts(delta, pieces, (logprobs, token_ids), held, events)
+        for call in calls:
+            _decode_call(call, pieces, held, events)
+        reason = choice.get("finish_reason")
+        if reason is not None:
+            if reason not in _CUT_OFF:
+                _give_calls(pieces, events)
+            self._finish(choice, pieces, held, events)
+
+    def _decode_texts(
+        self,
+        delta: Dict[str, Any],
+        pieces: MessagePieces,
+        tokens: Tuple[Any, Any],
+        held: Any,
+        events: List[StreamEvent],
+    ) -> None:
+        index, (logprobs, token_ids) = pieces.index, tokens
+        reasoning = delta.get("reasoning") or delta.get("reasoning_content")  # up to 0.14
+        content = delta.get("content")
+        if reasoning:
+            pieces.reasonings.append(_typed(str, reasoning))
+            self._thinking.add(index)
+        if content:
+            pieces.contents.append(_typed(str, content))
+            self._thinking.discard(index)
+        # A token that shows nothing goes with the text before it, tokens of both with the later.
+        said = logprobs is not None or token_ids is not None
+        thinking = index in self._thinking
+        if reasoning and not thinking:
+            events.append(Reasoning(reasoning, index, None, None, held))
+        elif thinking and (reasoning or said):
+            events.append(Reasoning(reasoning or "", index, logprobs, token_ids, held))
+        if content or (said and not thinking):
+            events.append(Content(content or "", index, logprobs, token_ids, held))
+
+
+def _decode_call(
+    call: Dict[str, Any], pieces: MessagePieces, held: Any, events: List[StreamEvent]
+) -> None:
+    number = _typed(int, call.get("index", 0))
+    if number not in pieces.calls:
+        _give_calls(pieces, events, only_whole=True)
+    open_call = pieces.calls.setdefault(number, CallPieces())
+    function = call.get("function") or {}
+    open_call.id = open_call.id or call.get("id") or ""
+    open_call.name = open_call.name or function.get("name") or ""
+    arguments = _typed(str, function.get("arguments") or "")
+    open_call.arguments.append(arguments)
+    events.append(
+        ToolCallDelta(number, call.get("id"), function.get("name"), arguments, pieces.index, held)
+    )
+
+
+def _give_calls(
+    pieces: MessagePieces, events: List[StreamEvent], *, only_whole: bool = False
+) -> None:
+    for number in sorted(pieces.calls):
+        open_call = pieces.calls[number]
+        if open_call.given:
+            continue
+        call = open_call.joined(pieces.index)
+        # That another call begins does not yet mean that no piece of this one follows.
+        if not only_whole or _is_json(call.arguments):
+            open_call.given = True
+            events.append(call)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+T = TypeVar("T")
+
+
+def _typed(kind: Callable[..., T], value: Any) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} where {kind.__name__} was expected")
+    return value  # type: ignore[no-any-return]
 
 
 def decoded_answer(content: bytes, read: Callable[[Dict[str, Any]], R]) -> R:
@@ -136,17 +256,13 @@ def decoded_answer(content: bytes, read: Callable[[Dict[str, Any]], R]) -> R:
     return answer
 
 
-def aborted_error(partial: Any) -> GenerationAbortedError:
+def aborted_error(partial_answer: Any) -> GenerationAbortedError:
     """The error for an answer with the finish reason ``"abort"``."""
     return GenerationAbortedError(
         "the server gave up the generation (it is shutting down, paused, or was told to): "
         "the text so far is in error.partial",
-        partial=partial,
+        partial=partial_answer,
     )
-
-
-def _is_error(chunk: Dict[str, Any]) -> bool:
-    return bool(chunk.get("error")) or chunk.get("object") == "error"
 
 
 def _shortened(text: str) -> str:

@@ -45,6 +45,10 @@ _TOO_LONG = re.compile(
 _NO_ROOM = "max_tokens must be at least 1, got 0"
 _NO_MODEL = re.compile(r"The model .* does not exist", re.DOTALL)
 
+# An error page says what it is in its first lines; the patterns below take quadratic time.
+_LOOKED_AT = 8192
+_LONGEST_MESSAGE = 2000
+
 
 def status_error(
     status: int, text: str, headers: Mapping[str, str], *, reason: str = "", sent: Any = None
@@ -75,7 +79,7 @@ def frame_error(frame: Any) -> ServerStreamError:
     """The error of a frame inside a stream, after the status was 200 already."""
     fields = _fields(frame)
     code = fields["code"]
-    if isinstance(code, str) and code.isdecimal():
+    if isinstance(code, str) and re.fullmatch("[0-9]{3}", code):
         code = int(code)
     message = fields["message"] or "the server sent an error that says nothing"
     return ServerStreamError(
@@ -109,19 +113,37 @@ def _fields(body: Any) -> Dict[str, Any]:
     if not isinstance(error, dict):
         error = {"message": error}
     message = error.get("message") or error.get("detail") or body.get("detail")
-    if message is not None and not isinstance(message, str):
-        message = json.dumps(message, ensure_ascii=False)
     return {
-        "message": (message or "").strip(),
+        "message": _words(message)[:_LONGEST_MESSAGE],
         "type": error.get("type"),
         "param": error.get("param"),
         "code": error.get("code"),
     }
 
 
+def _words(message: Any) -> str:
+    if isinstance(message, list) and all(isinstance(item, dict) for item in message):
+        # FastAPI's own: what is wrong, and where.
+        message = "; ".join(map(_complaint, message))
+    if isinstance(message, str) or message is None:
+        return (message or "").strip()
+    try:
+        return json.dumps(message, ensure_ascii=False)
+    except RecursionError:
+        return ""
+
+
+def _complaint(item: Mapping[str, Any]) -> str:
+    where, what = item.get("loc"), item.get("msg")
+    if not isinstance(where, list) or not isinstance(what, str):
+        return _words(item)
+    return f"{'.'.join(map(str, where))}: {what}"
+
+
 def _from_html(text: str) -> str:
-    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-    words = title.group(1) if title else re.sub(r"<[^>]*>", " ", text)
+    page = text[:_LOOKED_AT]
+    title = re.search(r"<title[^>]*>(.*?)</title>", page, re.IGNORECASE | re.DOTALL)
+    words = title.group(1) if title else re.sub(r"<[^>]*(?:>|$)", " ", page)
     return " ".join(words.split())[:200]
 
 
@@ -145,10 +167,11 @@ def _class_of(
 
 
 def _is_too_long(message: str, fields: Mapping[str, Any], sent: Any) -> bool:
+    if str(fields["param"]).startswith("body."):
+        return False  # A value of the wrong type; the message may quote whatever it was.
     if fields["code"] == "context_length_exceeded" or _TOO_LONG.search(message):
         return True
     asked = sent if isinstance(sent, dict) else {}
-    return _NO_ROOM in message and 0 not in (
-        asked.get("max_tokens"),
-        asked.get("max_completion_tokens"),
-    )
+    limits = (asked.get("max_tokens"), asked.get("max_completion_tokens"))
+    # The server reads "0" as 0.
+    return _NO_ROOM in message and not any(limit in (0, "0") for limit in limits)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
+import threading
 import weakref
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Iterator, Optional
 
 import requests
 import urllib3
@@ -29,7 +31,6 @@ class Exchange:
     """A response whose body has not been read, and the call it belongs to.
 
     Attributes:
-        is_open: Whether there may be more to read.
         whole: Set by whoever reads it, when the answer is complete.
     """
 
@@ -37,12 +38,19 @@ class Exchange:
         self.response = response
         self.call = call
         self.timeout = timeout
+        self.whole = False
+        if response.raw is None:
+            response.raw = io.BytesIO(response.content)  # A mock made of its content alone.
         self._read1 = _reader(response.raw)
         self._reading = False
-        self.is_open = True
-        self.whole = False
+        self._closed = threading.Lock()  # Taken once, by whoever comes first.
         _hold(response.raw, call)
         call.on_stop(self._close_unless_read)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there may be more to read."""
+        return not self._closed.locked()
 
     @property
     def request_id(self) -> Optional[str]:
@@ -77,7 +85,8 @@ class Exchange:
             VllmError: The connection broke, a limit passed or the client was closed.
         """
         try:
-            content = self.response.content
+            with self._reader_at_work():
+                content = self.response.content
             if self.call.reason is None:
                 return content
         except WIRE_ERRORS as error:
@@ -90,13 +99,12 @@ class Exchange:
     def beginning(self, limit: int) -> str:
         """At most ``limit`` bytes of the body as text, of one that broke off what had come."""
         pieces = []
-        with contextlib.suppress(*WIRE_ERRORS):
+        with self._reader_at_work(), contextlib.suppress(*WIRE_ERRORS):
             for piece in self.response.iter_content(8192):
                 pieces.append(piece)
                 limit -= len(piece)
                 if limit <= 0:
                     break
-        self.close()
         return b"".join(pieces).decode("utf-8", "replace")
 
     def drain(self) -> None:
@@ -114,11 +122,27 @@ class Exchange:
         self.close()
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end, else close it."""
-        if self.is_open:
-            self.is_open = False
-            self.call.finish()
+        """The answer and its call are over."""
+        self.discard()
+        self.call.finish()
+
+    def discard(self) -> None:
+        """Give the connection back if the body was read to its end, else close it.
+
+        The call goes on, with another attempt.
+        """
+        # Two threads that gave it back together could put it into the pool twice.
+        if self._closed.acquire(blocking=False):
+            self.call.release()
             self.response.close()
+
+    @contextlib.contextmanager
+    def _reader_at_work(self) -> Iterator[None]:
+        self._reading = True
+        try:
+            yield
+        finally:
+            self._reading = False
 
     def _close_unless_read(self) -> None:
         # Closing waits for a read that is under way; its reader wakes up and closes.

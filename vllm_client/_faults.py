@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 from typing import Iterator, Optional
 
 import requests
@@ -29,7 +30,7 @@ _NOT_CONNECTED = (
     urllib3.exceptions.ConnectTimeoutError,
     urllib3.exceptions.ProxyError,
 )
-_UNANSWERED = (http.client.BadStatusLine, ConnectionError)
+_UNANSWERED = (http.client.BadStatusLine, ConnectionError, ssl.SSLEOFError)
 
 
 @frozen
@@ -54,7 +55,8 @@ def explained(error: BaseException, origin: str, timeout: Timeout) -> Fault:
 
 
 def _fault(causes: list[BaseException], origin: str, timeout: Timeout) -> Fault:
-    if any(isinstance(cause, requests.exceptions.SSLError) for cause in causes):
+    unanswered = isinstance(causes[-1], _UNANSWERED)
+    if any(isinstance(cause, requests.exceptions.SSLError) for cause in causes) and not unanswered:
         return Fault(_ssl_error(causes[-1], origin), again=False)
     if any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes):
         text = f"no connection to {origin} within {timeout.connect} s: is the address right?"
@@ -69,7 +71,6 @@ def _fault(causes: list[BaseException], origin: str, timeout: Timeout) -> Fault:
         text = f"nothing answers at {origin}: is `vllm serve` running there? ({causes[-1]})"
         return Fault(APIConnectionError(text), again=True)
     text = f"{origin} closed the connection before it answered: {causes[-1]}"
-    unanswered = isinstance(causes[-1], _UNANSWERED)
     return Fault(APIConnectionError(text), again=unanswered, stale=unanswered)
 
 

@@ -121,7 +121,7 @@ class Pool:
         """Stop the calls of one owner; without one, of all, and close what the pool opened."""
         with self._lock:
             self.closed = self.closed or owner is None
-            calls = [call for call, whose in self._calls.items() if owner in (None, whose)]
+            calls = [call for call, whose in self._calls.items() if owner is None or whose is owner]
         for call in calls:
             call.stop()
         if self.closed and self._own is not None:

@@ -177,7 +177,8 @@ class _Attempts:
             if self.call.reason is None:
                 response = self.transport.pool.send(self.call, self.request, limits)
                 exchange = Exchange(response, self.call, self.timeout)
-                return exchange if response.status_code < 300 else self._refusal(exchange)
+                fine = 200 <= response.status_code < 300
+                return exchange if fine else self._refusal(exchange)
         except WIRE_ERRORS as error:
             if self.call.reason is None:
                 return explained(error, self.transport.origin, self.timeout)
@@ -186,6 +187,7 @@ class _Attempts:
     def _refusal(self, exchange: Exchange) -> Fault:
         response = exchange.response
         text = self.transport.masked(exchange.beginning(LARGEST_ERROR_BODY))
+        exchange.discard()
         error: APIStatusError = status_error(
             response.status_code,
             text,

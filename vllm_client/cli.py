@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import re
 import sys
-from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO
+from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO, Union
 
 from ._version import __version__
 from .client import VllmClient
-from .events import CompletionStreamEvent
 from .exceptions import VllmError
-from .streams import CompletionStream
+from .streams import ChatCompletionStream, CompletionStream
 from .timeouts import Timeout
+from .types.messages import Message
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells give it."""
@@ -29,18 +30,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         argv: The arguments, without the program's name; else those of the process.
 
     Returns:
-        The exit status: 0 only for a whole answer, 1 after an error, 130 after Ctrl-C. Whatever
+        The exit status: 0 only for whole answers, 1 after an error, 130 after Ctrl-C. Whatever
         text arrived has been printed in any case.
     """
     arguments = _parser().parse_args(argv)
     for file in (sys.stdout, sys.stderr):
-        _never_fail_to_print(file)
+        if isinstance(file, io.TextIOWrapper):  # Whatever replaced it takes any text.
+            file.reconfigure(errors="backslashreplace")
     try:
         with _client(arguments) as client:
             return int(arguments.run(client, arguments))
-    except VllmError as error:
-        return _fail(error)
-    except (TypeError, ValueError) as error:
+    except (VllmError, TypeError, ValueError) as error:
         return _fail(error)
     except BrokenPipeError:
         sys.stderr.close()  # Python would complain about the pipe once more when it ends.
@@ -58,9 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     complete = commands.add_parser("complete", help="complete a prompt, printing text as it comes")
     complete.add_argument("prompt", nargs="?", help="the prompt; standard input if left out or -")
-    complete.set_defaults(run=_complete)
-    _add_server(complete)
-    _add_sampling(complete)
+    complete.set_defaults(run=_complete, max_tokens=256)
+    chat = commands.add_parser("chat", help="a conversation; /exit or end of input ends it")
+    chat.add_argument("--system", metavar="TEXT", help="how the model shall behave")
+    chat.add_argument("--thinking", action="store_true", help="show the reasoning, on stderr")
+    chat.set_defaults(run=_chat)
+    for command in (complete, chat):
+        _add_server(command)
+        _add_sampling(command)
     return parser
 
 
@@ -69,12 +74,12 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--demo", action="store_true", help="use the embedded stand-in for vLLM")
     where.add_argument("--base-url", help="else VLLM_BASE_URL, else http://localhost:8000/v1")
     where.add_argument("--model", help="else the server's own")
-    where.add_argument("--timeout", type=float, metavar="S", help="seconds for the whole answer")
+    where.add_argument("--timeout", type=float, metavar="S", help="seconds for a whole answer")
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--max-tokens", type=int, default=256, metavar="N")
+    sampling.add_argument("--max-tokens", type=int, metavar="N")
     sampling.add_argument("--temperature", type=float, metavar="T")
     sampling.add_argument("--top-p", type=float, metavar="P")
     sampling.add_argument("--seed", type=int, metavar="N")
@@ -88,9 +93,8 @@ def _client(arguments: argparse.Namespace) -> Iterator[VllmClient]:
         if arguments.demo:
             from .testing import FakeServer  # noqa: PLC0415 — only a demonstration needs it
 
-            server = stack.enter_context(FakeServer(delay=0.02))
             # A key of the environment is meant for a server of the user's.
-            base_url, key = server.base_url, ""
+            base_url, key = stack.enter_context(FakeServer(delay=0.02)).base_url, ""
         yield stack.enter_context(VllmClient(base_url, api_key=key))
 
 
@@ -112,28 +116,81 @@ def _complete(client: VllmClient, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(stream: CompletionStream) -> None:
+def _chat(client: VllmClient, arguments: argparse.Namespace) -> int:
+    history: List[Message] = []
+    if arguments.system:
+        history.append({"role": "system", "content": arguments.system})
+    status = 0
+    for line in _lines():
+        history.append({"role": "user", "content": line})
+        try:
+            with client.chat.completions.stream(messages=history, **_fields(arguments)) as stream:
+                history.append(_answer(stream, thinking=arguments.thinking))
+        except VllmError as error:
+            # The conversation goes on as if the question had not been asked.
+            history.pop()
+            status = _fail(error)
+    return status
+
+
+def _lines() -> Iterator[str]:
+    """What the user says, up to ``/exit`` or the end of the input."""
+    asking = sys.stdin.isatty()
+    while True:
+        if asking:
+            print("> ", end="", flush=True)
+        try:
+            line = sys.stdin.readline()
+        except KeyboardInterrupt:
+            if not asking:
+                raise
+            print()
+            continue
+        if not line or line.strip() == "/exit":
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _answer(stream: ChatCompletionStream, *, thinking: bool) -> Message:
+    try:
+        _show(stream, thinking=thinking)
+    except KeyboardInterrupt:
+        # Ends the answer and not the program; what was said stays said.
+        stream.close()
+        print("stopped", file=sys.stderr)
+        if not sys.stdin.isatty():
+            raise
+    return stream.snapshot.assistant_message()
+
+
+def _show(stream: Union[CompletionStream, ChatCompletionStream], *, thinking: bool = False) -> None:
     printer = _Printer(sys.stdout)
+    thoughts = _Printer(sys.stderr)
     notes: List[str] = []
     try:
         for event in stream:
-            if event.type == "text":
+            if event.type in {"text", "content"}:
+                thoughts.end_line()
                 printer.write(event.text)
+            elif event.type == "reasoning" and thinking:
+                thoughts.write(event.text)
             notes += _noted(event)
     finally:
+        thoughts.end_line()
         printer.end_line()
         for note in notes:
-            print(note, file=sys.stderr)
+            print(visible(note), file=sys.stderr)
 
 
-def _noted(event: CompletionStreamEvent) -> List[str]:
+def _noted(event: Any) -> List[str]:
     if event.type == "finish_reason":
         return [f"finish reason: {event.reason}"]
+    if event.type == "tool_call":
+        return [f"tool call: {event.name}({event.arguments})"]
     if event.type == "usage":
-        return [
-            f"tokens: {event.prompt_tokens} prompt + {event.completion_tokens} completion"
-            f" = {event.total_tokens}"
-        ]
+        counts = f"{event.prompt_tokens} prompt + {event.completion_tokens} completion"
+        return [f"tokens: {counts} = {event.total_tokens}"]
     return []
 
 
@@ -153,18 +210,12 @@ class _Printer:
 
     def end_line(self) -> None:
         if not self._ended:
-            self._file.write("\n")
-            self._file.flush()
+            self.write("\n")
 
 
 def visible(text: str) -> str:
     """The text with its control characters written as escapes, which no terminal obeys."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def _never_fail_to_print(file: TextIO) -> None:
-    with contextlib.suppress(AttributeError):  # Whatever replaced it takes any text.
-        file.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
 
 
 def _fail(error: Exception) -> int:

@@ -7,7 +7,7 @@ import os
 import re
 from types import TracebackType
 from typing import Any, Dict, Mapping, Optional, Type
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import requests
 from attrs import evolve
@@ -15,6 +15,7 @@ from attrs import evolve
 from ._pool import Pool
 from ._transport import Transport, checked_headers
 from ._version import __version__
+from .resources.chat import Chat
 from .resources.completions import Completions
 from .timeouts import Timeout, TimeoutTypes
 
@@ -57,7 +58,7 @@ class VllmClient:
         self._owns_pool = True
         self._set_transport(
             Transport(
-                _address(base_url or os.environ.get("VLLM_BASE_URL") or DEFAULT_BASE_URL),
+                _address(_default_address() if base_url in (None, "") else base_url),
                 _key(os.environ.get("VLLM_API_KEY") if api_key is None else api_key),
                 _own_headers(headers, session),
                 Timeout.of(timeout),
@@ -69,6 +70,7 @@ class VllmClient:
     def _set_transport(self, transport: Transport) -> None:
         self._transport = transport
         self.completions = Completions(transport)
+        self.chat = Chat(transport)
 
     @property
     def base_url(self) -> str:
@@ -95,7 +97,7 @@ class VllmClient:
         *,
         timeout: TimeoutTypes = _UNSET,
         max_retries: int = _UNSET,
-        headers: Mapping[str, Optional[str]] = _UNSET,
+        headers: Optional[Mapping[str, Optional[str]]] = _UNSET,
     ) -> VllmClient:
         """A copy with other settings on the same connections.
 
@@ -109,7 +111,7 @@ class VllmClient:
         if max_retries is not _UNSET:
             changes["max_retries"] = _retries(max_retries)
         if headers is not _UNSET:
-            changes["headers"] = {**self._transport.headers, **checked_headers(headers)}
+            changes["headers"] = _merged(self._transport.headers, headers)
         copy = object.__new__(type(self))
         copy._session = self._session
         copy._owns_pool = False
@@ -187,7 +189,11 @@ class VllmClient:
         ), ()
 
 
-def _address(base_url: str) -> str:
+def _default_address() -> str:
+    return os.environ.get("VLLM_BASE_URL") or DEFAULT_BASE_URL
+
+
+def _address(base_url: Any) -> str:
     if not isinstance(base_url, str):
         raise TypeError(
             f"base_url has to be text, such as {DEFAULT_BASE_URL!r}; it is {base_url!r}"
@@ -195,21 +201,29 @@ def _address(base_url: str) -> str:
     url = base_url.strip()
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url):
         url = f"http://{url}"
-    try:
-        parts = urlsplit(url)
-        fine = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
-    except ValueError:
-        parts, fine = urlsplit(""), False
-    if not fine or re.search(r"[\s\x00-\x1f]", url):
-        raise ValueError(
-            f"base_url {base_url!r} is not the address of a server; one is like {DEFAULT_BASE_URL}"
-        )
-    if parts.username is not None or parts.query or parts.fragment:
+    if re.search("//[^/?#]*@|[?#].", url):  # First, so that no message quotes a password.
         raise ValueError(
             "base_url has a user name, a query or a fragment: put credentials into api_key=… or "
             "headers=…, and leave the rest out"
         )
+    parts = _parts(url)
+    if parts is None:
+        raise ValueError(
+            f"base_url {base_url!r} is not the address of a server; one is like {DEFAULT_BASE_URL}"
+        )
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") or "/v1", "", ""))
+
+
+def _parts(url: str) -> Optional[SplitResult]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    # A host called http is what is left of "http:/localhost" or "http//localhost".
+    is_host = parts.hostname and parts.hostname not in {"http", "https"}
+    fine = parts.scheme in {"http", "https"} and is_host and port != 0
+    return parts if fine and not re.search(r"[\s\x00-\x1f\\]", url) else None
 
 
 def _key(api_key: Optional[str]) -> Optional[str]:
@@ -227,8 +241,21 @@ def _own_headers(
     headers: Optional[Mapping[str, Optional[str]]], session: Optional[requests.Session]
 ) -> Dict[str, Optional[str]]:
     # A session of the user's says for itself who it is.
-    named = {"User-Agent": f"vllm-sync-client/{__version__}"} if session is None else {}
-    return {**named, **checked_headers(headers or {})}
+    named: Dict[str, Optional[str]] = {}
+    if session is None:
+        named["User-Agent"] = f"vllm-sync-client/{__version__}"
+    return _merged(named, headers)
+
+
+def _merged(
+    below: Mapping[str, Optional[str]], above: Optional[Mapping[str, Optional[str]]]
+) -> Dict[str, Optional[str]]:
+    if not isinstance(above or {}, Mapping):
+        raise TypeError(f"headers have to be a dict; they are {type(above).__name__}")
+    added = dict(checked_headers(above or {}))
+    replaced = {name.lower() for name in added}
+    kept = {name: value for name, value in below.items() if name.lower() not in replaced}
+    return {**kept, **added}
 
 
 def _retries(value: int) -> int:

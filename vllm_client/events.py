@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Literal, Optional, TypeVar, Union
 from attrs import define, field
 
 from .exceptions import VllmError
+from .types.chat import ToolCall
 from .types.shared import Usage
 
 _C = TypeVar("_C", bound=type)
@@ -55,6 +56,50 @@ class Text:
 
 @_lazy_chunk
 @define
+class Content:
+    """A piece of the answer in chat. Fields as those of ``Text``."""
+
+    text: str
+    index: int = 0
+    logprobs: Optional[Dict[str, Any]] = None
+    token_ids: Optional[List[int]] = None
+    chunk: Optional[Dict[str, Any]] = field(default=None, eq=False, repr=False)
+    type: Literal["content"] = field(default="content", init=False, repr=False)
+
+
+@_lazy_chunk
+@define
+class Reasoning:
+    """A piece of the thinking before the answer. Fields as those of ``Text``."""
+
+    text: str
+    index: int = 0
+    logprobs: Optional[Dict[str, Any]] = None
+    token_ids: Optional[List[int]] = None
+    chunk: Optional[Dict[str, Any]] = field(default=None, eq=False, repr=False)
+    type: Literal["reasoning"] = field(default="reasoning", init=False, repr=False)
+
+
+@_lazy_chunk
+@define
+class ToolCallDelta:
+    """A piece of a tool call: its ``id`` and ``name`` first, then text of its ``arguments``.
+
+    ``call_index`` numbers the calls of a choice, ``index`` is the choice's. The log-probabilities
+    of its tokens are in ``chunk``.
+    """
+
+    call_index: int
+    id: Optional[str] = None
+    name: Optional[str] = None
+    arguments: str = ""
+    index: int = 0
+    chunk: Optional[Dict[str, Any]] = field(default=None, eq=False, repr=False)
+    type: Literal["tool_call_delta"] = field(default="tool_call_delta", init=False, repr=False)
+
+
+@_lazy_chunk
+@define
 class FinishReason:
     """Choice ``index`` is finished; nothing of it follows.
 
@@ -86,3 +131,6 @@ class Error:
 
 CompletionStreamEvent = Union[Text, FinishReason, Usage, Done, Error]
 """What a stream of ``client.completions`` gives."""
+
+StreamEvent = Union[Content, Reasoning, ToolCallDelta, ToolCall, FinishReason, Usage, Done, Error]
+"""What a stream of ``client.chat.completions`` gives."""

@@ -186,7 +186,8 @@ class ServerStreamError(StreamError):
         self.param = param
         self.code = code
         self.body = body
-        self.is_retryable = code in RETRYABLE_STATUSES
+        # The code is whatever the server wrote, and a list cannot be looked up in a set.
+        self.is_retryable = isinstance(code, int) and code in RETRYABLE_STATUSES
 
 
 class StreamInterruptedError(StreamError):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Literal, Mapping, Sequence, TypedDict, Union
 
+from .types.messages import Message, Tool, ToolChoice
+
 JSONObject = Mapping[str, Any]
 
 Prompt = Union[str, Sequence[str], Sequence[int], Sequence[Sequence[int]]]
@@ -172,6 +174,50 @@ class CompletionParams(SamplingParams, total=False):
     """Put the prompt before the output. Default false."""
     suffix: str
     """Text after the output, for models that fill in the middle."""
+
+
+class ChatCompletionParams(SamplingParams, total=False):
+    """The keywords of ``client.chat.completions``: the body of ``POST /v1/chat/completions``."""
+
+    messages: Sequence[Message]
+    """The conversation, oldest first."""
+    max_completion_tokens: int
+    """Length of the answer in tokens, thinking included. Default: what the model has left."""
+    max_tokens: int
+    """The older name of ``max_completion_tokens``, which wins over it."""
+    logprobs: bool
+    """Log-probabilities of the answer's tokens. Default false."""
+    top_logprobs: int
+    """Those of this many likeliest tokens besides; needs ``logprobs=True``. Default 0."""
+    tools: Sequence[Union[Tool, JSONObject]]
+    """Functions the model may call."""
+    tool_choice: Union[ToolChoice, JSONObject]
+    """``"auto"`` (the default with tools; the server needs ``--enable-auto-tool-choice``),
+    ``"none"``, ``"required"`` or a named function."""
+    parallel_tool_calls: bool
+    """False drops the calls after the first. Default true."""
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+    """For templates that know it. By vLLM 0.10.2."""
+    include_reasoning: bool
+    """False withholds the thinking. Default true. By vLLM 0.10.2."""
+    echo: bool
+    """Put the last message, if of the same role, before the answer. Default false."""
+    add_generation_prompt: bool
+    """Let the template begin the answer. Default true."""
+    continue_final_message: bool
+    """Go on with the last message; wants ``add_generation_prompt=False``. Default false."""
+    documents: Sequence[Mapping[str, str]]
+    """For templates that know retrieval."""
+    chat_template: str
+    """A Jinja template, with ``--trust-request-chat-template``."""
+    chat_template_kwargs: JSONObject
+    """For the template, such as ``{"enable_thinking": False}``."""
+    mm_processor_kwargs: JSONObject
+    """For the processor of images and the like, with ``--trust-request-mm-kwargs``."""
+    media_io_kwargs: Mapping[str, JSONObject]
+    """For reading media, by kind, with ``--trust-request-mm-kwargs``."""
+    return_prompt_text: bool
+    """Give the prompt that the template made. By vLLM 0.22."""
 
 
 REPLACED: Dict[str, str] = {

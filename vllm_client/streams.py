@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import warnings
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Iterator, Literal, Optional, Type, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Iterator,
+    Literal,
+    Optional,
+    Type,
+    TypeVar,
+    Union,
+    cast,
+)
 
 import requests
 
@@ -12,7 +24,7 @@ from ._decoding import Decoder, aborted_error
 from ._errors import decoded_or_text, frame_error, message_in
 from ._exchange import Exchange
 from ._sse import EventSource
-from .events import CompletionStreamEvent, Done, Error
+from .events import CompletionStreamEvent, Done, Error, StreamEvent
 from .exceptions import (
     InvalidStreamError,
     StreamConsumedError,
@@ -20,13 +32,13 @@ from .exceptions import (
     VllmError,
 )
 from .timings import Timings
-from .types import Completion
+from .types import ChatCompletion, Completion
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 E = TypeVar("E")
-R = TypeVar("R")
+R = TypeVar("R", bound="Union[Completion, ChatCompletion]")
 OnError = Literal["raise", "event"]
 
 LARGEST_DOCUMENT = 65536
@@ -55,6 +67,8 @@ class Stream(Generic[E, R]):
         APITimeoutError: It was silent for too long, or the call took too long altogether.
         StreamConsumedError: It was closed, perhaps by another thread.
     """
+
+    _shown: ClassVar[str]
 
     def __init__(
         self, exchange: Exchange, decoder: Decoder[E, R], timings: Timings, on_error: OnError
@@ -89,6 +103,7 @@ class Stream(Generic[E, R]):
         try:
             return self._advance()
         except VllmError as error:
+            self._failure = error  # Given once: the next step is the end.
             return cast("E", Error(error))  # A member of every union.
 
     def _advance(self) -> E:
@@ -97,10 +112,11 @@ class Stream(Generic[E, R]):
         try:
             event: E = next(self._events)
         except StopIteration:
-            # Ctrl-C ends the generator as the end of the answer does.
-            if not self._exchange.whole:
-                raise (self._failure or self._consumed()) from None
-            raise
+            # A failure or Ctrl-C ends the generator as the end of the answer does.
+            if self._exchange.whole:
+                raise
+            failure = self._failure or self._consumed()
+            raise failure from failure.__cause__
         except VllmError as error:
             self._failure = error
             raise
@@ -121,6 +137,24 @@ class Stream(Generic[E, R]):
             self._advance()
         return self.snapshot
 
+    def text_deltas(self, index: int = 0) -> Iterator[str]:
+        """Only the pieces of text of one choice; in chat those of the answer, not the thinking.
+
+        Raises:
+            VllmError: As when the stream is read itself, also with ``on_error="event"``.
+        """
+        while True:
+            try:
+                event: Any = self._advance()
+            except StopIteration:
+                return
+            if event.type == self._shown and event.index == index and event.text:
+                yield event.text
+
+    def collect_text(self) -> str:
+        """Read to the end; the whole text of choice 0. Raises as :meth:`collect` does."""
+        return self.collect().text
+
     def close(self) -> None:
         """Close the connection, upon which the server stops generating. May be repeated.
 
@@ -128,6 +162,7 @@ class Stream(Generic[E, R]):
         """
         self._closed = True
         self._exchange.call.stop()
+        self.timings.end(self._decoder.usage)
 
     def __enter__(self) -> Self:
         return self
@@ -143,35 +178,25 @@ class Stream(Generic[E, R]):
     def __del__(self) -> None:
         exchange: Optional[Exchange] = getattr(self, "_exchange", None)
         if exchange is not None and exchange.is_open:
+            self.close()  # First: warnings may be errors.
             warnings.warn(
                 f"{type(self).__name__} was dropped before its end: use `with`, or close() it",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
             )
-            self.close()
 
 
 class CompletionStream(Stream[CompletionStreamEvent, Completion]):
     """The stream of ``client.completions.stream``: an iterator of ``CompletionStreamEvent``."""
 
-    def text_deltas(self, index: int = 0) -> Iterator[str]:
-        """Only the pieces of text of one choice.
+    _shown = "text"
 
-        Raises:
-            VllmError: As when the stream is read itself, also with ``on_error="event"``.
-        """
-        while True:
-            try:
-                event = self._advance()
-            except StopIteration:
-                return
-            if event.type == "text" and event.index == index and event.text:
-                yield event.text
 
-    def collect_text(self) -> str:
-        """Read to the end; the whole text of choice 0. Raises as :meth:`collect` does."""
-        return self.collect().text
+class ChatCompletionStream(Stream[StreamEvent, ChatCompletion]):
+    """The stream of ``client.chat.completions.stream``: an iterator of ``StreamEvent``."""
+
+    _shown = "content"
 
 
 # Not a method, and without the stream among its variables: a cycle would keep a stream that was
@@ -241,5 +266,6 @@ def check_event_stream(exchange: Exchange) -> None:
     kind = exchange.response.headers.get("content-type", "").lower()
     if "json" in kind or "html" in kind:
         text = exchange.beginning(LARGEST_DOCUMENT)
+        exchange.close()
         said = message_in(decoded_or_text(text)) or f"it begins {text[:200]!r}"
         raise InvalidStreamError(f"the server answered with {kind}, not with a stream: {said}")

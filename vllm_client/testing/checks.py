@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from .engine import Engine
 from .fields import Fields
-from .refusals import Refusal, named
+from .refusals import RefusalError, named
 
 __all__ = ["check_limits", "check_model", "check_ranges", "check_stream", "output_limit"]
 
@@ -34,7 +35,7 @@ def check_model(engine: Engine, fields: Fields) -> None:
     if name and name not in engine.models:
         aliases = ", ".join(engine.models)
         message = f"The model `{name}` does not exist. Valid aliases: {aliases}."
-        raise Refusal(message, status=404, param="model")
+        raise RefusalError(message, status=404, param="model")
 
 
 def check_ranges(engine: Engine, fields: Fields) -> None:
@@ -42,9 +43,9 @@ def check_ranges(engine: Engine, fields: Fields) -> None:
     _check_unnamed(fields)
     _check_named(fields)
     if fields.get("temperature") == 0 and fields.get("n", 1) > 1:
-        raise Refusal(f"n must be 1 when using greedy sampling, got {fields['n']}.")
+        raise RefusalError(f"n must be 1 when using greedy sampling, got {fields['n']}.")
     if fields.get("use_beam_search") and fields.get("stream"):
-        raise Refusal("Streaming is not currently supported with beam search")
+        raise RefusalError("Streaming is not currently supported with beam search")
     _check_token_ids(engine, fields)
 
 
@@ -82,7 +83,7 @@ def output_limit(engine: Engine, asked: int | None, prompt_tokens: int, min_toke
         raise named(f"max_tokens must be at least 1, got {limit}.", "max_tokens", limit)
     if min_tokens > limit:
         message = f"min_tokens must be less than or equal to max_tokens={limit}, got {min_tokens}."
-        raise Refusal(message)
+        raise RefusalError(message)
     return limit
 
 
@@ -90,25 +91,25 @@ def _check_unnamed(fields: Fields) -> None:
     # vLLM names the parameter of some of its errors and not of these.
     n = fields.get("n", 1)
     if n < 1:
-        raise Refusal(f"n must be at least 1, got {n}.")
+        raise RefusalError(f"n must be at least 1, got {n}.")
     if n > _MAX_N:
         hint = "To increase this limit, set the VLLM_MAX_N_SEQUENCES environment variable."
-        raise Refusal(f"n must be at most {_MAX_N}, got {n}. {hint}")
+        raise RefusalError(f"n must be at most {_MAX_N}, got {n}. {hint}")
     for name in ("presence_penalty", "frequency_penalty"):
         if not -2 <= fields.get(name, 0) <= 2:
-            raise Refusal(f"{name} must be in [-2, 2], got {fields[name]}.")
+            raise RefusalError(f"{name} must be in [-2, 2], got {fields[name]}.")
     if fields.get("repetition_penalty", 1) <= 0:
         value = fields["repetition_penalty"]
-        raise Refusal(f"repetition_penalty must be greater than zero, got {value}.")
+        raise RefusalError(f"repetition_penalty must be greater than zero, got {value}.")
     if fields.get("top_k", 0) < -1:
-        raise Refusal(f"top_k must be 0 (disable), or at least 1, got {fields['top_k']}.")
+        raise RefusalError(f"top_k must be 0 (disable), or at least 1, got {fields['top_k']}.")
     if not 0 <= fields.get("min_p", 0) <= 1:
-        raise Refusal(f"min_p must be in [0, 1], got {fields['min_p']}.")
+        raise RefusalError(f"min_p must be in [0, 1], got {fields['min_p']}.")
     if fields.get("min_tokens", 0) < 0:
         value = fields["min_tokens"]
-        raise Refusal(f"min_tokens must be greater than or equal to 0, got {value}.")
+        raise RefusalError(f"min_tokens must be greater than or equal to 0, got {value}.")
     if not all(fields.get("stop", ())):
-        raise Refusal("stop cannot contain an empty string.")
+        raise RefusalError("stop cannot contain an empty string.")
 
 
 def _check_named(fields: Fields) -> None:

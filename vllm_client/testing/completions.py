@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import random
-from typing import Any, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from .checks import check_limits, check_model, check_ranges, check_stream, output_limit
-from .engine import FINGERPRINT, Engine, Envelope, token_groups, usage
+from .engine import Engine, Write
+from .envelope import FINGERPRINT, Envelope, EventWriter, event_groups, usage
 from .fields import Fields, decode_body, read_fields
 from .generation import Output, Token
 from .recorded import RecordedRequest
-from .refusals import Refusal, named
+from .refusals import RefusalError, named
 from .script import Script
 from .structured import constrained, structured_text
-from .wire import DONE, EventStream, Reply, Work, event, json_reply
+from .wire import EventStream, Reply, Work, json_reply
 
 __all__ = ["complete"]
 
@@ -26,17 +27,15 @@ def complete(engine: Engine, request: RecordedRequest, script: Script) -> Reply 
     """Answer a completion request.
 
     Raises:
-        Refusal: vLLM would not take the request.
+        RefusalError: vLLM would not take the request.
     """
     body = decode_body(request.headers.get("Content-Type", ""), request.body)
     fields = read_fields(body)
     _check(engine, fields)
     prompts = _prompts(engine, fields)
     answer = _Answer(engine, fields, prompts, _outputs(engine, fields, prompts, script))
-    envelope = Envelope.of(engine, request, fields, "cmpl", "text_completion")
-    if fields.get("stream"):
-        return answer.stream(envelope)
-    return answer.whole(envelope)
+    envelope = Envelope.of(request, fields, engine.models[0], "cmpl", "text_completion")
+    return answer.stream(envelope) if fields.get("stream") else answer.whole(envelope)
 
 
 def _check(engine: Engine, fields: Fields) -> None:
@@ -50,7 +49,7 @@ def _check(engine: Engine, fields: Fields) -> None:
     check_model(engine, fields)
     if fields.get("suffix"):
         message = "suffix is only supported for models with FIM completion rendering"
-        raise Refusal(message, param="suffix")
+        raise RefusalError(message, param="suffix")
     check_ranges(engine, fields)
     check_limits(engine, "logprobs", "sample", logprobs)
     check_limits(engine, "prompt_logprobs", "prompt", fields.get("prompt_logprobs", 0))
@@ -62,7 +61,7 @@ def _prompts(engine: Engine, fields: Fields) -> list[list[int]]:
     if isinstance(prompt, str) or (prompt and all(isinstance(item, int) for item in prompt)):
         prompt = [prompt]
     if not prompt:
-        raise Refusal("You must pass at least one prompt")
+        raise RefusalError("You must pass at least one prompt")
     if len(prompt) > _MAX_PROMPTS:
         hint = "To increase this limit, set the VLLM_MAX_COMPLETION_PROMPTS environment variable."
         count = f"prompt list length {len(prompt)} exceeds the maximum allowed count"
@@ -73,10 +72,10 @@ def _prompts(engine: Engine, fields: Fields) -> list[list[int]]:
 def _token_ids(engine: Engine, prompt: str | Sequence[int], truncate: int | None) -> list[int]:
     ids = engine.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
     if not ids:
-        raise Refusal("The decoder prompt cannot be empty")
+        raise RefusalError("The decoder prompt cannot be empty")
     for id_ in ids:
         if not 0 <= id_ < engine.tokenizer.vocab_size:
-            raise Refusal(f"Token id {id_} is out of vocabulary")
+            raise RefusalError(f"Token id {id_} is out of vocabulary")
     if truncate is not None:
         ids = ids[-(engine.max_model_len if truncate == -1 else truncate) :]
     return ids
@@ -102,18 +101,20 @@ def _outputs(
 
 def _writing(
     engine: Engine, fields: Fields, prompt: Sequence[int], max_tokens: int, script: Script
-) -> Callable[[int, random.Random], Output]:
+) -> Write[Output]:
     """Return what writes one choice for a prompt."""
     limits = engine.limits(fields, max_tokens)
     if script.text is not None:
         given = script.text
-        return lambda index, _: engine.writer.script(given, index, script.finish_reason)
+        return lambda index, *_: engine.writer.script(given, index, script.finish_reason)
     if constrained(fields):
         question = engine.tokenizer.decode(prompt)
-        return lambda index, rng: engine.writer.copy(
+        return lambda index, rng, _: engine.writer.copy(
             structured_text(fields, question, rng), index, limits
         )
-    return lambda index, rng: engine.writer.continue_prompt(prompt, index, limits, rng)
+    return lambda index, rng, again: engine.writer.continue_prompt(
+        prompt, index, limits, rng, anew=again
+    )
 
 
 class _Answer:
@@ -154,19 +155,11 @@ class _Answer:
 
     def stream(self, envelope: Envelope) -> EventStream:
         """Return the answer as events; those of several choices take turns."""
-        options = self._fields.get("stream_options", {})
-        counted = bool(options.get("include_usage"))
-        running = counted and bool(options.get("continuous_usage_stats"))
+        writer = EventWriter(envelope, self._fields)
         turns = itertools.zip_longest(*(self._deltas(output) for output in self._outputs))
-        events = []
         for choice, count in (delta for turn in turns for delta in turn if delta):
-            more: dict[str, Any] = {"usage": count} if running else {}
-            if choice["finish_reason"] and not counted:
-                more["system_fingerprint"] = FINGERPRINT
-            events.append(event(envelope.around([choice], **more)))
-        closing = envelope.around([], usage=self._usage, system_fingerprint=FINGERPRINT)
-        tail = (event(closing), DONE) if counted else (DONE,)
-        return EventStream(events, tail, work=self._work)
+            writer.add(choice, count)
+        return writer.stream(self._usage, self._work)
 
     def _choice(self, output: Output) -> dict[str, Any]:
         fields, prompt = self._fields, self._prompt(output)
@@ -186,7 +179,8 @@ class _Answer:
     def _deltas(self, output: Output) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Return each event's choice, with the usage up to it."""
         prompt = self._prompt(output)
-        groups = list(token_groups(output, self._fields.get("stream_interval", 1)))
+        interval = self._fields.get("stream_interval", 1)
+        groups = event_groups(output.tokens, interval, output.finish_reason)
         count = 0
         for number, tokens in enumerate(groups):
             first, last = number == 0, number == len(groups) - 1

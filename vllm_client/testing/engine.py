@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import random
-import time
-import uuid
-from dataclasses import dataclass
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Callable, Protocol, TypeVar
 
 from .fields import Fields
-from .generation import Limits, Output, Token, Writer
+from .generation import Limits, Writer
 from .logprobs import Logprobs
 from .model import Sampling, WordModel
-from .recorded import RecordedRequest
 from .text import TEXT
 from .tokenizer import Tokenizer
 
-__all__ = ["FINGERPRINT", "VERSION", "Engine", "Envelope", "token_groups", "usage"]
+__all__ = ["VERSION", "Engine", "Write"]
 
 VERSION = "0.32.0+fake"
-FINGERPRINT = "fake-vllm (a stand-in, not vLLM)"
 
 _TRIALS = 8
 _TOKENIZER = Tokenizer(TEXT)
 _MODEL = WordModel(_TOKENIZER, TEXT)
+
+
+class _Written(Protocol):
+    @property
+    def text(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Written)
+Write = Callable[[int, random.Random, bool], T]
 
 
 class Engine:
@@ -63,66 +68,24 @@ class Engine:
             sampling=sampling,
         )
 
-    def choices(
-        self, fields: Fields, first: int, write: Callable[[int, random.Random], Output]
-    ) -> list[Output]:
+    def choices(self, fields: Fields, first: int, write: Write[T]) -> list[T]:
         """Return `n` outputs, numbered from `first`; the same ones for the same seed.
 
         Args:
             fields: the request.
             first: the index of the first choice.
-            write: gives the output of one index and its random numbers.
+            write: gives the output of an index, from random numbers; it is told when what it
+                gave is no other than a choice before.
         """
         seed = fields.get("seed", self._random.random())
-        outputs: list[Output] = []
+        outputs: list[T] = []
         for number in range(fields.get("n", 1)):
             written = {output.text for output in outputs}
             for trial in range(_TRIALS):
-                output = write(first + number, random.Random(f"{seed}/{number}/{trial}"))
+                numbers = random.Random(f"{seed}/{number}/{trial}")
+                output = write(first + number, numbers, trial > 0)
                 # A small model repeats itself; who asks for several choices wants to see several.
                 if output.text not in written:
                     break
             outputs.append(output)
         return outputs
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """The fields that all events of a stream, and the whole answer, have in common."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-
-    @classmethod
-    def of(
-        cls, engine: Engine, request: RecordedRequest, fields: Fields, prefix: str, object: str
-    ) -> Envelope:
-        """Return the envelope for a request; its X-Request-Id wins over the field."""
-        given = request.headers.get("X-Request-Id") or fields.get("request_id")
-        id_ = given or uuid.uuid4().hex[:16]
-        return cls(f"{prefix}-{id_}", object, int(time.time()), engine.models[0])
-
-    def around(self, choices: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
-        """Return one event, or a whole answer."""
-        head = {"id": self.id, "object": self.object, "created": self.created}
-        return {**head, "model": self.model, "choices": choices, **more}
-
-
-def token_groups(output: Output, interval: int) -> Iterator[Sequence[Token]]:
-    """Return the tokens of each event: the first comes by itself, then so many at a time."""
-    tokens = output.tokens
-    yield tokens[:1]
-    for start in range(1, len(tokens), interval):
-        yield tokens[start : start + interval]
-    # An abort comes between two tokens, so it has an event of its own.
-    if output.finish_reason == "abort" and tokens:
-        yield []
-
-
-def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
-    """Return the counts in the order in which vLLM writes them."""
-    total = prompt_tokens + completion_tokens
-    counts = {"prompt_tokens": prompt_tokens, "total_tokens": total}
-    return {**counts, "completion_tokens": completion_tokens}

@@ -7,26 +7,77 @@ with the list of errors that vLLM's validation (pydantic's) gives. Unknown field
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Mapping
+from collections.abc import Mapping
+from typing import Any, Callable
 
-from .refusals import Refusal, invalid
+from .refusals import RefusalError, invalid
 
 __all__ = ["Fields", "decode_body", "read_fields"]
 
 Fields = Mapping[str, Any]
+# Kind, message, and what else an error has.
+_Found = tuple[str, str, dict[str, Any]]
 
-_INTEGERS = """max_tokens max_completion_tokens n seed min_tokens top_k prompt_logprobs top_logprobs
-    stream_interval truncate_prompt_tokens priority""".split()
-_NUMBERS = """temperature top_p min_p frequency_penalty presence_penalty repetition_penalty
-    length_penalty""".split()
-_BOOLS = """stream echo ignore_eos use_beam_search include_stop_str_in_output skip_special_tokens
-    return_token_ids return_tokens_as_token_ids parallel_tool_calls include_reasoning
-    add_generation_prompt continue_final_message return_prompt_text""".split()
-_STRINGS = "model suffix user request_id cache_salt chat_template".split()
-_OBJECTS = """logit_bias stream_options structured_outputs response_format
-    chat_template_kwargs""".split()
-_LISTS = "messages tools".split()
-_INTEGER_LISTS = "stop_token_ids allowed_token_ids".split()
+_INTEGERS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "seed",
+    "min_tokens",
+    "top_k",
+    "prompt_logprobs",
+    "top_logprobs",
+    "stream_interval",
+    "truncate_prompt_tokens",
+    "priority",
+)
+_NUMBERS = (
+    "temperature",
+    "top_p",
+    "min_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "length_penalty",
+)
+_BOOLS = (
+    "stream",
+    "echo",
+    "ignore_eos",
+    "use_beam_search",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
+    "return_token_ids",
+    "return_tokens_as_token_ids",
+    "parallel_tool_calls",
+    "include_reasoning",
+    "add_generation_prompt",
+    "continue_final_message",
+    "return_prompt_text",
+)
+_STRINGS = (
+    "model",
+    "suffix",
+    "user",
+    "request_id",
+    "cache_salt",
+    "chat_template",
+)
+_OBJECTS = (
+    "logit_bias",
+    "stream_options",
+    "structured_outputs",
+    "response_format",
+    "chat_template_kwargs",
+)
+_LISTS = (
+    "messages",
+    "tools",
+)
+_INTEGER_LISTS = (
+    "stop_token_ids",
+    "allowed_token_ids",
+)
 _TRUE = ("1", "on", "t", "true", "y", "yes")
 _FALSE = ("0", "off", "f", "false", "n", "no")
 _MAX_STOP_STRINGS = 4
@@ -37,13 +88,13 @@ def decode_body(content_type: str, body: bytes) -> dict[str, Any]:
     """Return the JSON object of a request.
 
     Raises:
-        Refusal: it is none, or does not say that it is.
+        RefusalError: it is none, or does not say that it is.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         message = (
             "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
         )
-        raise Refusal(message, type="Bad Request")
+        raise RefusalError(message, error_type="Bad Request")
     if not body:
         raise invalid([_error("missing", "body", "Field required", "None")])
     decoded = _decode(body)
@@ -61,7 +112,7 @@ def read_fields(body: Mapping[str, Any], *, chat: bool = False) -> Fields:
         chat: whether `logprobs` is a bool, as in chat, or a number.
 
     Raises:
-        Refusal: fields have the wrong type.
+        RefusalError: fields have the wrong type.
     """
     readers = {**_READERS, "logprobs": _boolean if chat else _integer}
     fields: dict[str, Any] = {}
@@ -84,7 +135,7 @@ def read_fields(body: Mapping[str, Any], *, chat: bool = False) -> Fields:
 class _WrongError(Exception):
     """What is wrong with a value: kind, message and context of each error."""
 
-    def __init__(self, *found: tuple[str, str, dict[str, Any]]) -> None:
+    def __init__(self, *found: _Found) -> None:
         self.found = found
 
 
@@ -96,7 +147,7 @@ def _decode(body: bytes) -> object:
     try:
         return json.loads(body)
     except UnicodeDecodeError as error:
-        raise Refusal("", body={"detail": "There was an error parsing the body"}) from error
+        raise RefusalError("", body={"detail": "There was an error parsing the body"}) from error
     except json.JSONDecodeError as error:
         wrong = _error("json_invalid", f"body.{error.pos}", "JSON decode error", _shown({}))
         raise invalid([{**wrong, "ctx": {"error": error.msg}}]) from error
@@ -173,15 +224,15 @@ def _integers(value: object) -> list[int]:
 
 
 def _stop(value: object) -> list[str]:
-    no_string = ("string_type", "Input should be a valid string", {})
+    no_string: _Found = ("string_type", "Input should be a valid string", {})
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):
         raise _WrongError(no_string, ("list_type", "Input should be a valid list", {}))
     if len(value) > _MAX_STOP_STRINGS:
         limit = f"at most {_MAX_STOP_STRINGS} items after validation, not {len(value)}"
-        context = {"max_length": _MAX_STOP_STRINGS, "actual_length": len(value)}
-        context = {"ctx": {"field_type": "List", **context}}
+        lengths = {"max_length": _MAX_STOP_STRINGS, "actual_length": len(value)}
+        context = {"ctx": {"field_type": "List", **lengths}}
         raise _WrongError(no_string, ("too_long", f"List should have {limit}", context))
     return [_string(item) for item in value]
 

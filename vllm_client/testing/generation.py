@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import itertools
 import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Iterable, Iterator, Optional, Sequence, Tuple, Union
+from typing import Optional, Union
 
 from .model import Sampling, Walk, Weights, WordModel
 from .tokenizer import EOS, SPECIAL_TOKENS, Tokenizer
@@ -15,7 +16,7 @@ __all__ = ["Limits", "Output", "Token", "Writer"]
 
 StopReason = Optional[Union[str, int]]
 # The finish reason, the stop reason, and how much of the text remains.
-End = Tuple[str, StopReason, int]
+End = tuple[str, StopReason, int]
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,20 @@ class Writer:
         self._model = model
 
     def continue_prompt(
-        self, prompt_ids: Sequence[int], index: int, limits: Limits, rng: random.Random
+        self,
+        prompt_ids: Sequence[int],
+        index: int,
+        limits: Limits,
+        rng: random.Random,
+        *,
+        anew: bool = False,
     ) -> Output:
-        """Return what the word model makes of a prompt."""
+        """Return what the word model makes of a prompt; `anew` begins a sentence in any case."""
         prompt = self._tokenizer.decode(prompt_ids)
         if prompt[-1:].isspace():
             return self.answer(prompt, index, limits, rng)
-        drawn = self._sample(prompt, self._model.context(prompt_ids), limits, rng)
+        context = [] if anew else self._model.context(prompt_ids)
+        drawn = self._sample(prompt, context, limits, rng)
         return self._finish(drawn, index, limits)
 
     def answer(self, question: str, index: int, limits: Limits, rng: random.Random) -> Output:
@@ -121,7 +129,7 @@ class Writer:
         ids = [*self._tokenizer.encode(text), EOS]
         return self._finish([(id_, {id_: 1.0}) for id_ in ids], index, limits)
 
-    def script(self, text: str, index: int, finish_reason: Optional[str]) -> Output:
+    def script(self, text: str, index: int, finish_reason: str | None) -> Output:
         """Return a given text as it is, ended by EOS, or by its length if that is the reason."""
         ids = self._tokenizer.encode(text)
         cut = finish_reason == "length" and bool(ids)
@@ -191,6 +199,5 @@ def _shown(id_: int, text: str) -> str:
 def _release(text: str, until: Iterable[int]) -> Iterator[str]:
     start = 0
     for end in until:
-        end = max(start, end)
-        yield text[start:end]
-        start = min(end, len(text))
+        yield text[start : max(start, end)]
+        start = min(max(start, end), len(text))

@@ -10,8 +10,8 @@ import math
 import random
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Mapping, Sequence
 
 from .tokenizer import EOS, Tokenizer
 
@@ -34,9 +34,26 @@ _LONGER_MATCH = 6.0
 _END_AFTER = (0.02, 0.15, 0.3, 0.45, 0.6, 0.75)
 # The part of the probability kept for tokens that never followed in the text.
 _SMOOTHING = 0.02
+_SENTENCE_END = re.compile(r"(?<=\.)\s+")
 _CONTENT_WORD = re.compile(r"[^\W_]{4,}")
 _EMPTY_WORDS = frozenset(
-    "about does from have please that this what when where which with work write your".split()
+    (
+        "about",
+        "does",
+        "from",
+        "have",
+        "please",
+        "that",
+        "this",
+        "what",
+        "when",
+        "where",
+        "which",
+        "with",
+        "work",
+        "write",
+        "your",
+    )
 )
 
 
@@ -75,7 +92,8 @@ class Sampling:
     def _truncated(self, ranked: list[tuple[int, float]]) -> list[tuple[int, float]]:
         ranked = ranked[: self.top_k] if self.top_k > 0 else ranked
         limit = self.top_p * sum(weight for _, weight in ranked)
-        kept, seen = [], 0.0
+        kept: list[tuple[int, float]] = []
+        seen = 0.0
         for id_, weight in ranked:
             # The heaviest weighs 1, so `min_p` compares as it is.
             if kept and (seen >= limit or weight < self.min_p):
@@ -86,17 +104,17 @@ class Sampling:
 
 
 class WordModel:
-    """Which token follows which in a text of one sentence a line."""
+    """Which token follows which in a text of whole sentences, each ended by a full stop."""
 
     def __init__(self, tokenizer: Tokenizer, text: str) -> None:
         self._tokenizer = tokenizer
-        self._sentences = [line.strip() for line in text.splitlines() if line.strip()]
+        self._sentences = _SENTENCE_END.split(text.strip())
         self.ids: list[int] = []
         self.sentence_of: list[int] = []
         self.starts: list[int] = []
         self._after: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for number, sentence in enumerate(self._sentences):
-            self._learn(number, tokenizer.encode(" " + sentence))
+            self._learn(number, tokenizer.encode(" " + " ".join(sentence.split())))
         self._ends = frozenset(self.ids[start - 1] for start in self.starts)
         self._spread = Counter(self.ids)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, overload
+from typing import Any, Callable, overload
 
 __all__ = ["Headers", "RecordedRequest", "Recorder", "RequestLog"]
 
@@ -96,30 +96,19 @@ class Recorder:
             self.requests.append(request)
             self._changed.notify_all()
 
-    @contextmanager
-    def generating(self, prompt_tokens: int) -> Iterator[None]:
+    def began(self, prompt_tokens: int) -> None:
         """Count a request as running."""
         with self._changed:
             self.running += 1
             self.prompt_tokens += prompt_tokens
-        try:
-            yield
-        finally:
-            with self._changed:
-                self.running -= 1
-                self._changed.notify_all()
 
-    def finished(self, reasons: Iterable[str], tokens: int) -> None:
-        """Count answers that went out whole."""
+    def ended(self, finish_reasons: Iterable[str], tokens: int, *, gone: bool) -> None:
+        """Count a request as ended; `gone` says that its client did not wait for the end."""
         with self._changed:
-            self.finish_reasons.update(reasons)
+            self.running -= 1
+            self.aborted += gone
             self.generation_tokens += tokens
-
-    def left(self, choices: int) -> None:
-        """Count a client that went away before its answer was whole."""
-        with self._changed:
-            self.aborted += 1
-            self.finish_reasons["abort"] += choices
+            self.finish_reasons.update(finish_reasons)
             self._changed.notify_all()
 
     def wait(self, ready: Callable[[], bool], timeout: float) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Optional
+from typing import Any
 
-__all__ = ["ENGINE_DIED", "Refusal", "error_body", "invalid", "named", "phrase"]
+__all__ = ["ENGINE_DIED", "RefusalError", "error_body", "invalid", "named", "phrase"]
 
 ENGINE_DIED = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 
@@ -20,13 +20,13 @@ _TYPES = {
 }
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """A request that the server answers with an error.
 
     Args:
         message: what `error.message` says.
         status: the HTTP status, which is `error.code` too.
-        type: `error.type`; by default what vLLM writes for this status.
+        error_type: `error.type`; by default what vLLM writes for this status.
         param: `error.param`.
         body: the whole JSON, where it is not of the usual shape.
     """
@@ -36,21 +36,21 @@ class Refusal(Exception):
         message: str,
         *,
         status: int = 400,
-        type: Optional[str] = None,
-        param: Optional[str] = None,
-        body: Optional[dict[str, Any]] = None,
+        error_type: str | None = None,
+        param: str | None = None,
+        body: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.body = body or error_body(message, status, type=type, param=param)
+        self.body = body or error_body(message, status, error_type=error_type, param=param)
 
 
 def error_body(
-    message: str, status: int, *, type: Optional[str] = None, param: Optional[str] = None
+    message: str, status: int, *, error_type: str | None = None, param: str | None = None
 ) -> dict[str, Any]:
     """Return the JSON of an error, as a body or as a frame in a stream."""
-    type = type or _TYPES.get(status) or phrase(status)
-    return {"error": {"message": message, "type": type, "param": param, "code": status}}
+    kind = error_type or _TYPES.get(status) or phrase(status)
+    return {"error": {"message": message, "type": kind, "param": param, "code": status}}
 
 
 def phrase(status: int) -> str:
@@ -59,14 +59,14 @@ def phrase(status: int) -> str:
     return known.get(status, "")
 
 
-def named(message: str, parameter: str, value: object = None) -> Refusal:
+def named(message: str, parameter: str, value: object = None) -> RefusalError:
     """Return the refusal of one parameter, which vLLM repeats at the end of its message."""
     shown = f"parameter={parameter}" + ("" if value is None else f", value={value}")
-    return Refusal(f"{message} ({shown})", param=parameter)
+    return RefusalError(f"{message} ({shown})", param=parameter)
 
 
-def invalid(errors: list[dict[str, Any]]) -> Refusal:
+def invalid(errors: list[dict[str, Any]]) -> RefusalError:
     """Return the refusal of fields of the wrong type, which vLLM lists as Python writes them."""
     count = f"{len(errors)} validation error{'s' if len(errors) > 1 else ''}"
     lines = "".join(f"\n  {error}" for error in errors)
-    return Refusal(f"{count}:{lines}", type="Bad Request", param=errors[0]["loc"])
+    return RefusalError(f"{count}:{lines}", error_type="Bad Request", param=errors[0]["loc"])

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, TypedDict, Union
+from typing import Any, TypedDict
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-__all__ = ["Script", "ScriptFields", "ScriptQueue"]
+__all__ = ["GENERATING", "Script", "ScriptFields", "ScriptQueue", "script_from"]
 
 GENERATING = ("/v1/completions", "/v1/chat/completions")
 _CONTENTS = ("text", "json", "body", "chunks")
@@ -29,7 +27,7 @@ class ScriptFields(TypedDict, total=False):
     """Of a scripted text; by default what vLLM would say."""
     json: Any
     """A whole body, sent as JSON whatever was asked for."""
-    body: Union[bytes, str]
+    body: bytes | str
     """A whole body, sent as it is."""
     chunks: Sequence[Any]
     """The events of a stream: dicts become JSON; strings the data of an event as they are; bytes
@@ -66,23 +64,23 @@ class ScriptFields(TypedDict, total=False):
 class Script:
     """One scripted answer, or the faults of a generated one. The fields are `ScriptFields`."""
 
-    text: Optional[str] = None
-    reasoning: Optional[str] = None
+    text: str | None = None
+    reasoning: str | None = None
     tool_calls: Sequence[Mapping[str, Any]] = ()
-    finish_reason: Optional[str] = None
+    finish_reason: str | None = None
     json: Any = None
-    body: Union[bytes, str, None] = None
-    chunks: Optional[Sequence[Any]] = None
+    body: bytes | str | None = None
+    chunks: Sequence[Any] | None = None
     done: bool = True
-    error: Optional[str] = None
-    status: Optional[int] = None
+    error: str | None = None
+    status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    path: Optional[str] = None
-    cut_after: Optional[int] = None
+    path: str | None = None
+    cut_after: int | None = None
     clean: bool = False
-    stall_after: Optional[int] = None
-    error_after: Optional[int] = None
-    abort_after: Optional[int] = None
+    stall_after: int | None = None
+    error_after: int | None = None
+    abort_after: int | None = None
     drop: bool = False
     delay: float = 0.0
 
@@ -113,10 +111,11 @@ class Script:
 class ScriptQueue:
     """Answers in the order in which they were put in; each one is given out once."""
 
-    def __init__(self) -> None:
+    def __init__(self, default: Script) -> None:
         self._lock = threading.Lock()
         self._queue: deque[Script] = deque()
-        self._standing = Script()
+        self._default = default
+        self._standing = default
 
     def put(self, script: Script, times: int) -> None:
         """Add an answer, `times` over."""
@@ -135,7 +134,7 @@ class ScriptQueue:
                 if script.fits(path):
                     self._queue.remove(script)
                     return script
-            return self._standing if self._standing.fits(path) else Script()
+            return self._standing if self._standing.fits(path) else self._default
 
     def __len__(self) -> int:
         with self._lock:

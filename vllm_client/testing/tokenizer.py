@@ -8,7 +8,7 @@ tokens, as with vLLM's byte-level tokenizers, and a stream must wait for the las
 from __future__ import annotations
 
 import re
-from typing import Iterable
+from collections.abc import Iterable
 
 __all__ = ["EOS", "SPECIAL_TOKENS", "THINK_END", "THINK_START", "Tokenizer"]
 

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from attrs import define, field
 
+from .logprobs import TokenLogprob
 from .shared import Usage
 
 
@@ -25,6 +26,11 @@ class CompletionChoice:
     token_ids: Optional[List[int]] = None
     prompt_token_ids: Optional[List[int]] = None
     prompt_logprobs: Optional[List[Any]] = None
+
+    @property
+    def token_logprobs(self) -> List[TokenLogprob]:
+        """``logprobs`` token by token; built anew each time."""
+        return TokenLogprob.sequence(self.logprobs)
 
     @classmethod
     def from_raw(cls, raw: Mapping[str, Any]) -> CompletionChoice:
@@ -57,7 +63,7 @@ class Completion:
     created: int
     choices: List[CompletionChoice]
     usage: Optional[Usage] = None
-    raw: Dict[str, Any] = field(factory=dict, repr=False)
+    raw: Dict[str, Any] = field(factory=dict, repr=False, eq=False)
 
     @property
     def text(self) -> str:
