@@ -54,7 +54,7 @@ class Replay:
                 return
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def replay() -> Iterator[Tuple[Replay, VllmClient]]:
     sender = Replay()
     with WireServer(sender) as server, VllmClient(

@@ -13,10 +13,11 @@ from typing import Any, List, Optional
 
 import pytest
 
+from vllm_client import __version__
 from vllm_client.cli import INTERRUPTED, main, visible
 from vllm_client.testing import FakeServer
 
-from .wire import STREAM_HEAD, WAIT, Connection, chunk, serving
+from .wire import STREAM_HEAD, WAIT, Connection, WireServer, chunk
 
 
 @pytest.fixture
@@ -36,15 +37,14 @@ class Terminal(io.StringIO):
 
 def typed(monkeypatch, *lines: Any) -> None:
     """Somebody types these lines at a terminal; an exception is what a key raises."""
+    waiting = list(lines)
 
     class Keyboard(io.StringIO):
-        waiting = list(lines)
-
         def isatty(self) -> bool:
             return True
 
         def readline(self, *_: Any) -> str:
-            line = self.waiting.pop(0) if self.waiting else ""
+            line = waiting.pop(0) if waiting else ""
             if isinstance(line, BaseException):
                 raise line
             return line
@@ -75,8 +75,11 @@ def test_options_become_fields(server):
     """Each option is sent as the field of the same name, and what is left out is not sent."""
     server.enqueue(text="x")
     main(
-        "complete --model fake-vllm --max-tokens 7 --temperature 0.5 --top-p 0.9 --seed 3"
-        " --stop A --stop B --timeout 9 hello".split()
+        [
+            *("complete", "--model", "fake-vllm", "--max-tokens", "7", "--temperature", "0.5"),
+            *("--top-p", "0.9", "--seed", "3", "--stop", "A", "--stop", "B", "--timeout", "9"),
+            "hello",
+        ]
     )
     body = server.requests[0].json
     body.pop("stream_options")
@@ -154,7 +157,7 @@ def test_ctrl_c_while_completing(monkeypatch, capsys):
         connection.wait_gone()
         gone.set()
 
-    with serving(handler) as wire:
+    with WireServer(handler) as wire:
         assert main(["complete", "--base-url", wire.base_url, "x"]) == INTERRUPTED
         assert gone.wait(WAIT)
     out, err = capsys.readouterr()
@@ -179,7 +182,9 @@ def test_a_closed_pipe_is_no_traceback(server):
     """`vllm-client … | head -c 1` ends quietly."""
     server.enqueue(text="word " * 5000)
     command = f"{sys.executable} -m vllm_client complete x --base-url {server.base_url} | head -c 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout == "w"
     assert "Traceback" not in done.stderr
 
@@ -200,8 +205,6 @@ def test_usage_error_is_status_2():
 
 def test_version(capsys):
     """--version prints the version of the package."""
-    from vllm_client import __version__
-
     with pytest.raises(SystemExit):
         main(["--version"])
     assert __version__ in capsys.readouterr().out
@@ -222,7 +225,7 @@ def test_chat_keeps_the_history(server, monkeypatch, capsys):
             {"role": "user", "content": "second"},
         ],
     ]
-    assert capsys.readouterr().out == "> one\n> > two\n> ".replace("> > ", "> ")
+    assert capsys.readouterr().out == "> one\n> > two\n> "
 
 
 def test_chat_from_a_pipe(server, monkeypatch, capsys):
@@ -292,7 +295,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(monkeypatch, capsys):
 
     killer = threading.Thread(target=interrupt)
     typed(monkeypatch, KeyboardInterrupt(), "hello\n", "/exit\n")
-    with serving(stalling(reached)) as wire:
+    with WireServer(stalling(reached)) as wire:
         killer.start()
         assert main(["chat", "--base-url", wire.base_url]) == 0
         killer.join()
@@ -312,7 +315,7 @@ def test_ctrl_c_ends_a_conversation_from_a_pipe(monkeypatch):
 
     killer = threading.Thread(target=interrupt)
     monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nagain\n"))
-    with serving(stalling(reached)) as wire:
+    with WireServer(stalling(reached)) as wire:
         killer.start()
         assert main(["chat", "--base-url", wire.base_url]) == INTERRUPTED
         killer.join()

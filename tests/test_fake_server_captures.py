@@ -93,7 +93,7 @@ def test_it_answers_as_vllm_did(name: str) -> None:
         ("b_reasoning_excluded", {}, THINKING),
         ("b_reasoning_never_ends", {}, {**THINKING, "max_tokens": 5}),
         ("f_reasoning_tools", {}, {**THINKING, "max_tokens": 200}),
-        ("f_tools_required_strict", {}, {}),
+        ("f_tools_required_strict", {}, {**THINKING, "max_tokens": 200}),
         ("f_tools_named_strict_stream", {}, {}),
         ("f_chat_qwen3_no_thinking_stream", {}, {}),
     ],

@@ -84,10 +84,11 @@ class Connection:
     def end_chunks(self) -> None:
         self.send(b"0\r\n\r\n")
 
-    def wait_gone(self) -> None:
-        """Wait until the client closes."""
+    def wait_gone(self) -> bool:
+        """Wait until the client closes; True, to be asserted."""
         while self._more():
             pass
+        return True
 
     def reset(self) -> None:
         """Close with a TCP reset instead of an orderly end."""
@@ -166,6 +167,7 @@ class WireServer:
             raise self.failures[0]
 
 
+serving = WireServer
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\n\r\n"

@@ -27,7 +27,6 @@ WIRE_ERRORS = (
 
 _NOT_CONNECTED = (
     urllib3.exceptions.NewConnectionError,  # A name that does not resolve is one of these.
-    urllib3.exceptions.ConnectTimeoutError,
     urllib3.exceptions.ProxyError,
 )
 _UNANSWERED = (http.client.BadStatusLine, ConnectionError, ssl.SSLEOFError)
@@ -58,6 +57,10 @@ def _fault(causes: list[BaseException], origin: str, timeout: Timeout) -> Fault:
     unanswered = isinstance(causes[-1], _UNANSWERED)
     if any(isinstance(cause, requests.exceptions.SSLError) for cause in causes) and not unanswered:
         return Fault(_ssl_error(causes[-1], origin), again=False)
+    # Before the time-outs: urllib3 counts a refused connection among them.
+    if any(isinstance(cause, _NOT_CONNECTED) for cause in causes):
+        text = f"nothing answers at {origin}: is `vllm serve` running there? ({causes[-1]})"
+        return Fault(APIConnectionError(text), again=True)
     if any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes):
         text = f"no connection to {origin} within {timeout.connect} s: is the address right?"
         return Fault(APITimeoutError(text), again=True)
@@ -67,9 +70,6 @@ def _fault(causes: list[BaseException], origin: str, timeout: Timeout) -> Fault:
             "a longer wait is allowed with Timeout(read=…)"
         )
         return Fault(APITimeoutError(text), again=False)
-    if any(isinstance(cause, _NOT_CONNECTED) for cause in causes):
-        text = f"nothing answers at {origin}: is `vllm serve` running there? ({causes[-1]})"
-        return Fault(APIConnectionError(text), again=True)
     text = f"{origin} closed the connection before it answered: {causes[-1]}"
     return Fault(APIConnectionError(text), again=unanswered, stale=unanswered)
 

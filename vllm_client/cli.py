@@ -14,6 +14,7 @@ from .client import VllmClient
 from .exceptions import VllmError
 from .streams import ChatCompletionStream, CompletionStream
 from .timeouts import Timeout
+from .types import ChatCompletion
 from .types.messages import Message
 
 INTERRUPTED = 130
@@ -122,14 +123,14 @@ def _chat(client: VllmClient, arguments: argparse.Namespace) -> int:
         history.append({"role": "system", "content": arguments.system})
     status = 0
     for line in _lines():
-        history.append({"role": "user", "content": line})
+        question: Message = {"role": "user", "content": line}
         try:
-            with client.chat.completions.stream(messages=history, **_fields(arguments)) as stream:
-                history.append(_answer(stream, thinking=arguments.thinking))
+            answer = _answer(client, [*history, question], arguments)
         except VllmError as error:
             # The conversation goes on as if the question had not been asked.
-            history.pop()
             status = _fail(error)
+        else:
+            history += [question, answer]
     return status
 
 
@@ -152,16 +153,20 @@ def _lines() -> Iterator[str]:
             yield line.strip()
 
 
-def _answer(stream: ChatCompletionStream, *, thinking: bool) -> Message:
+def _answer(client: VllmClient, asked: List[Message], arguments: argparse.Namespace) -> Message:
+    said = ChatCompletion("", "", 0, [])
     try:
-        _show(stream, thinking=thinking)
+        with client.chat.completions.stream(messages=asked, **_fields(arguments)) as stream:
+            try:
+                _show(stream, thinking=arguments.thinking)
+            finally:
+                said = stream.snapshot
     except KeyboardInterrupt:
-        # Ends the answer and not the program; what was said stays said.
-        stream.close()
-        print("stopped", file=sys.stderr)
         if not sys.stdin.isatty():
             raise
-    return stream.snapshot.assistant_message()
+        # Ends the answer and not the program; what was said stays said.
+        print("stopped", file=sys.stderr)
+    return {**said.assistant_message(), "content": said.text}
 
 
 def _show(stream: Union[CompletionStream, ChatCompletionStream], *, thinking: bool = False) -> None:
