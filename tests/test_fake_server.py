@@ -269,9 +269,7 @@ def test_logprobs_are_parallel_lists(fake_vllm: FakeServer) -> None:
     assert all(map(str.startswith, starts, lists["tokens"]))
     assert all(value <= 0 for value in lists["token_logprobs"])
     assert all(3 <= len(top) <= 4 for top in lists["top_logprobs"])
-    for token, value, top in zip(
-        lists["tokens"], lists["token_logprobs"], lists["top_logprobs"]
-    ):
+    for token, value, top in zip(lists["tokens"], lists["token_logprobs"], lists["top_logprobs"]):
         assert top[token] == value
 
 
@@ -334,8 +332,8 @@ def test_prompts_can_be_truncated(fake_vllm: FakeServer) -> None:
     body = {"prompt": "a b c d e f", "echo": True, "max_tokens": 1}
     assert text(fake_vllm, **body, truncate_prompt_tokens=2).startswith(" e f")
     with FakeServer(max_model_len=8) as server:
-        status, _ = ask(server, prompt="a " * 20, truncate_prompt_tokens=-1, max_tokens=1)
-    assert status == 400
+        _, answer = ask(server, prompt="a " * 20, truncate_prompt_tokens=-1, max_tokens=1)
+    assert "max_tokens must be at least 1, got 0." in answer["error"]["message"]
 
 
 # --- streams ----------------------------------------------------------------------------------
@@ -442,6 +440,12 @@ def test_any_json_object_will_do(fake_vllm: FakeServer, constraint: dict[str, An
     """Without a schema the object holds a word of the prompt, or a word at all."""
     assert json.loads(text(fake_vllm, **constraint)) == {"answer": "learning"}
     assert json.loads(text(fake_vllm, prompt="?", **constraint)) == {"answer": "text"}
+
+
+def test_a_constraint_that_is_met_ends_the_answer(fake_vllm: FakeServer) -> None:
+    """Nothing may follow what was asked for, even where EOS is to be ignored."""
+    body = {"structured_outputs": {"choice": ["red"]}, "ignore_eos": True}
+    assert choices(fake_vllm, **body)[0]["finish_reason"] == "stop"
 
 
 def test_plain_text_is_no_constraint(fake_vllm: FakeServer) -> None:
@@ -669,6 +673,7 @@ def test_a_chunked_request_is_read(fake_vllm: FakeServer, connection: socket.soc
         b"nonsense\r\n\r\n",
         b"\xff\xfe / HTTP/1.1\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
     ],
 )
@@ -684,12 +689,21 @@ def test_a_client_that_half_closes_gets_nothing(
     fake_vllm: FakeServer, connection: socket.socket
 ) -> None:
     """Shutting down the sending side counts as going away, as with vLLM."""
+    fake_vllm.enqueue(stall_after=0)
     body = b'{"prompt": "Hi"}'
     head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: "
     connection.sendall(head + str(len(body)).encode() + b"\r\n\r\n" + body)
     connection.shutdown(socket.SHUT_WR)
     assert received(connection) == b""
     fake_vllm.wait_for_abort(timeout=WAIT)
+
+
+def test_half_a_request_is_none(fake_vllm: FakeServer, connection: socket.socket) -> None:
+    """A client that leaves within its request is not answered, and nothing is recorded."""
+    connection.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")
+    connection.shutdown(socket.SHUT_WR)
+    assert received(connection) == b""
+    assert len(fake_vllm.requests) == 0
 
 
 def test_each_event_is_one_chunk(fake_vllm: FakeServer, connection: socket.socket) -> None:

@@ -18,7 +18,9 @@ import pytest
 from vllm_client.testing import FakeServer
 
 CAPTURES = Path(__file__).parent / "data" / "captures"
-FAMILIES = "completion* chat* error_* auth_* health* ping* version load models root tokenize* detok*"
+FAMILIES = (
+    "completion* chat* error_* auth_* health* ping* version load models root tokenize* detok*"
+)
 
 NOT_IMITATED = {
     "chat_batch": "the route is not served",
@@ -54,7 +56,9 @@ THINKING = {"chat_template_kwargs": {"enable_thinking": True}, "logit_bias": Non
 
 def cases() -> list[str]:
     """The captures that the stand-in has to match."""
-    found = (path.name for family in FAMILIES.split() for path in CAPTURES.glob(f"{family}.request.json"))
+    found = (
+        path.name for family in FAMILIES.split() for path in CAPTURES.glob(f"{family}.request.json")
+    )
     names = {name.partition(".")[0] for name in found}
     return sorted(names - NOT_IMITATED.keys())
 
@@ -89,6 +93,7 @@ def test_it_answers_as_vllm_did(name: str) -> None:
         ("f_queue_full", BUSY, {}),
         ("f_queue_full_stream", BUSY, {}),
         ("f_queue_full_prompts_stream", {**BUSY_FRAME, "error_after": 0}, {}),
+        ("b_reasoning_effort_bad", {}, {}),
         ("b_reasoning", {}, THINKING),
         ("b_reasoning_excluded", {}, THINKING),
         ("b_reasoning_never_ends", {}, {**THINKING, "max_tokens": 5}),

@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
 from .client import VllmClient
 from .events import (
@@ -65,10 +67,15 @@ from .types import (
 )
 from .types.messages import ContentPart, Message, Tool
 
+if TYPE_CHECKING:
+    from .aio import AsyncStream, AsyncVllmClient
+
 __all__ = [
     "APIConnectionError",
     "APIStatusError",
     "APITimeoutError",
+    "AsyncStream",
+    "AsyncVllmClient",
     "AuthenticationError",
     "BadRequestError",
     "ChatCompletion",
@@ -118,3 +125,12 @@ __all__ = [
     "audio_part",
     "image_part",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # asyncio takes as long to import as the rest, and most programs here do without.
+    if name in {"AsyncStream", "AsyncVllmClient"}:
+        from . import aio  # noqa: PLC0415
+
+        return getattr(aio, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -110,6 +110,51 @@ class Call:
             self._shutdown()
 
 
+class Scope:
+    """Stops the calls that a thread makes in it, also one that has not begun. A context manager."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._call: Optional[Call] = None
+        self._stopped = False
+
+    def __enter__(self) -> None:
+        _entered.scope = self
+
+    def __exit__(self, *_: object) -> None:
+        _entered.scope = None
+
+    def adopt(self, call: Call) -> None:
+        """The thread makes this call now."""
+        with self._lock:
+            self._call = call
+            stopped = self._stopped
+        if stopped:
+            call.stop()
+
+    def stop(self) -> None:
+        """Stop the call that is under way, and those to come."""
+        with self._lock:
+            self._stopped = True
+            call = self._call
+        if call is not None:
+            call.stop()
+
+
+class _Entered(threading.local):
+    scope: Optional[Scope] = None
+
+
+_entered = _Entered()
+
+
+def adopted(call: Call) -> Call:
+    """The call, known to the scope that the running thread is in."""
+    if _entered.scope is not None:
+        _entered.scope.adopt(call)
+    return call
+
+
 def shut_socket(sock: Any) -> None:
     """Wake whoever is blocked on a socket, and tell the peer that nobody listens."""
     sock = getattr(sock, "socket", sock)  # The one below, for TLS within the TLS of a proxy.

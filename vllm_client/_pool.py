@@ -12,7 +12,7 @@ import requests
 import requests.auth
 import requests.utils
 
-from ._call import Call
+from ._call import Call, adopted
 from ._connection import HeldAdapter, current
 from .exceptions import APIConnectionError
 
@@ -53,7 +53,7 @@ class Pool:
         Raises:
             APIConnectionError: The pool is closed.
         """
-        call = Call(total)
+        call = adopted(Call(total))
         with self._lock:
             if self.closed:
                 call.finish()

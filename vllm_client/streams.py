@@ -68,7 +68,8 @@ class Stream(Generic[E, R]):
         StreamConsumedError: It was closed, perhaps by another thread.
     """
 
-    _shown: ClassVar[str]
+    shown: ClassVar[str]
+    """The tag of the events whose text is the answer's."""
 
     def __init__(
         self, exchange: Exchange, decoder: Decoder[E, R], timings: Timings, on_error: OnError
@@ -108,7 +109,7 @@ class Stream(Generic[E, R]):
 
     def _advance(self) -> E:
         if self._closed:
-            raise self._consumed()
+            raise self._failure or self._consumed()
         try:
             event: E = next(self._events)
         except StopIteration:
@@ -148,7 +149,7 @@ class Stream(Generic[E, R]):
                 event: Any = self._advance()
             except StopIteration:
                 return
-            if event.type == self._shown and event.index == index and event.text:
+            if event.type == self.shown and event.index == index and event.text:
                 yield event.text
 
     def collect_text(self) -> str:
@@ -190,13 +191,13 @@ class Stream(Generic[E, R]):
 class CompletionStream(Stream[CompletionStreamEvent, Completion]):
     """The stream of ``client.completions.stream``: an iterator of ``CompletionStreamEvent``."""
 
-    _shown = "text"
+    shown = "text"
 
 
 class ChatCompletionStream(Stream[StreamEvent, ChatCompletion]):
     """The stream of ``client.chat.completions.stream``: an iterator of ``StreamEvent``."""
 
-    _shown = "content"
+    shown = "content"
 
 
 # Not a method, and without the stream among its variables: a cycle would keep a stream that was

@@ -36,6 +36,7 @@ def read_request(stream: BinaryIO, connection: socket.socket) -> Arrival | None:
 
     Raises:
         MalformedError: the bytes are no HTTP/1 request.
+        OSError: the client went away within it.
     """
     line = stream.readline(_LONGEST_LINE)
     if not line:
@@ -58,11 +59,21 @@ def read_request(stream: BinaryIO, connection: socket.socket) -> Arrival | None:
 
 def _read_body(stream: BinaryIO, headers: Headers) -> bytes:
     if headers.get("Transfer-Encoding", "").lower() != "chunked":
-        return stream.read(int(headers.get("Content-Length", 0)))
+        length = headers.get("Content-Length", "0")
+        if not length.isdecimal():
+            raise ValueError(length)
+        return _read_whole(stream, int(length))
     body = b""
     while True:
         size = int(stream.readline(_LONGEST_LINE).split(b";")[0], 16)
-        body += stream.read(size)
+        body += _read_whole(stream, size)
         stream.readline(_LONGEST_LINE)
         if size == 0:
             return body
+
+
+def _read_whole(stream: BinaryIO, length: int) -> bytes:
+    data = stream.read(length)
+    if len(data) < length:
+        raise ConnectionError("the client went away within its request")
+    return data

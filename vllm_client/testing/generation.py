@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,6 +53,8 @@ class Output:
 
     def aborted_after(self, count: int) -> Output:
         """Return the same answer as the server leaves it when it aborts after `count` tokens."""
+        if len(self.tokens) <= count:
+            return self
         return replace(self, tokens=self.tokens[:count], finish_reason="abort", stop_reason=None)
 
 
@@ -146,13 +147,15 @@ class Writer:
         self, question: str, context: list[int], limits: Limits, rng: random.Random
     ) -> Iterator[tuple[int, Weights]]:
         walk = Walk(self._model, question, context)
-        for count in itertools.count():
+        count = 0
+        while True:
             weights = walk.weights()
             refuse_eos = limits.ignore_eos or count < limits.min_tokens
             forbidden = frozenset([EOS]) if refuse_eos else frozenset()
             id_ = replace(limits.sampling, forbidden_token_ids=forbidden).choose(weights, rng)
             yield id_, weights
             walk.take(id_)
+            count += 1
 
     def _without_space(self, drawn: Iterator[tuple[int, Weights]]) -> Iterator[tuple[int, Weights]]:
         id_, weights = next(drawn)
@@ -196,8 +199,10 @@ def _shown(id_: int, text: str) -> str:
     return "" if id_ < len(SPECIAL_TOKENS) else text
 
 
-def _release(text: str, until: Iterable[int]) -> Iterator[str]:
+def _release(text: str, until: Iterable[int]) -> list[str]:
+    parts = []
     start = 0
     for end in until:
-        yield text[start : max(start, end)]
-        start = min(max(start, end), len(text))
+        parts.append(text[start : max(start, end)])
+        start += len(parts[-1])
+    return parts

@@ -19,16 +19,19 @@ __all__ = ["Sampling", "Walk", "Weights", "WordModel"]
 
 Weights = Mapping[int, float]
 
-# A sentence that shares a word with the prompt weighs so much more per word, which makes the
-# model begin there and prefer its continuation.
-_SHARED_WORD = 6.0
-_SHARED_START = 6.0
-# What a sentence weighs once it has been said, and the one that stands after it.
+# A sentence weighs so much more for each word that it shares with the prompt, and more again if
+# it begins with that word, as a definition does.
+_SHARED_WORD = 30.0
+_SHARED_START = 5.0
+# What is left of a sentence's weight once it has been said.
 _REPEATED = 1e-3
-_FOLLOWING = 200.0
+# Sentences near the last one in the text go on best, by the square of the distance. A text that
+# has not begun is this far from all of them.
+_NEARNESS = 300.0
+_FAR = 20
 # The model looks at so many tokens, and each one more in common weighs so much more.
 _ORDER = 4
-_LONGER_MATCH = 6.0
+_LONGER_MATCH = 40.0
 # How likely an answer is to end after its first, second, ... sentence. Past one half even the
 # greedy choice is to end, so that no answer goes on for ever.
 _END_AFTER = (0.02, 0.15, 0.3, 0.45, 0.6, 0.75)
@@ -210,8 +213,9 @@ class Walk:
         found: dict[int, float] = {}
         for length in range(len(self._context), 0, -1):
             for at in self._model.positions(self._context[-length:]):
-                weight = self._topic[self._model.sentence_of[at]] * _LONGER_MATCH**length
-                found.setdefault(at, weight)
+                # The topic decides where a sentence begins; within it, it would tear it apart.
+                said = min(1.0, self._topic[self._model.sentence_of[at]])
+                found.setdefault(at, said * _LONGER_MATCH**length)
             # A single word in common is too little to cross over at, unless there is no more.
             if found and length == 2:
                 break
@@ -220,8 +224,9 @@ class Walk:
     def _next_sentences(self) -> dict[int, float]:
         found = {}
         for sentence, at in enumerate(self._model.starts):
-            follows = _FOLLOWING if sentence - 1 in self._said else 1.0
-            found[at] = self._topic[sentence] * follows
+            distances = [abs(sentence - said) for said in self._said]
+            nearness = _NEARNESS / max(1, min(distances, default=_FAR)) ** 2
+            found[at] = self._topic[sentence] * nearness
         return found
 
 

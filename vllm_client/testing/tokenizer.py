@@ -8,6 +8,7 @@ tokens, as with vLLM's byte-level tokenizers, and a stream must wait for the las
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable
 
 __all__ = ["EOS", "SPECIAL_TOKENS", "THINK_END", "THINK_START", "Tokenizer"]
@@ -87,6 +88,8 @@ class Tokenizer:
 
 
 def _vocabulary(text: str) -> Iterable[str]:
+    for character in string.ascii_letters + string.digits + string.punctuation:
+        yield " " + character
     words = dict.fromkeys(word.strip() for word in _WORDS.findall(text))
     for word in words:
         for form in (word, word.capitalize()):

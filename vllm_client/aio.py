@@ -1,0 +1,401 @@
+"""The client for ``asyncio``: a thin face over threads.
+
+The synchronous client stays the truth. A stream is read by one thread of its own, everything else
+runs on an executor of the client's; the names are the same, and signatures, docstrings and types
+are those of the synchronous methods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generic,
+    Mapping,
+    Optional,
+    Type,
+    TypeVar,
+    Union,
+)
+
+import requests
+
+from ._call import Scope
+from ._mailbox import Mailbox, hub_of_running_loop
+from .client import _UNSET, DEFAULT_TIMEOUT, VllmClient
+from .exceptions import APIConnectionError
+from .resources.chat import ChatCompletions
+from .resources.completions import Completions
+from .streams import Stream
+from .timeouts import Timeout, TimeoutTypes
+from .timings import Timings
+from .types import ChatCompletion, Completion
+
+if TYPE_CHECKING:
+    from typing_extensions import Concatenate, ParamSpec, Self
+
+    P = ParamSpec("P")
+
+T = TypeVar("T")
+E = TypeVar("E")
+R = TypeVar("R", bound=Union[Completion, ChatCompletion])
+
+MOST_CALLS = 256
+"""Calls in flight at once, streams not counted; more wait for a thread."""
+_IN_A_ROW = 64
+
+
+class AsyncStream(Generic[E, R]):
+    """A stream as an asynchronous iterator and context manager, read by a thread of its own.
+
+    The thread starts with ``async with`` or with the first use, and ends with the stream. It reads
+    at most 256 events ahead, so a slow reader slows the server. Cancelling a task that reads
+    closes the stream at once, upon which the server stops generating.
+
+    Args:
+        stream: Any stream of the synchronous client.
+
+    Raises, while it is read:
+        VllmError: As :class:`~vllm_client.streams.Stream` does.
+    """
+
+    def __init__(self, stream: Stream[E, R]) -> None:
+        self._begin(lambda: stream, stream)
+
+    @classmethod
+    def _opening(cls, open_stream: Callable[[], Stream[E, R]]) -> AsyncStream[E, R]:
+        stream = cls.__new__(cls)
+        stream._begin(open_stream, None)
+        return stream
+
+    def _begin(
+        self, open_stream: Callable[[], Stream[E, R]], stream: Optional[Stream[E, R]]
+    ) -> None:
+        self._open_stream = open_stream
+        self._stream = stream
+        self._mailbox: Optional[Mailbox] = None
+        self._closed = False
+        self._in_a_row = 0
+
+    async def _started(self) -> Mailbox:
+        if self._mailbox is None:
+            hub = hub_of_running_loop()
+            self._mailbox = Mailbox(hub, self._stream)
+            if self._closed:
+                raise self._mailbox.closed_error()
+            await hub.add(self._mailbox)
+            self._mailbox.start(self._open_stream)
+        return self._mailbox
+
+    async def _opened(self) -> Stream[E, R]:
+        mailbox = await self._started()
+        while mailbox.stream is None and not mailbox.ended:
+            await mailbox.wait()
+        if mailbox.stream is None:
+            assert mailbox.error is not None
+            raise mailbox.error
+        self._stream = mailbox.stream
+        return mailbox.stream
+
+    async def __aenter__(self) -> Self:
+        """Send the request and wait for the head of its answer."""
+        await self._opened()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> E:
+        mailbox = self._mailbox or await self._started()
+        await self._breathe()
+        while True:
+            if self._closed:
+                raise mailbox.closed_error()
+            try:
+                event: E = mailbox.take()
+            except IndexError:
+                if not mailbox.ended:
+                    self._in_a_row = 0
+                    await mailbox.wait()
+                elif mailbox.error is not None:
+                    raise mailbox.error from None
+                else:
+                    raise StopAsyncIteration from None
+            else:
+                return event
+
+    async def _breathe(self) -> None:
+        # Events that wait already are taken without waiting: let other tasks have a turn.
+        self._in_a_row += 1
+        if self._in_a_row >= _IN_A_ROW:
+            self._in_a_row = 0
+            await asyncio.sleep(0)
+
+    async def text_deltas(self, index: int = 0) -> AsyncIterator[str]:
+        """As :meth:`Stream.text_deltas <vllm_client.streams.Stream.text_deltas>`."""
+        shown = (await self._opened()).shown
+        async for event in self:
+            said: Any = event
+            if said.type == "error":
+                raise said.error
+            if said.type == shown and said.index == index and said.text:
+                yield said.text
+
+    async def collect(self) -> R:
+        """As :meth:`Stream.collect <vllm_client.streams.Stream.collect>`."""
+        stream = await self._opened()
+        mailbox = await self._started()
+        if self._closed:
+            raise mailbox.closed_error()
+        mailbox.collect()
+        while not mailbox.ended:
+            await mailbox.wait()
+        if mailbox.error is not None:
+            raise mailbox.error
+        return stream.collect()
+
+    async def collect_text(self) -> str:
+        """As :meth:`Stream.collect_text <vllm_client.streams.Stream.collect_text>`."""
+        return (await self.collect()).text
+
+    async def aclose(self) -> None:
+        """Close the connection, upon which the server stops generating. May be repeated."""
+        self._closed = True
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._mailbox is not None:
+            self._mailbox.stop()
+        elif self._stream is not None:
+            self._stream.close()
+
+    def __del__(self) -> None:
+        self._stop()
+
+    @property
+    def _known(self) -> Stream[E, R]:
+        stream = self._stream or (self._mailbox and self._mailbox.stream)
+        if not stream:
+            raise RuntimeError("the stream is not open yet: enter `async with` first")
+        return stream
+
+    @property
+    def response(self) -> requests.Response:
+        """The ``requests.Response``, once the stream is open."""
+        return self._known.response
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """The ``x-request-id`` of the answer, if the server sends one."""
+        return self._known.request_id
+
+    @property
+    def snapshot(self) -> R:
+        """What has arrived so far, in the shape of the whole answer."""
+        return self._known.snapshot
+
+    @property
+    def timings(self) -> Timings:
+        """When the pieces arrived."""
+        return self._known.timings
+
+
+class _Calls:
+    """Runs calls in threads, and stops a call whose task is cancelled."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._executor = ThreadPoolExecutor(most, thread_name_prefix="vllm-client-call")
+
+    async def run(self, work: Callable[[], Any]) -> Any:
+        scope = Scope()
+        try:
+            future = self._executor.submit(_within, scope, work)
+        except RuntimeError:
+            raise APIConnectionError("the client is closed: make a new one") from None
+        try:
+            result = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            scope.stop()
+            raise
+        return AsyncStream(result) if isinstance(result, Stream) else result
+
+    def shut(self) -> None:
+        self._executor.shutdown(wait=False)
+
+
+def _within(scope: Scope, work: Callable[[], Any]) -> Any:
+    with scope:
+        return work()
+
+
+class _Face:
+    """The asynchronous face of something synchronous."""
+
+    def __init__(self, sync: Any, calls: _Calls) -> None:
+        self._sync = sync
+        self._calls = calls
+
+
+def in_thread(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """The asynchronous twin of a method: the same call, run in a thread."""
+
+    async def call(self: _Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        result: T = await self._calls.run(functools.partial(method, self._sync, *args, **kwargs))
+        return result
+
+    functools.update_wrapper(call, method)
+    return call
+
+
+def in_own_thread(
+    method: Callable[Concatenate[Any, P], Stream[E, R]],
+) -> Callable[Concatenate[Any, P], AsyncStream[E, R]]:
+    """The asynchronous twin of a method that opens a stream, to be used in ``async with``."""
+
+    def call(self: _Face, /, *args: P.args, **kwargs: P.kwargs) -> AsyncStream[E, R]:
+        return AsyncStream._opening(functools.partial(method, self._sync, *args, **kwargs))
+
+    functools.update_wrapper(call, method)
+    return call
+
+
+class AsyncCompletions(_Face):
+    """``POST /v1/completions``."""
+
+    create = in_thread(Completions.create)
+    stream = in_own_thread(Completions.stream)
+
+
+class AsyncChatCompletions(_Face):
+    """``POST /v1/chat/completions``."""
+
+    create = in_thread(ChatCompletions.create)
+    stream = in_own_thread(ChatCompletions.stream)
+
+
+class AsyncChat(_Face):
+    """``client.chat``, as openai-python has it."""
+
+    @property
+    def completions(self) -> AsyncChatCompletions:
+        """``POST /v1/chat/completions``."""
+        return AsyncChatCompletions(self._sync.completions, self._calls)
+
+
+class AsyncVllmClient(_Face):
+    """:class:`~vllm_client.VllmClient` for ``asyncio``; arguments and errors are the same.
+
+    Args:
+        max_calls: Calls in flight at once, streams not counted, 1 or more; further ones wait.
+    """
+
+    _sync: VllmClient
+
+    def __init__(
+        self,
+        base_url: Optional[str] = None,
+        *,
+        api_key: Optional[str] = None,
+        timeout: TimeoutTypes = DEFAULT_TIMEOUT,
+        max_retries: int = 2,
+        headers: Optional[Mapping[str, Optional[str]]] = None,
+        session: Optional[requests.Session] = None,
+        max_calls: int = MOST_CALLS,
+    ) -> None:
+        sync = VllmClient(
+            base_url,
+            api_key=api_key,
+            timeout=timeout,
+            max_retries=max_retries,
+            headers=headers,
+            session=session,
+        )
+        self._wrap(sync, _Calls(max_calls), owns_calls=True)
+
+    def _wrap(self, sync: VllmClient, calls: _Calls, *, owns_calls: bool) -> None:
+        super().__init__(sync, calls)
+        self._owns_calls = owns_calls
+        self.completions = AsyncCompletions(sync.completions, calls)
+        self.chat = AsyncChat(sync.chat, calls)
+
+    request = in_thread(VllmClient.request)
+
+    @property
+    def base_url(self) -> str:
+        """As :attr:`VllmClient.base_url`."""
+        return self._sync.base_url
+
+    @property
+    def server_url(self) -> str:
+        """As :attr:`VllmClient.server_url`."""
+        return self._sync.server_url
+
+    @property
+    def timeout(self) -> Timeout:
+        """As :attr:`VllmClient.timeout`."""
+        return self._sync.timeout
+
+    @property
+    def max_retries(self) -> int:
+        """As :attr:`VllmClient.max_retries`."""
+        return self._sync.max_retries
+
+    def with_options(
+        self,
+        *,
+        timeout: TimeoutTypes = _UNSET,
+        max_retries: int = _UNSET,
+        headers: Mapping[str, Optional[str]] = _UNSET,
+    ) -> AsyncVllmClient:
+        """As :meth:`VllmClient.with_options`."""
+        sync = self._sync.with_options(timeout=timeout, max_retries=max_retries, headers=headers)
+        copy = object.__new__(type(self))
+        copy._wrap(sync, self._calls, owns_calls=False)
+        return copy
+
+    async def aclose(self) -> None:
+        """End the streams and calls that are open, and close the connections. May be repeated."""
+        self._sync.close()
+        if self._owns_calls:
+            self._calls.shut()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+    def __reduce__(self) -> Any:
+        return _unpickled, (self._sync, self._calls.most)
+
+
+def _unpickled(sync: VllmClient, max_calls: int) -> AsyncVllmClient:
+    client = object.__new__(AsyncVllmClient)
+    client._wrap(sync, _Calls(max_calls), owns_calls=True)
+    return client
