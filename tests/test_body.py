@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_client import CompletionParams, VllmClient
-from vllm_client._body import check_completion, encoded, expected_choices, split, streamed
+from vllm_client._body import (
+    check_chat,
+    check_completion,
+    encoded,
+    expected_choices,
+    forces_calls,
+    split,
+    streamed,
+)
 from vllm_client.params import REPLACED, RequestOptions, names
 
 from .wire import STREAM_HEAD, Connection, chunk, serving
@@ -52,9 +60,15 @@ def test_far_away_name_is_refused() -> None:
 
 def test_stream_names_itself() -> None:
     """The refusal names the method that was called."""
-    with VllmClient("h") as client, pytest.raises(TypeError, match=r"^stream\(\) got an unexpected"):
+    with (
+        VllmClient("h") as client,
+        pytest.raises(TypeError, match=r"^stream\(\) got an unexpected"),
+    ):
         client.completions.stream(prompt="x", max_token=1)
-    with VllmClient("h") as client, pytest.raises(TypeError, match=r"^create\(\) got an unexpected"):
+    with (
+        VllmClient("h") as client,
+        pytest.raises(TypeError, match=r"^create\(\) got an unexpected"),
+    ):
         client.completions.create(prompt="x", max_token=1)
 
 
@@ -181,7 +195,7 @@ def test_what_cannot_be_json_names_its_field(field: str, value: Any, kind: Any) 
             is_switch = field in {"use_beam_search", "prompt_logprobs"}
             if is_switch and method == client.completions.stream and isinstance(value, float):
                 continue  # It is on, and refused for that.
-            with pytest.raises(kind, match=f"^{field} ") as caught:
+            with pytest.raises(kind, match=rf"^{field} ") as caught:
                 method(prompt="x", seed=1, **{field: value})
             assert type(caught.value) is kind
 
@@ -202,8 +216,77 @@ def test_unsendable_key_of_the_body() -> None:
 @pytest.mark.parametrize("body", [[float("nan")], object(), "\ud83d"])
 def test_unsendable_body_that_is_no_object(body: Any) -> None:
     """A body of ``client.request`` that is no object is named by its argument."""
-    with pytest.raises((TypeError, ValueError), match="^json "):
+    with pytest.raises((TypeError, ValueError), match=r"^json "):
         encoded(body)
+
+
+class Flaky(Dict[str, int]):
+    """A dictionary that another thread changes while it is looked at for the first time."""
+
+    looks = 0
+
+    def items(self) -> Any:
+        self.looks += 1
+        if self.looks == 1:
+            raise ValueError("changed meanwhile")
+        return super().items()
+
+
+def test_error_that_does_not_come_again() -> None:
+    """An error that no single field can be blamed for is passed on."""
+    with pytest.raises(ValueError, match="changed meanwhile"):
+        encoded({"logit_bias": Flaky({"5": 1})})
+
+
+CHAT = [
+    ({}, TypeError, "needs messages"),
+    ({"messages": None}, TypeError, "needs messages"),
+    ({"messages": "Hello"}, TypeError, "needs messages"),
+    ({"messages": {"role": "user", "content": "x"}}, TypeError, "needs messages"),
+    ({"messages": []}, ValueError, "messages is an empty list"),
+    ({"messages": ()}, ValueError, "messages is an empty list"),
+    ({"messages": [{}], "tools": []}, ValueError, "tools is an empty list"),
+]
+
+
+@pytest.mark.parametrize(("body", "kind", "message"), CHAT)
+def test_chat_that_is_refused(body: Any, kind: Any, message: str) -> None:
+    """A chat without messages, or with a list of no tools, is refused by name."""
+    with pytest.raises(kind, match=message):
+        check_chat(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": "x"}], "tools": None},
+        {"messages": ({},), "tools": [{}]},
+        {"messages": Ambiguous()},
+        {"messages": [{}], "tools": Ambiguous()},
+    ],
+)
+def test_chat_that_is_sent(body: Any) -> None:
+    """What the server may take is left to the server."""
+    before = list(body)
+    check_chat(body)
+    assert list(body) == before
+
+
+@pytest.mark.parametrize(
+    ("choice", "forced"),
+    [
+        ("required", True),
+        ({"type": "function", "function": {"name": "f"}}, True),
+        ("auto", False),
+        ("none", False),
+        (None, False),
+        (Ambiguous(), False),
+    ],
+)
+def test_forced_calls(choice: Any, forced: bool) -> None:
+    """``required`` and a named function leave the model no choice."""
+    assert forces_calls({"tool_choice": choice}) is forced
+    assert forces_calls({}) is False
 
 
 def test_body_is_short_utf8() -> None:

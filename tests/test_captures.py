@@ -57,9 +57,10 @@ class Replay:
 @pytest.fixture
 def replay() -> Iterator[Tuple[Replay, VllmClient]]:
     sender = Replay()
-    with WireServer(sender) as server, VllmClient(
-        server.base_url, api_key="k", max_retries=0
-    ) as client:
+    with (
+        WireServer(sender) as server,
+        VllmClient(server.base_url, api_key="k", max_retries=0) as client,
+    ):
         yield sender, client
 
 
@@ -147,9 +148,7 @@ def _check_stream(client: VllmClient, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_captured_stream_gives_its_events(
-    name: str, replay: Tuple[Replay, VllmClient]
-) -> None:
+def test_a_captured_stream_gives_its_events(name: str, replay: Tuple[Replay, VllmClient]) -> None:
     """Whole and byte by byte, a captured stream gives the events of an independent decoding."""
     sender, client = replay
     response = capture(name)[1]
@@ -170,9 +169,7 @@ def test_a_captured_stream_gives_its_events_in_any_pieces(
     sender, client = replay
     response = capture(name)[1]
     cuts = sorted(data.draw(st.sets(st.integers(1, len(response) - 1), max_size=12)))
-    sender.pieces = [
-        response[start:end] for start, end in zip([0, *cuts], [*cuts, len(response)])
-    ]
+    sender.pieces = [response[start:end] for start, end in zip([0, *cuts], [*cuts, len(response)])]
     _check_stream(client, name)
 
 
@@ -204,8 +201,7 @@ def test_a_captured_answer_gives_its_completion(
         assert [
             (choice.index, choice.text, choice.finish_reason) for choice in completion.choices
         ] == [
-            (choice["index"], choice["text"], choice["finish_reason"])
-            for choice in body["choices"]
+            (choice["index"], choice["text"], choice["finish_reason"]) for choice in body["choices"]
         ]
         assert completion.usage.total_tokens == body["usage"]["total_tokens"]
 

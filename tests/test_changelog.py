@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 from pathlib import Path
 from typing import List, Tuple
@@ -37,7 +37,7 @@ def test_headings() -> None:
     found = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d{2}-\d{2})", one) for one in released]
     assert None not in found
     versions = [match.group(1) for match in found if match]
-    dates = [datetime.date.fromisoformat(match.group(2)) for match in found if match]
+    dates = [dt.date.fromisoformat(match.group(2)) for match in found if match]
     assert versions == sorted(set(versions), key=key, reverse=True)
     assert dates == sorted(dates, reverse=True)
 

@@ -81,9 +81,7 @@ def _tls(certificate: Path) -> ssl.SSLContext:
 
 
 @pytest.fixture(params=["chunked", "unchunked", "tls", "own session"])
-def stalled(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Any]:
+def stalled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A server whose streams stall after "Hel", and a client of it, over several kinds of wire."""
     tls = None
     if request.param == "tls":
@@ -287,9 +285,10 @@ def test_closing_a_copy_ends_the_streams_of_the_copy_only() -> None:
 
 def test_a_stream_read_to_its_end_stays_whole_after_close() -> None:
     """close() after the end changes nothing about the answer, and warns of nothing."""
-    with WireServer(answering(stream_bytes(*WHOLE))) as server, VllmClient(
-        server.base_url
-    ) as client:
+    with (
+        WireServer(answering(stream_bytes(*WHOLE))) as server,
+        VllmClient(server.base_url) as client,
+    ):
         with client.completions.stream(prompt="x") as stream:
             assert list(stream)[-1] == Done()
             assert list(stream) == []

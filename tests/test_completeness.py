@@ -81,9 +81,10 @@ def _texts(body: bytes) -> str:
 def test_a_stream_cut_anywhere_is_an_error_with_what_had_arrived(head: bytes) -> None:
     """Cut after any byte before the end of [DONE], a stream raises with exactly its text so far."""
     response = stream_bytes(*SHORT, head=head)
-    with WireServer(Cutter(response)) as server, VllmClient(
-        server.base_url, max_retries=0
-    ) as client:
+    with (
+        WireServer(Cutter(response)) as server,
+        VllmClient(server.base_url, max_retries=0) as client,
+    ):
         for cut in range(len(response)):
             body = response[len(head) : cut]
             arrived = dechunked(body) if b"chunked" in head else body
@@ -110,22 +111,25 @@ def test_a_stream_reset_anywhere_is_an_error(head: bytes) -> None:
     """The same with TCP resets, of which nobody knows how much of the data they destroy."""
     response = stream_bytes(*SHORT, head=head)
     whole = response.index(b"data: [DONE]\n\n") + len(b"data: [DONE]\n\n")
-    with WireServer(Cutter(response, reset=True)) as server, VllmClient(
-        server.base_url, max_retries=0
-    ) as client:
+    with (
+        WireServer(Cutter(response, reset=True)) as server,
+        VllmClient(server.base_url, max_retries=0) as client,
+    ):
         for cut in range(0, whole, 3):
-            with pytest.raises(VllmError), client.completions.stream(
-                prompt="x", extra_headers={"x-cut": str(cut)}
-            ) as stream:
+            with (
+                pytest.raises(VllmError),
+                client.completions.stream(prompt="x", extra_headers={"x-cut": str(cut)}) as stream,
+            ):
                 list(stream)
 
 
 def test_an_answer_cut_anywhere_is_an_error() -> None:
     """Cut after any byte, an answer that is not streamed raises an error of ours."""
     response = json_bytes(answer())
-    with WireServer(Cutter(response)) as server, VllmClient(
-        server.base_url, max_retries=0
-    ) as client:
+    with (
+        WireServer(Cutter(response)) as server,
+        VllmClient(server.base_url, max_retries=0) as client,
+    ):
         for cut in range(len(response)):
             with pytest.raises(VllmError):
                 client.completions.create(prompt="x", extra_headers={"x-cut": str(cut)})
@@ -137,18 +141,18 @@ def test_a_body_shorter_than_its_length_is_a_connection_error() -> None:
     response = json_bytes(answer())
     with WireServer(Cutter(response)) as server, VllmClient(server.base_url) as client:
         with pytest.raises(vllm_client.APIConnectionError, match="middle of the answer"):
-            client.completions.create(
-                prompt="x", extra_headers={"x-cut": str(len(response) - 1)}
-            )
+            client.completions.create(prompt="x", extra_headers={"x-cut": str(len(response) - 1)})
         assert len(server.requests) == 1
 
 
 def _read(*events: Any, **params: Any) -> Any:
     """The events that come out, and the error or None."""
     params = {"prompt": "x", **params}
-    with WireServer(answering(stream_bytes(*events))) as server, VllmClient(
-        server.base_url
-    ) as client, client.completions.stream(**params) as stream:
+    with (
+        WireServer(answering(stream_bytes(*events))) as server,
+        VllmClient(server.base_url) as client,
+        client.completions.stream(**params) as stream,
+    ):
         got = []
         try:
             for event in stream:
@@ -245,9 +249,11 @@ def test_an_event_named_error_fails_the_stream(named: str, said: str) -> None:
     """A gateway's error event is an error whatever its data looks like."""
     body = b"data: " + json.dumps(chunk("Hel")).encode() + b"\n\n" + named.format(said).encode()
     body += b"data: [DONE]\n\n"
-    with WireServer(_once(UNCHUNKED_HEAD + body)) as server, VllmClient(
-        server.base_url
-    ) as client, client.completions.stream(prompt="x") as stream:
+    with (
+        WireServer(_once(UNCHUNKED_HEAD + body)) as server,
+        VllmClient(server.base_url) as client,
+        client.completions.stream(prompt="x") as stream,
+    ):
         with pytest.raises(ServerStreamError, match="gone") as raised:
             stream.collect()
     assert text_in(raised.value.partial) == "Hel"
@@ -265,9 +271,11 @@ def test_an_event_named_ping_is_passed_over() -> None:
     """A gateway's ping is no chunk; another name says nothing about the data."""
     events = stream_bytes(*WHOLE, head=UNCHUNKED_HEAD).removeprefix(UNCHUNKED_HEAD)
     body = b"event: ping\ndata: {}\n\n" + events.replace(b"data: {", b"event: chunk\ndata: {")
-    with WireServer(_once(UNCHUNKED_HEAD + body)) as server, VllmClient(
-        server.base_url
-    ) as client, client.completions.stream(prompt="x") as stream:
+    with (
+        WireServer(_once(UNCHUNKED_HEAD + body)) as server,
+        VllmClient(server.base_url) as client,
+        client.completions.stream(prompt="x") as stream,
+    ):
         assert stream.collect().text == "Hello"
         assert stream.timings.chunks == 3
 
@@ -292,9 +300,10 @@ def test_abort_with_usage_gives_the_usage() -> None:
 
 def test_create_raises_for_abort_too() -> None:
     """An answer that was given up is no answer."""
-    with WireServer(answering(json_bytes(answer("Hel", "abort")))) as server, VllmClient(
-        server.base_url
-    ) as client:
+    with (
+        WireServer(answering(json_bytes(answer("Hel", "abort")))) as server,
+        VllmClient(server.base_url) as client,
+    ):
         with pytest.raises(GenerationAbortedError) as raised:
             client.completions.create(prompt="x")
     assert raised.value.partial.text == "Hel"
@@ -357,9 +366,11 @@ def test_a_success_that_is_no_completion_is_an_error(body: bytes) -> None:
 def test_invalid_utf8_in_a_stream_is_an_error_with_what_had_arrived() -> None:
     """Bytes that are no UTF-8 raise InvalidStreamError, not UnicodeDecodeError."""
     body = b"data: " + json.dumps(chunk("Hel")).encode() + b"\n\ndata: {\xff}\n\n"
-    with WireServer(_once(UNCHUNKED_HEAD + body)) as server, VllmClient(
-        server.base_url
-    ) as client, client.completions.stream(prompt="x") as stream:
+    with (
+        WireServer(_once(UNCHUNKED_HEAD + body)) as server,
+        VllmClient(server.base_url) as client,
+        client.completions.stream(prompt="x") as stream,
+    ):
         with pytest.raises(InvalidStreamError, match="UTF-8") as raised:
             list(stream)
     assert text_in(raised.value.partial) == "Hel"
@@ -376,9 +387,11 @@ def test_invalid_utf8_in_a_stream_is_an_error_with_what_had_arrived() -> None:
 )
 def test_on_error_event_gives_the_error_as_the_last_event(events: List[Any], kind: type) -> None:
     """Where an exception would be raised, on_error="event" gives one Error event and ends."""
-    with WireServer(answering(stream_bytes(*events))) as server, VllmClient(
-        server.base_url
-    ) as client, client.completions.stream(prompt="x", on_error="event") as stream:
+    with (
+        WireServer(answering(stream_bytes(*events))) as server,
+        VllmClient(server.base_url) as client,
+        client.completions.stream(prompt="x", on_error="event") as stream,
+    ):
         *before, last = list(stream)
         assert isinstance(last, Error)
         assert type(last.error) is kind
@@ -392,9 +405,10 @@ def test_on_error_event_gives_the_error_as_the_last_event(events: List[Any], kin
 
 def test_on_error_event_ends_after_close_too() -> None:
     """A loop over a closed stream gets one Error event, not one for ever."""
-    with WireServer(answering(stream_bytes(*WHOLE))) as server, VllmClient(
-        server.base_url
-    ) as client:
+    with (
+        WireServer(answering(stream_bytes(*WHOLE))) as server,
+        VllmClient(server.base_url) as client,
+    ):
         with client.completions.stream(prompt="x", on_error="event") as stream:
             assert next(stream) == Text("Hel")
         first = next(stream)
@@ -407,9 +421,11 @@ def test_on_error_event_ends_after_close_too() -> None:
 
 def test_text_deltas_raise_whatever_on_error_says() -> None:
     """Strings have no place for an error, so a cut is raised."""
-    with WireServer(answering(stream_bytes(chunk("Hel"), chunk("lo")))) as server, VllmClient(
-        server.base_url
-    ) as client, client.completions.stream(prompt="x", on_error="event") as stream:
+    with (
+        WireServer(answering(stream_bytes(chunk("Hel"), chunk("lo")))) as server,
+        VllmClient(server.base_url) as client,
+        client.completions.stream(prompt="x", on_error="event") as stream,
+    ):
         texts = []
         with pytest.raises(StreamInterruptedError):
             for text in stream.text_deltas():

@@ -351,6 +351,14 @@ def test_message_in(body: Any, message: Optional[str]) -> None:
     assert (message_in(body) or None) == message
 
 
+def test_message_nested_too_deep() -> None:
+    """A message that cannot even be written out again is none."""
+    message: Any = []
+    for _ in range(100_000):
+        message = [message]
+    assert not message_in({"detail": message})
+
+
 def test_decoded_or_text() -> None:
     """JSON is decoded; anything else stays text."""
     assert decoded_or_text('{"a": 1}') == {"a": 1}

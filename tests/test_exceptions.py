@@ -95,7 +95,7 @@ def test_pickles(cls: Type[VllmError], protocol: int) -> None:
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 @pytest.mark.parametrize("cls", CLASSES)
 def test_copies(cls: Type[VllmError], copied: Any) -> None:
-    """copy and deepcopy keep all that pickling keeps."""
+    """Both copy and deepcopy keep all that pickling keeps."""
     error = example(cls)
     error.is_retryable = not error.is_retryable
     back = copied(error)
@@ -105,12 +105,12 @@ def test_copies(cls: Type[VllmError], copied: Any) -> None:
 
 def test_subclass_of_the_user_pickles() -> None:
     """A subclass with an __init__ of its own survives pickling as well."""
-    error = Custom(3)
+    error = CustomError(3)
     back = pickle.loads(pickle.dumps(error))
-    assert (type(back), back.number, str(back)) == (Custom, 3, "number 3")
+    assert (type(back), back.number, str(back)) == (CustomError, 3, "number 3")
 
 
-class Custom(VllmError):
+class CustomError(VllmError):
     def __init__(self, number: int) -> None:
         super().__init__(f"number {number}")
         self.number = number

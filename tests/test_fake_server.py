@@ -487,6 +487,11 @@ def test_plain_text_is_no_constraint(fake_vllm: FakeServer) -> None:
         ({"logit_bias": 5}, "Input should be a valid dictionary"),
         ({"stop_token_ids": 5}, "Input should be a valid list"),
         ({"stop": ["a", 5]}, "Input should be a valid string"),
+        ({"prompt": 5}, "Input should be a valid list"),
+        ({"prompt": ["a", 5]}, "Input should be a valid list"),
+        ({"logit_bias": {"5": "much"}}, "Input should be a valid number"),
+        ({"structured_outputs": {"choice": []}}, "choice must be a list of strings"),
+        ({"structured_outputs": {"json": "{"}}, "Grammar error"),
     ],
 )
 def test_it_refuses(fake_vllm: FakeServer, body: dict[str, Any], message: str) -> None:

@@ -422,6 +422,9 @@ def test_a_chat_can_be_aborted(fake_vllm: FakeServer) -> None:
         ({"top_logprobs": -2}, "`top_logprobs` must be a positive value or -1."),
         ({"logprobs": True, "top_logprobs": 21}, "Requested sample logprobs of 21"),
         ({"messages": ["Hi"]}, "Field required"),
+        ({"messages": [{"role": "user", "content": ["Hi"]}]}, "Input should be a valid string"),
+        ({"tools": [{"type": "function"}]}, "Input should be a valid dictionary"),
+        ({"tools": [{"function": {"name": 5}}]}, "Input should be a valid string"),
     ],
 )
 def test_it_refuses(fake_vllm: FakeServer, body: dict[str, Any], text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from typing import Any, Iterator
 
@@ -339,6 +340,17 @@ def test_a_whole_answer_can_be_given_up(fake_vllm: FakeServer) -> None:
     )
     fake_vllm.wait_for(1, timeout=WAIT)
     client.connection.close()
+    fake_vllm.wait_for_abort(timeout=WAIT)
+
+
+def test_a_reset_is_noticed(fake_vllm: FakeServer, client: Client) -> None:
+    """A connection that is reset instead of closed has gone as well."""
+    fake_vllm.enqueue(stall_after=1)
+    response = client.send(stream=True)
+    assert response.readline().startswith(b"data: ")
+    linger = socket.SO_LINGER
+    client.connection.sock.setsockopt(socket.SOL_SOCKET, linger, b"\1\0\0\0\0\0\0\0")
+    hang_up(client, response)
     fake_vllm.wait_for_abort(timeout=WAIT)
 
 

@@ -28,7 +28,7 @@ ROWS: List[Tuple[str, Set[str]]] = [
             "_decoding",
             "_errors",
             "_json",
-                "_repeat",
+            "_repeat",
             "timings",
         },
     ),

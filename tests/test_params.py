@@ -11,14 +11,27 @@ from typing import Any, Dict, List, Set
 import pytest
 
 from vllm_client import params
-from vllm_client.params import CompletionParams, RequestOptions, SamplingParams, names
+from vllm_client.params import (
+    ChatCompletionParams,
+    CompletionParams,
+    RequestOptions,
+    SamplingParams,
+    names,
+)
+from vllm_client.resources.chat import ChatCompletions
 from vllm_client.resources.completions import Completions
 
 # The fields of the request classes of vLLM 0.32, without ``stream``, which is a parameter of its
 # own: python -c "from vllm.entrypoints.openai.completion.protocol import CompletionRequest as R;
 # print(*sorted(R.model_fields), sep='\n')"
 PINNED = Path(__file__).parent / "data" / "fields"
-METHODS = [Completions.create, Completions.stream]
+METHODS = [
+    (Completions.create, CompletionParams),
+    (Completions.stream, CompletionParams),
+    (ChatCompletions.create, ChatCompletionParams),
+    (ChatCompletions.stream, ChatCompletionParams),
+]
+each_method = pytest.mark.parametrize(("method", "kind"), METHODS)
 # Of the same name in both, but not of the same meaning.
 OF_EACH_KIND = {"max_tokens", "logprobs", "echo"}
 
@@ -37,6 +50,11 @@ def test_completion_fields_are_those_of_the_server() -> None:
     assert "stream" not in names(CompletionParams)
 
 
+def test_chat_fields_are_those_of_the_server() -> None:
+    """The keywords of chat are the fields of vLLM's request class too."""
+    assert fields(ChatCompletionParams) == pinned("chat")
+
+
 def test_common_fields_are_those_of_the_server() -> None:
     """The fields that both routes have are typed once."""
     both = pinned("completions") & pinned("chat")
@@ -44,51 +62,51 @@ def test_common_fields_are_those_of_the_server() -> None:
     assert both >= OF_EACH_KIND
 
 
-@pytest.mark.parametrize("kind", [CompletionParams, SamplingParams, RequestOptions])
+@pytest.mark.parametrize("kind", [CompletionParams, ChatCompletionParams, RequestOptions])
 def test_every_field_may_be_left_out(kind: Any) -> None:
     """No field is required by its type: an absent one is not sent."""
     assert kind.__required_keys__ == frozenset()
     assert len(names(kind)) == len(set(names(kind)))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_signature_shows_every_field(method: Any) -> None:
+@each_method
+def test_signature_shows_every_field(method: Any, kind: Any) -> None:
     """inspect.signature names every field, keyword-only, with its type, and no **params."""
     shown = inspect.signature(method).parameters
-    assert set(names(CompletionParams)) <= set(shown)
-    assert set(shown) - set(names(CompletionParams)) <= {"self", "stream", "on_error"}
+    assert set(names(kind)) <= set(shown)
+    assert set(shown) - set(names(kind)) <= {"self", "stream", "on_error"}
     for name, parameter in shown.items():
         assert name == "self" or parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    hints = {name: shown[name].annotation for name in ("model", "prompt", "stop", "max_tokens")}
+    hints = {name: shown[name].annotation for name in ("model", "stop", "max_tokens")}
     assert hints == {
         "model": "str",
-        "prompt": "Prompt",
         "stop": "Union[str, Sequence[str]]",
         "max_tokens": "int",
     }
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_signature_ends_with_the_options(method: Any) -> None:
+@each_method
+def test_signature_ends_with_the_options(method: Any, kind: Any) -> None:
     """What belongs to one call stands behind the fields of its body."""
     shown = list(inspect.signature(method).parameters)
     assert set(shown[-3:]) == set(names(RequestOptions))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_help_shows_every_field(method: Any) -> None:
+@each_method
+def test_help_shows_every_field(method: Any, kind: Any) -> None:
     """help() names every field with its type."""
     text = pydoc.plain(pydoc.render_doc(method))
-    missing = [name for name in names(CompletionParams) if f" {name}: " not in text]
+    missing = [name for name in names(kind) if f" {name}: " not in text]
     assert missing == []
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_bound_method_shows_its_fields(method: Any) -> None:
+@each_method
+def test_bound_method_shows_its_fields(method: Any, kind: Any) -> None:
     """On an instance, as Shift-Tab asks for it, the signature has no self."""
-    shown = inspect.signature(getattr(object.__new__(Completions), method.__name__)).parameters
+    bound = method.__get__(object())
+    shown = inspect.signature(bound).parameters
     assert "self" not in shown
-    assert "prompt" in shown
+    assert set(names(kind)) <= set(shown)
 
 
 def field_docstrings(node: ast.ClassDef) -> Dict[str, bool]:
@@ -120,11 +138,12 @@ def test_every_field_is_explained() -> None:
         seen |= set(found)
         if node.name not in values:
             assert [name for name, explained in found.items() if not explained] == []
-    assert set(names(CompletionParams)) <= seen
+    assert set(names(CompletionParams)) | set(names(ChatCompletionParams)) <= seen
 
 
 def test_every_field_is_written_once() -> None:
     """No field is declared in a class and again in one that inherits from it."""
     own = {node.name: set(field_docstrings(node)) for node in classes()}
-    assert not own["CompletionParams"] & (own["SamplingParams"] | own["RequestOptions"])
+    for name in ("CompletionParams", "ChatCompletionParams"):
+        assert not own[name] & (own["SamplingParams"] | own["RequestOptions"])
     assert not own["SamplingParams"] & own["RequestOptions"]

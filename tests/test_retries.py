@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import ssl
+import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, List
@@ -112,9 +113,7 @@ def test_a_status_that_may_pass_is_tried_again(code: int, call: Any) -> None:
 @pytest.mark.parametrize("code", [300, 307, 400, 401, 403, 404, 405, 409, 413, 422, 501, 505])
 def test_a_status_that_stays_wrong_is_not_tried_again(code: int, call: Any) -> None:
     """Everything else is raised at once, whatever Retry-After says."""
-    with WireServer(Script(status(f"{code} No"))) as server, VllmClient(
-        server.base_url
-    ) as client:
+    with WireServer(Script(status(f"{code} No"))) as server, VllmClient(server.base_url) as client:
         with pytest.raises(vllm_client.APIStatusError) as raised:
             call(client)
         assert raised.value.status_code == code
@@ -125,9 +124,10 @@ def test_a_status_that_stays_wrong_is_not_tried_again(code: int, call: Any) -> N
 def test_max_retries_counts_the_further_attempts(retries: int, call: Any) -> None:
     """0 is one attempt; the error is that of the last."""
     steps = [status(f"503 No {number}") for number in range(9)]
-    with WireServer(Script(*steps)) as server, VllmClient(
-        server.base_url, max_retries=retries
-    ) as client:
+    with (
+        WireServer(Script(*steps)) as server,
+        VllmClient(server.base_url, max_retries=retries) as client,
+    ):
         with pytest.raises(vllm_client.ServiceUnavailableError):
             call(client)
         assert len(server.requests) == retries + 1
@@ -163,9 +163,10 @@ def test_an_answer_that_has_begun_is_not_tried_again(step: Step) -> None:
 
 def test_a_silent_server_is_not_asked_again(call: Any) -> None:
     """After a read time-out the server may still be at work: no second request."""
-    with WireServer(Script(Connection.wait_gone)) as server, VllmClient(
-        server.base_url, timeout=Timeout(read=0.05)
-    ) as client:
+    with (
+        WireServer(Script(Connection.wait_gone)) as server,
+        VllmClient(server.base_url, timeout=Timeout(read=0.05)) as client,
+    ):
         with pytest.raises(APITimeoutError, match="sent nothing for 0.05 s"):
             call(client)
         assert len(server.requests) == 1
@@ -200,9 +201,10 @@ def test_a_connection_that_went_stale_is_tried_again_at_once(
 ) -> None:
     """A keep-alive connection that the server drops costs no pause."""
     monkeypatch.setattr(_transport, "FIRST_PAUSE", 1000.0)
-    with WireServer(Script(status("200 OK"), close)) as server, VllmClient(
-        server.base_url, timeout=Timeout(total=60.0)
-    ) as client:
+    with (
+        WireServer(Script(status("200 OK"), close)) as server,
+        VllmClient(server.base_url, timeout=Timeout(total=60.0)) as client,
+    ):
         client.request("POST", "completions", json={})
         assert client.completions.create(prompt="x").text == "fine"
         assert (server.connections, len(server.requests)) == (2, 3)
@@ -222,11 +224,8 @@ def test_a_tls_handshake_that_breaks_off_is_tried_again(
         if len(seen) == 1:
             connection.sock.recv(10000)  # The greeting, unread bytes would make it a reset.
             return
-        connection.sock = context.wrap_socket(connection.sock, server_side=True)
-        try:
-            Script()(connection)
-        finally:
-            connection.sock.close()
+        connection.start_tls(context)
+        Script()(connection)
 
     with WireServer(handler) as server:
         url = server.base_url.replace("http:", "https:")
@@ -257,13 +256,9 @@ def test_a_certificate_nobody_knows_is_not_tried_again(
     assert seen == [1]
 
 
-class Pauses(list):
-    """What the pauses between attempts were to be, of a client that takes none."""
-
-
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
-    """The pauses as they are logged, of clients whose waits end at once."""
+def pauses(caplog: pytest.LogCaptureFixture) -> Any:
+    """The pauses that were taken, as they are logged."""
     caplog.set_level("INFO", logger="vllm_client")
     return lambda: [
         float(record.getMessage().split()[2])
@@ -302,9 +297,7 @@ def test_retry_after_is_honoured_and_a_malformed_one_ignored(
 @pytest.mark.parametrize(
     "value", ["3600", "99999999999999999999", email.utils.formatdate(time.time() + 9999)]
 )
-def test_retry_after_is_capped(
-    value: str, pauses: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retry_after_is_capped(value: str, pauses: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is sent to sleep for an hour."""
     monkeypatch.setattr(_transport, "LONGEST_RETRY_AFTER", 0.04)
     script = Script(status("429 No", f"retry-after: {value}\r\n"))
@@ -313,16 +306,12 @@ def test_retry_after_is_capped(
     assert pauses() == [0.04]
 
 
-def test_the_pauses_double_up_to_a_longest(
-    pauses: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_pauses_double_up_to_a_longest(pauses: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pause is between half and the whole of twice the last, up to the longest."""
     monkeypatch.setattr(_transport, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(_transport, "LONGEST_PAUSE", 0.05)
     steps = [status("503 No", "")] * 4
-    with WireServer(Script(*steps)) as server, VllmClient(
-        server.base_url, max_retries=4
-    ) as client:
+    with WireServer(Script(*steps)) as server, VllmClient(server.base_url, max_retries=4) as client:
         client.completions.create(prompt="x")
     for taken, most in zip(pauses(), [0.02, 0.04, 0.05, 0.05]):
         assert most / 2 - 0.006 < taken < most + 0.006  # Logged with two digits.
@@ -342,8 +331,6 @@ def test_closing_the_client_ends_a_pause(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def _wait_paused(call: Running) -> None:
-    import sys
-
     until = time.monotonic() + 10
     while time.monotonic() < until:
         frame = sys._current_frames().get(call.ident or 0)
@@ -361,9 +348,10 @@ def test_a_pause_that_ends_after_the_total_limit_is_not_taken(
     """Where another attempt would come too late, the error is raised at once."""
     monkeypatch.setattr(_transport, "FIRST_PAUSE", 1000.0)
     monkeypatch.setattr(_transport, "LONGEST_PAUSE", 1000.0)
-    with WireServer(Script(status("503 No", ""))) as server, VllmClient(
-        server.base_url, timeout=Timeout(total=60.0)
-    ) as client:
+    with (
+        WireServer(Script(status("503 No", ""))) as server,
+        VllmClient(server.base_url, timeout=Timeout(total=60.0)) as client,
+    ):
         with pytest.raises(vllm_client.ServiceUnavailableError):
             client.completions.create(prompt="x")
         assert len(server.requests) == 1
@@ -372,9 +360,11 @@ def test_a_pause_that_ends_after_the_total_limit_is_not_taken(
 def test_retries_hold_on_a_session_of_the_user(call: Any) -> None:
     """A user's own session is tried again on as well, for statuses and for connections."""
     script = Script(status("503 No"), close)
-    with requests.Session() as session, WireServer(script) as server, VllmClient(
-        server.base_url, session=session
-    ) as client:
+    with (
+        requests.Session() as session,
+        WireServer(script) as server,
+        VllmClient(server.base_url, session=session) as client,
+    ):
         assert call(client) in {"fine", "Hello"}
         assert len(server.requests) == 3
 
@@ -406,9 +396,10 @@ def test_the_key_is_not_in_the_error() -> None:
     def repeats(connection: Connection) -> None:
         connection.send_json(body, "401 Unauthorized")
 
-    with WireServer(Script(repeats)) as server, VllmClient(
-        server.base_url, api_key="sk-secret-1"
-    ) as client:
+    with (
+        WireServer(Script(repeats)) as server,
+        VllmClient(server.base_url, api_key="sk-secret-1") as client,
+    ):
         with pytest.raises(vllm_client.AuthenticationError) as raised:
             client.completions.create(prompt="x")
     assert "sk-secret-1" not in f"{raised.value} {raised.value.body}"

@@ -53,7 +53,7 @@ def test_completion() -> None:
 
 
 def test_shortcuts_are_those_of_choice_0() -> None:
-    """text and finish_reason are those of the choice with index 0, wherever it stands."""
+    """The text and finish_reason are those of the choice with index 0, wherever it stands."""
     answer = Completion.from_raw(copy.deepcopy(FULL))
     assert (answer.text, answer.finish_reason) == ("a", "length")
     only_second = Completion("", "", 0, [CompletionChoice(1, "b", "stop")])
@@ -94,7 +94,10 @@ def test_another_shape(raw: Any) -> None:
         (None, None),
         ({}, Usage()),
         ({"prompt_tokens": 5, "completion_tokens": None}, Usage(5)),
-        ({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "more": 4}, Usage(1, 2, 3)),
+        (
+            {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "more": 4},
+            Usage(1, 2, 3),
+        ),
         ({"prompt_tokens_details": {"cached_tokens": 4}}, Usage(0, 0, 0, {"cached_tokens": 4})),
         ({"completion_tokens_details": {"a": 4}}, Usage(0, 0, 0, None, {"a": 4})),
     ],
@@ -169,3 +172,10 @@ def test_captured_answer(name: str) -> None:
         if field.init:
             assert getattr(answer.usage, field.name) == raw["usage"].get(field.name)
     assert answer.raw is raw
+
+
+def test_token_logprobs() -> None:
+    """The parallel lists of log-probabilities can be had token by token."""
+    choice = Completion.from_raw(copy.deepcopy(FULL)).choices[1]
+    assert [token.token for token in choice.token_logprobs] == ["b"]
+    assert CompletionChoice(0, "a").token_logprobs == []

@@ -42,6 +42,10 @@ class Connection:
         self.server = server
         self._buffer = b""
 
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        self.sock = context.wrap_socket(self.sock, server_side=True)
+        self.server.track(self.sock)
+
     def receive(self) -> Optional[Request]:
         """The next request, None once the client has gone."""
         while b"\r\n\r\n" not in self._buffer:
@@ -107,6 +111,7 @@ class WireServer:
         self.connections = 0
         self._handler = handler
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = int(self._listener.getsockname()[1])
         self._threads: List[threading.Thread] = []
         self._socks: List[socket.socket] = []
         self._closing = threading.Event()
@@ -117,12 +122,12 @@ class WireServer:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
-    def port(self) -> int:
-        return int(self._listener.getsockname()[1])
-
-    @property
     def base_url(self) -> str:
         return f"{self.url}/v1"
+
+    def track(self, sock: socket.socket) -> None:
+        """Have this socket shut down at the end."""
+        self._socks.append(sock)
 
     def _accept(self) -> None:
         while not self._closing.is_set():
@@ -141,8 +146,7 @@ class WireServer:
     def _serve(self, connection: Connection) -> None:
         try:
             if self._tls is not None:
-                connection.sock = self._tls.wrap_socket(connection.sock, server_side=True)
-                self._socks.append(connection.sock)
+                connection.start_tls(self._tls)
             self._handler(connection)
         except BaseException as error:  # Shown by __exit__, in the thread of the test.
             self.failures.append(error)

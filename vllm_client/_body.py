@@ -121,7 +121,7 @@ def check_completion(body: Mapping[str, Any]) -> None:
     prompt = body.get("prompt")
     if prompt is None and body.get("prompt_embeds") is None:
         raise TypeError("a completion needs prompt=… (a text, a list of texts, or token ids)")
-    if isinstance(prompt, (list, tuple)) and not prompt:
+    if _is_empty(prompt):
         raise ValueError("prompt is an empty list: the server wants at least one prompt")
 
 
@@ -135,16 +135,21 @@ def check_chat(body: Mapping[str, Any]) -> None:
     messages = body.get("messages")
     if messages is None or isinstance(messages, (str, Mapping)):
         raise TypeError('a chat needs messages=[{"role": "user", "content": …}, …]')
-    if not messages:
+    if _is_empty(messages):
         raise ValueError("messages is an empty list: the server wants at least one message")
-    if body.get("tools") is not None and not body["tools"]:
+    if _is_empty(body.get("tools")):
         raise ValueError("tools is an empty list: leave it out instead")
 
 
 def forces_calls(body: Mapping[str, Any]) -> bool:
     """Whether the model is left no choice but to call a tool."""
     choice = body.get("tool_choice")
-    return choice == "required" or isinstance(choice, Mapping)
+    return isinstance(choice, Mapping) or (isinstance(choice, str) and choice == "required")
+
+
+def _is_empty(value: Any) -> bool:
+    # Of the rest, arrays among it, the truth is not asked: encoded() names what is no JSON.
+    return isinstance(value, (list, tuple)) and not value
 
 
 def streamed(body: Dict[str, Any]) -> Dict[str, Any]:

@@ -39,8 +39,9 @@ class Exchange:
         self.call = call
         self.timeout = timeout
         self.whole = False
-        if response.raw is None:
-            response.raw = io.BytesIO(response.content)  # A mock made of its content alone.
+        if response.raw is None or getattr(response, "_content", False) is not False:
+            # A mock made of its content alone, or a hook of the user's session has read it.
+            response.raw = io.BytesIO(response.content)
         self._read1 = _reader(response.raw)
         self._reading = False
         self._closed = threading.Lock()  # Taken once, by whoever comes first.

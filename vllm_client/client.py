@@ -220,8 +220,9 @@ def _parts(url: str) -> Optional[SplitResult]:
         port = parts.port
     except ValueError:
         return None
+    host = parts.hostname or ""
     # A host called http is what is left of "http:/localhost" or "http//localhost".
-    is_host = parts.hostname and parts.hostname not in {"http", "https"}
+    is_host = host not in {"http", "https"} and re.fullmatch(r"([^.]{1,63}\.)*[^.]{1,63}\.?", host)
     fine = parts.scheme in {"http", "https"} and is_host and port != 0
     return parts if fine and not re.search(r"[\s\x00-\x1f\\]", url) else None
 

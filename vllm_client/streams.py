@@ -209,7 +209,7 @@ def _events(exchange: Exchange, decoder: Decoder[Any, Any], timings: Timings) ->
         for message in source:
             data = message.data
             if data == "[DONE]":
-                timings.ended = source.arrived
+                timings.end(decoder.usage, source.arrived)
                 break
             if message.event != "message" and _is_aside(message.event, data):
                 continue

@@ -50,8 +50,8 @@ class Timings:
         """Tokens of the server's usage figure by ``duration``; None without usage."""
         return None if self.output_tokens is None else self.output_tokens / self.duration
 
-    def end(self, usage: Optional[Usage]) -> None:
-        """Stop the clock, unless the end of the answer has stopped it."""
+    def end(self, usage: Optional[Usage], at: Optional[float] = None) -> None:
+        """Stop the clock, now or as of ``at``, unless it has been stopped."""
         if self.ended is None:
-            self.ended = perf_counter()
+            self.ended = perf_counter() if at is None else at
         self.output_tokens = None if usage is None else usage.completion_tokens

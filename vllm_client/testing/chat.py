@@ -95,10 +95,11 @@ class _Answer:
         self._outputs = outputs
         self._reasons = reasons
         self._logprobs = engine.logprobs(fields)
-        self._pieces = [piece for output in outputs for piece in output.pieces]
+        pieces = [piece for output in outputs for piece in output.pieces]
+        self._reasoning_tokens = sum(piece.reasoning for piece in pieces)
         ends = [output.finish_reason for output in outputs]
-        self._work = Work(len(prompt), len(self._pieces), ends)
-        self._usage = usage(len(prompt), len(self._pieces))
+        self._work = Work(len(prompt), len(pieces), ends)
+        self._usage = usage(len(prompt), len(pieces))
 
     @property
     def object(self) -> str:
@@ -106,7 +107,7 @@ class _Answer:
 
     def whole(self, envelope: Envelope) -> Reply:
         """Return the answer that is not streamed."""
-        details = {"prompt_tokens_details": None, **self._details(self._pieces)}
+        details = {"prompt_tokens_details": None, **self._details(self._reasoning_tokens)}
         body = envelope.around(
             [self._choice(output) for output in self._outputs],
             service_tier=None,
@@ -125,17 +126,17 @@ class _Answer:
         writer = EventWriter(envelope, self._fields)
         for choice, count, more in self._choices():
             writer.add(choice, count, **more)
-        total = {**self._usage, **(self._details(self._pieces) if self._reasons else {})}
+        total = {**self._usage, **(self._details(self._reasoning_tokens) if self._reasons else {})}
         return writer.stream(total, self._work)
 
     def _choices(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
         """Return each event's choice, the usage up to it, and what else the event holds."""
         for output in self._outputs:
             role = {"role": "assistant", "content": ""}
-            yield self._opening(output, role), self._count([]), self._prompt_shown()
+            yield self._opening(output, role), self._count(0, 0), self._prompt_shown()
         if self._echo():
             for output in self._outputs:
-                yield self._opening(output, {"content": self._echo()}), self._count([]), {}
+                yield self._opening(output, {"content": self._echo()}), self._count(0, 0), {}
         turns = itertools.zip_longest(*(self._deltas(output) for output in self._outputs))
         for choice, count in (delta for turn in turns for delta in turn if delta):
             yield choice, count, {}
@@ -147,15 +148,16 @@ class _Answer:
     def _deltas(self, output: ChatOutput) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         interval = self._fields.get("stream_interval", 1)
         groups = event_groups(output.pieces, interval, output.finish_reason)
-        seen: list[Piece] = []
+        count = reasoning = 0
         for number, group in enumerate(groups, 1):
-            seen += group
+            count += len(group)
+            reasoning += sum(piece.reasoning for piece in group)
             shown = self._shown(group)
             delta = merged(piece.delta for piece in shown)
             last = number == len(groups)
             detailed = self._fields.get("return_token_ids") or self._fields.get("logprobs")
             if delta or last or (shown and detailed):
-                yield self._event_choice(output, shown, delta, last), self._count(seen)
+                yield self._event_choice(output, shown, delta, last), self._count(count, reasoning)
 
     def _event_choice(
         self, output: ChatOutput, shown: Sequence[Piece], delta: Mapping[str, Any], last: bool
@@ -233,10 +235,9 @@ class _Answer:
         wanted = self._fields.get("echo") and last["role"] == "assistant"
         return text_of(last) if wanted else ""
 
-    def _count(self, pieces: Sequence[Piece]) -> dict[str, Any]:
-        counts = usage(len(self._prompt), len(pieces))
-        return {**counts, **self._details(pieces)}
+    def _count(self, tokens: int, reasoning: int) -> dict[str, Any]:
+        return {**usage(len(self._prompt), tokens), **self._details(reasoning)}
 
-    def _details(self, pieces: Sequence[Piece]) -> dict[str, Any]:
-        count = sum(piece.reasoning for piece in pieces)
-        return {"completion_tokens_details": {"reasoning_tokens": count} if self._reasons else None}
+    def _details(self, reasoning: int) -> dict[str, Any]:
+        details = {"reasoning_tokens": reasoning} if self._reasons else None
+        return {"completion_tokens_details": details}

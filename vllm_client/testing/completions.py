@@ -167,7 +167,7 @@ class _Answer:
         return {
             "index": output.index,
             "text": self._echoed(output) + output.text,
-            "logprobs": self._lists(output, output.tokens, first=True),
+            "logprobs": self._lists([*self._echoed_tokens(output), *output.tokens]),
             "finish_reason": output.finish_reason,
             "stop_reason": output.stop_reason,
             "token_ids": output.token_ids if with_ids else None,
@@ -181,12 +181,14 @@ class _Answer:
         prompt = self._prompt(output)
         interval = self._fields.get("stream_interval", 1)
         groups = event_groups(output.tokens, interval, output.finish_reason)
-        count = 0
+        count = offset = 0
         for number, tokens in enumerate(groups):
             first, last = number == 0, number == len(groups) - 1
-            logprobs = self._lists(output, tokens, first=first, before=output.tokens[:count])
-            count += len(tokens)
             text = "".join(token.released for token in tokens)
+            listed = [*self._echoed_tokens(output), *tokens] if first else tokens
+            logprobs = self._lists(listed, offset)
+            offset += self._logprobs.length(listed)
+            count += len(tokens)
             choice = {
                 "index": output.index,
                 "text": self._echoed(output) + text if first else text,
@@ -198,21 +200,9 @@ class _Answer:
             }
             yield choice, usage(len(prompt), count)
 
-    def _lists(
-        self,
-        output: Output,
-        tokens: Sequence[Token],
-        *,
-        first: bool,
-        before: Sequence[Token] = (),
-    ) -> dict[str, Any] | None:
+    def _lists(self, tokens: Sequence[Token], offset: int = 0) -> dict[str, Any] | None:
         top = self._fields.get("logprobs")
-        if top is None:
-            return None
-        echoed = self._echoed_tokens(output)
-        if first:
-            return self._logprobs.completion([*echoed, *tokens], top)
-        return self._logprobs.completion(tokens, top, [*echoed, *before])
+        return None if top is None else self._logprobs.completion(tokens, top, offset)
 
     def _ids(self, tokens: Sequence[Token]) -> list[int] | None:
         return [token.id for token in tokens] if self._fields.get("return_token_ids") else None
@@ -236,5 +226,5 @@ class _Answer:
         return self._engine.tokenizer.decode(self._prompt(output)) if shown else ""
 
     def _echoed_tokens(self, output: Output) -> Sequence[Token]:
-        echo = self._fields.get("echo")
-        return self._logprobs.prompt_tokens(self._prompt(output)) if echo else ()
+        listed = self._fields.get("echo") and "logprobs" in self._fields
+        return self._logprobs.prompt_tokens(self._prompt(output)) if listed else ()

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 from .fields import Fields
 from .recorded import RecordedRequest
-from .wire import DONE, EventStream, Work, event
+from .wire import DONE, STAND_IN, EventStream, Work, event
 
 __all__ = ["FINGERPRINT", "Envelope", "EventWriter", "event_groups", "usage"]
 
-FINGERPRINT = "fake-vllm (a stand-in, not vLLM)"
+FINGERPRINT = STAND_IN
 
 T = TypeVar("T")
 

@@ -64,20 +64,13 @@ _STRINGS = (
     "chat_template",
 )
 _OBJECTS = (
-    "logit_bias",
     "stream_options",
     "structured_outputs",
     "response_format",
     "chat_template_kwargs",
 )
-_LISTS = (
-    "messages",
-    "tools",
-)
-_INTEGER_LISTS = (
-    "stop_token_ids",
-    "allowed_token_ids",
-)
+_LISTS = ("messages",)
+_INTEGER_LISTS = ("stop_token_ids", "allowed_token_ids", "tokens")
 _TRUE = ("1", "on", "t", "true", "y", "yes")
 _FALSE = ("0", "off", "f", "false", "n", "no")
 _MAX_STOP_STRINGS = 4
@@ -237,6 +230,25 @@ def _stop(value: object) -> list[str]:
     return [_string(item) for item in value]
 
 
+def _logit_bias(value: object) -> dict[str, float]:
+    return {key: _number(each) for key, each in _object(value).items()}
+
+
+def _prompt(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    items = _list(value)
+    kinds = (str, int)
+    plain = any(all(isinstance(item, kind) for item in items) for kind in kinds)
+    return items if plain else [_integers(item) for item in items]
+
+
+def _tools(value: object) -> list[Any]:
+    for tool in _list(value):
+        _string(_object(_object(tool).get("function")).get("name"))
+    return _list(value)
+
+
 def _effort(value: object) -> str:
     if value not in _EFFORTS:
         *others, last = map(repr, _EFFORTS)
@@ -254,6 +266,9 @@ _READERS: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(_OBJECTS, _object),
     **dict.fromkeys(_LISTS, _list),
     **dict.fromkeys(_INTEGER_LISTS, _integers),
+    "logit_bias": _logit_bias,
+    "prompt": _prompt,
     "stop": _stop,
+    "tools": _tools,
     "reasoning_effort": _effort,
 }

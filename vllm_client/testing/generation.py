@@ -112,11 +112,13 @@ class Writer:
         *,
         anew: bool = False,
     ) -> Output:
-        """Return what the word model makes of a prompt; `anew` begins a sentence in any case."""
+        """Return what the word model makes of a prompt; `anew` begins another sentence."""
         prompt = self._tokenizer.decode(prompt_ids)
         if prompt[-1:].isspace():
             return self.answer(prompt, index, limits, rng)
-        context = [] if anew else self._model.context(prompt_ids)
+        context = self._model.context(prompt_ids)
+        if anew and context:
+            prompt, context = "", []
         drawn = self._sample(prompt, context, limits, rng)
         return self._finish(drawn, index, limits)
 

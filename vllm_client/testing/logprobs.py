@@ -23,17 +23,14 @@ class Logprobs:
         self._model = model
         self._as_ids = as_ids
 
-    def completion(
-        self, tokens: Sequence[Token], top: int, before: Sequence[Token] = ()
-    ) -> dict[str, Any]:
+    def completion(self, tokens: Sequence[Token], top: int, offset: int = 0) -> dict[str, Any]:
         """Return the parallel lists of a completion.
 
         Args:
             tokens: the tokens of one event, or of the whole choice.
             top: how many likely tokens to list besides the chosen one.
-            before: the tokens that came before them, which the offsets count on from.
+            offset: the length of the tokens before them.
         """
-        offset = sum(len(self._name(token.id, token.text)) for token in before)
         offsets, texts = [], []
         for token in tokens:
             offsets.append(offset)
@@ -47,6 +44,10 @@ class Logprobs:
             "tokens": texts,
             "top_logprobs": tops,
         }
+
+    def length(self, tokens: Iterable[Token]) -> int:
+        """Return what tokens add to the offsets of the next ones."""
+        return sum(len(self._name(token.id, token.text)) for token in tokens)
 
     def chat(self, tokens: Iterable[Token], top: int) -> dict[str, Any]:
         """Return the list of a chat choice, with `top` likely tokens for each."""

@@ -37,7 +37,7 @@ def check_messages(fields: Fields) -> None:
             shown = f"<dict of {len(message)} items>" if isinstance(message, dict) else str(message)
             raise invalid([_error("missing", f"{at}.role", "Field required", shown)])
         content = message.get("content")
-        if not isinstance(content, (str, list, type(None))):
+        if not _is_content(content):
             wrong = "Input should be a valid string"
             raise invalid([_error("string_type", f"{at}.content", wrong, str(content))])
     if not fields["messages"]:
@@ -96,6 +96,12 @@ def _block(role: str, text: str, placeholders: int = 0) -> Iterator[Piece]:
     yield from [_PLACEHOLDER] * placeholders
     yield _END
     yield "\n"
+
+
+def _is_content(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(part, dict) for part in value)
+    return value is None or isinstance(value, str)
 
 
 def _error(kind: str, loc: str, message: str, shown: str) -> dict[str, Any]:

@@ -21,9 +21,9 @@ Weights = Mapping[int, float]
 
 # A sentence weighs so much more for each word that it shares with the prompt, and more again if
 # it begins with that word, as a definition does.
-_SHARED_WORD = 30.0
+_SHARED_WORD = 100.0
 _SHARED_START = 5.0
-# What is left of a sentence's weight once it has been said.
+# What a sentence weighs once it has been said, and a word that the sentence already had.
 _REPEATED = 1e-3
 # Sentences near the last one in the text go on best, by the square of the distance. A text that
 # has not begun is this far from all of them.
@@ -178,6 +178,7 @@ class Walk:
         self._topic = model.topic(prompt)
         self._context = list(context)
         self._positions: dict[int, float] = {}
+        self._trail: set[int] = set()
         self._said: set[int] = set()
         self._sentences = 0
 
@@ -197,25 +198,30 @@ class Walk:
 
     def take(self, id_: int) -> None:
         """Go on by the token that was chosen."""
-        if not self._context:
-            self._said = set()
-        self._context = [*self._context[1 - _ORDER :], id_]
         here = [at for at in self._positions if self._model.ids[at] == id_]
-        if len(self._context) == 1 or self._model.ends_sentence(id_):
-            self._said.update(self._model.sentence_of[at] for at in here)
+        self._trail.update(here)
+        self._context = [*self._context[1 - _ORDER :], id_]
         if self._model.ends_sentence(id_):
+            # Of several sentences that have run together it said the one it went along most.
+            along = Counter(self._model.sentence_of[at] for at in self._trail)
+            longest = max(along.values(), default=0)
+            self._said = {sentence for sentence, count in along.items() if count == longest}
+            self._trail.clear()
             self._context = []
             self._sentences += 1
             for sentence in self._said:
-                self._topic[sentence] *= _REPEATED
+                self._topic[sentence] = _REPEATED
 
     def _next_positions(self) -> dict[int, float]:
+        # The topic decides how a sentence begins; within it, it would only tear it apart.
+        most = math.inf if len(self._context) < _ORDER else 1.0
         found: dict[int, float] = {}
         for length in range(len(self._context), 0, -1):
             for at in self._model.positions(self._context[-length:]):
-                # The topic decides where a sentence begins; within it, it would tear it apart.
-                said = min(1.0, self._topic[self._model.sentence_of[at]])
-                found.setdefault(at, said * _LONGER_MATCH**length)
+                topic = min(most, self._topic[self._model.sentence_of[at]])
+                # Otherwise a sentence could run in a circle.
+                again = _REPEATED if at in self._trail else 1.0
+                found.setdefault(at, topic * again * _LONGER_MATCH**length)
             # A single word in common is too little to cross over at, unless there is no more.
             if found and length == 2:
                 break

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, overload
 
-__all__ = ["Headers", "RecordedRequest", "Recorder", "RequestLog"]
+__all__ = ["Headers", "RecordedRequest", "Recorder", "RequestLog", "Run"]
 
 
 class Headers(Mapping[str, str]):
@@ -96,17 +96,24 @@ class Recorder:
             self.requests.append(request)
             self._changed.notify_all()
 
-    def began(self, prompt_tokens: int) -> None:
-        """Count a request as running."""
+    def began(self, prompt_tokens: int, finish_reasons: Sequence[str], tokens: int) -> Run:
+        """Count a request as running.
+
+        Args:
+            prompt_tokens: what its prompts count.
+            finish_reasons: of its choices, if it comes to its end.
+            tokens: what they have in all.
+        """
         with self._changed:
             self.running += 1
             self.prompt_tokens += prompt_tokens
+        return Run(self, finish_reasons, tokens)
 
-    def ended(self, finish_reasons: Iterable[str], tokens: int, *, gone: bool) -> None:
-        """Count a request as ended; `gone` says that its client did not wait for the end."""
+    def ended(self, finish_reasons: Iterable[str], tokens: int, *, left: bool = False) -> None:
+        """Count a request as ended; `left` says that its client did not wait for the end."""
         with self._changed:
             self.running -= 1
-            self.aborted += gone
+            self.aborted += left
             self.generation_tokens += tokens
             self.finish_reasons.update(finish_reasons)
             self._changed.notify_all()
@@ -115,3 +122,27 @@ class Recorder:
         """Wait until `ready()` holds; return whether it does, after `timeout` seconds at most."""
         with self._changed:
             return self._changed.wait_for(ready, timeout)
+
+
+class Run:
+    """A request that is being answered. Its end is counted once: what is said first holds."""
+
+    def __init__(self, recorder: Recorder, finish_reasons: Sequence[str], tokens: int) -> None:
+        self._recorder = recorder
+        self._finish_reasons = finish_reasons
+        self._tokens = tokens
+        self._ended = False
+
+    def finished(self) -> None:
+        """All was generated."""
+        self._end(self._finish_reasons, self._tokens)
+
+    def left(self) -> None:
+        """The client went away before."""
+        # To the engine each choice is a request of its own.
+        self._end(["abort"] * max(1, len(self._finish_reasons)), 0, left=True)
+
+    def _end(self, finish_reasons: Sequence[str], tokens: int, *, left: bool = False) -> None:
+        if not self._ended:
+            self._ended = True
+            self._recorder.ended(finish_reasons, tokens, left=left)

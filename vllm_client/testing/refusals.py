@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
+import http.client
 from typing import Any
 
 __all__ = ["ENGINE_DIED", "RefusalError", "error_body", "invalid", "named", "phrase"]
@@ -55,8 +55,7 @@ def error_body(
 
 def phrase(status: int) -> str:
     """Return the reason phrase of a status, or nothing for one that has none."""
-    known = {each.value: each.phrase for each in HTTPStatus}
-    return known.get(status, "")
+    return http.client.responses.get(status, "")
 
 
 def named(message: str, parameter: str, value: object = None) -> RefusalError:

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Union
 
 __all__ = ["GENERATING", "Script", "ScriptFields", "ScriptQueue", "script_from"]
 
@@ -27,7 +27,7 @@ class ScriptFields(TypedDict, total=False):
     """Of a scripted text; by default what vLLM would say."""
     json: Any
     """A whole body, sent as JSON whatever was asked for."""
-    body: bytes | str
+    body: Union[bytes, str]
     """A whole body, sent as it is."""
     chunks: Sequence[Any]
     """The events of a stream: dicts become JSON; strings the data of an event as they are; bytes

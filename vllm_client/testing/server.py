@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Callable
 
 from .arrival import Arrival, MalformedError, read_request
 from .engine import Engine
@@ -245,21 +245,26 @@ class FakeServer:
         self, wire: Wire, reply: Reply | EventStream, script: Script, arrival: Arrival
     ) -> None:
         work = reply.work or Work()
-        gone = False
-        self._recorder.began(work.prompt_tokens)
+        run = self._recorder.began(work.prompt_tokens, work.finish_reasons, work.completion_tokens)
         try:
-            _send(wire, reply, script, arrival)
+            _send(wire, reply, script, arrival, run.finished)
         except ClientGoneError:
-            gone = not self._closing.is_set()
+            if not self._closing.is_set():
+                run.left()
             raise
         finally:
-            reasons = ["abort"] * (len(work.finish_reasons) or 1) if gone else work.finish_reasons
-            self._recorder.ended(reasons, work.completion_tokens, gone=gone)
+            run.finished()
 
 
-def _send(wire: Wire, reply: Reply | EventStream, script: Script, arrival: Arrival) -> None:
+def _send(
+    wire: Wire,
+    reply: Reply | EventStream,
+    script: Script,
+    arrival: Arrival,
+    generated: Callable[[], None] = lambda: None,
+) -> None:
     if isinstance(reply, EventStream):
-        wire.send_stream(reply, script, close=arrival.close)
+        wire.send_stream(reply, script, generated, close=arrival.close)
     else:
         head = arrival.request.method == "HEAD"
-        wire.send_reply(reply, script, close=arrival.close, head=head)
+        wire.send_reply(reply, script, generated, close=arrival.close, head=head)

@@ -43,8 +43,7 @@ def structured_text(fields: Fields, question: str, rng: random.Random) -> str:
     kind, wanted = _constraint(fields)
     if kind == "choice":
         return str(rng.choice(wanted))
-    schema = json.loads(wanted) if isinstance(wanted, str) else wanted
-    return json.dumps(value_for(schema, question, rng), ensure_ascii=False)
+    return json.dumps(value_for(_schema(wanted), question, rng), ensure_ascii=False)
 
 
 def value_for(schema: Any, question: str, rng: random.Random) -> Any:
@@ -72,10 +71,10 @@ class _Values:
         schema = schema if isinstance(schema, Mapping) else {}
         if "const" in schema:
             return schema["const"]
-        if "enum" in schema:
+        if schema.get("enum"):
             return self._from_enum(schema["enum"])
         for several in ("anyOf", "oneOf"):
-            if several in schema:
+            if schema.get(several):
                 return self.value(schema[several][0])
         kind = schema.get("type", "object" if "properties" in schema else "string")
         kind = kind[0] if isinstance(kind, list) else kind
@@ -114,6 +113,14 @@ class _Values:
         return float(self._integer(schema))
 
 
+def _schema(given: Any) -> Any:
+    """Return a schema as an object; it may come as a JSON text."""
+    try:
+        return json.loads(given) if isinstance(given, str) else given
+    except ValueError as error:
+        raise RefusalError(f"Grammar error: {error}") from error
+
+
 def _constraint(fields: Fields) -> tuple[str, Any]:
     """Return the kind of a constraint, and what it demands."""
     if "structured_outputs" not in fields:
@@ -126,6 +133,8 @@ def _constraint(fields: Fields) -> tuple[str, Any]:
     if len(kinds) > 1:
         message = "You can only use one kind of constraints for structured outputs"
         raise named(f"{message} ('json', 'regex' or 'choice').", "structured_outputs")
+    if kinds == ["choice"] and not (isinstance(given["choice"], list) and given["choice"]):
+        raise RefusalError("structured_outputs.choice must be a list of strings")
     if kinds[0] not in ("json", "json_object", "choice"):
         raise RefusalError(f"This stand-in for vLLM cannot follow structured_outputs.{kinds[0]}")
     return kinds[0], _ANY_OBJECT if kinds == ["json_object"] else given[kinds[0]]

@@ -110,7 +110,8 @@ def _check_named(choice: Any, tools: Sequence[Mapping[str, Any]]) -> None:
     if not isinstance(choice, Mapping):
         kinds = 'Only named tools, "none", "auto" or "required" are supported.'
         raise named(f"Invalid value for `tool_choice`: {choice}! {kinds}", "tool_choice")
-    function = choice.get("function") or {}
-    if function.get("name") not in [tool["function"]["name"] for tool in tools]:
+    function = choice.get("function")
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if name not in [tool["function"]["name"] for tool in tools]:
         message = "The tool specified in `tool_choice` does not match any of the specified `tools`"
         raise named(message, "tool_choice")

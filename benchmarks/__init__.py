@@ -1,0 +1,1 @@
+"""What a client costs, measured: run as ``python -m benchmarks`` from the checkout."""

@@ -1,0 +1,142 @@
+"""The bytes that every client is given: traffic of a real vLLM 0.32 server, made longer.
+
+Events and answers are those of the captures in ``tests/data/captures``; only text, and in long
+answers log-probabilities, are put in. Everything is built once, so that the server has nothing
+left to do but to send.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+CAPTURES = Path(__file__).parent.parent / "tests" / "data" / "captures"
+COMPLETIONS, CHAT = "completions", "chat"
+
+# As tokens of a model are: short, mostly words with a space before them, some of it not ASCII.
+_TOKENS = (
+    " the| of| and| machine| learning| is| a| field| data| that| model| can| be| from| in| to|,|.|"
+    ' "|\n|\n\n|ing|s| pre|dict| neural| network|:| 1|2|3|4|-| für| naïve| 東京|é| —| 😁|(|)| with|'
+    " without| being| explicitly| programmed| algorithms| statistical| generalise| unseen"
+).split("|")
+_DONE = b"data: [DONE]\n\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def tokens(count: int) -> List[str]:
+    """The same varied text every time."""
+    return random.Random(0).choices(_TOKENS, k=count)  # noqa: S311 — not for secrets
+
+
+def dumped(value: Any) -> str:
+    """JSON as vLLM writes it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def event(chunk: Dict[str, Any]) -> bytes:
+    return f"data: {dumped(chunk)}\n\n".encode()
+
+
+def framed(data: bytes) -> bytes:
+    """As one HTTP chunk, which is how uvicorn sends an event."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def captured(name: str) -> Tuple[bytes, bytes]:
+    """Head and body of a captured answer."""
+    head, _, body = (CAPTURES / f"{name}.response.http").read_bytes().partition(b"\r\n\r\n")
+    return head + b"\r\n\r\n", body
+
+
+@lru_cache(maxsize=None)
+def head(kind: str, *, chunked: bool = True) -> bytes:
+    """The head of a stream's answer."""
+    found, _ = captured(_STREAMS[kind])
+    if chunked:
+        return found
+    return found.replace(b"transfer-encoding: chunked", b"connection: close")
+
+
+_STREAMS = {COMPLETIONS: "completion_stream_usage", CHAT: "chat_stream_usage"}
+
+
+@lru_cache(maxsize=None)
+def _chunks(kind: str) -> List[Dict[str, Any]]:
+    _, body = captured(_STREAMS[kind])
+    lines = [line[6:] for line in body.splitlines() if line.startswith(b"data: {")]
+    chunks = [json.loads(line) for line in lines]
+    assert dumped(chunks[1]).encode() == lines[1], "not written as vLLM writes it"
+    return chunks
+
+
+def text_event(kind: str, text: str) -> bytes:
+    """One event in the middle of a stream."""
+    chunk = dict(_chunks(kind)[1])
+    choice = dict(chunk["choices"][0])
+    if kind == CHAT:
+        choice["delta"] = {"content": text}
+    else:
+        choice["text"] = text
+    return event({**chunk, "choices": [choice]})
+
+
+@lru_cache(maxsize=8)
+def events(kind: str, count: int) -> List[bytes]:
+    """A whole stream: ``count`` events of text, finish reason, usage, ``[DONE]``."""
+    first = [event(_chunks(kind)[0])] if kind == CHAT else []
+    texts = [text_event(kind, token) for token in tokens(count)]
+    return [*first, *texts, *(event(chunk) for chunk in _chunks(kind)[-2:]), _DONE]
+
+
+@lru_cache(maxsize=8)
+def stream(kind: str, count: int) -> bytes:
+    """The same as one piece of bytes, head and framing included."""
+    return head(kind) + b"".join(map(framed, events(kind, count))) + LAST_CHUNK
+
+
+@lru_cache(maxsize=None)
+def stamped(kind: str) -> Tuple[bytes, bytes]:
+    """What comes before and after the 19 digits of a time stamp that are an event's text."""
+    before, _, after = text_event(kind, "0" * 19).partition(b"0" * 19)
+    return before, after
+
+
+def document(body: bytes) -> bytes:
+    """An answer that is not streamed."""
+    return (
+        b"HTTP/1.1 200 OK\r\ndate: Sun, 22 Nov 2026 06:44:55 GMT\r\nserver: uvicorn\r\n"
+        b"content-length: %d\r\ncontent-type: application/json\r\n\r\n%b" % (len(body), body)
+    )
+
+
+@lru_cache(maxsize=None)
+def answer(token_count: int) -> bytes:
+    """The body of ``create()``; with tokens, their log-probabilities are in it."""
+    _, body = captured("completion_logprobs")
+    whole = json.loads(body)
+    choice = whole["choices"][0]
+    choice["text"] = "".join(tokens(token_count or 24))
+    choice["logprobs"] = _logprobs(token_count) if token_count else None
+    return dumped(whole).encode()
+
+
+def _logprobs(count: int) -> Dict[str, Any]:
+    chance = random.Random(1)  # noqa: S311
+    chosen, offsets, offset = tokens(count), [], 0
+    for token in chosen:
+        offsets.append(offset)
+        offset += len(token)
+    values = [-chance.expovariate(0.5) for _ in chosen]
+    tops = [
+        {token: value, **{other: -chance.expovariate(0.5) for other in chance.sample(_TOKENS, 4)}}
+        for token, value in zip(chosen, values)
+    ]
+    return {
+        "text_offset": offsets,
+        "token_logprobs": values,
+        "tokens": chosen,
+        "top_logprobs": tops,
+    }

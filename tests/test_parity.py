@@ -1,0 +1,88 @@
+"""Every public name of the synchronous client has its asynchronous twin, one like the other."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Iterator, List, Tuple
+
+import pytest
+
+from vllm_client import AsyncStream, AsyncVllmClient, VllmClient
+from vllm_client.streams import Stream
+
+TWINS = {
+    "close": "aclose",
+    "__enter__": "__aenter__",
+    "__exit__": "__aexit__",
+    "__iter__": "__aiter__",
+    "__next__": "__anext__",
+}
+OF_THE_CLASS = {"shown"}
+
+
+def public(kind: type) -> List[str]:
+    names = (name for name in dir(kind) if not name.startswith("_") or name in TWINS)
+    return [name for name in names if name not in OF_THE_CLASS]
+
+
+def resources(client: Any, path: Tuple[str, ...] = ()) -> Iterator[Tuple[str, ...]]:
+    """The paths of all groups of routes: ("completions",), ("chat",), ("chat", "completions")."""
+    for name, value in vars(client).items():
+        if type(value).__module__.startswith("vllm_client.resources") and name[0] != "_":
+            yield (*path, name)
+            yield from resources(value, (*path, name))
+
+
+def at(client: Any, path: Tuple[str, ...]) -> Any:
+    for name in path:
+        client = getattr(client, name)
+    return client
+
+
+SYNC, ASYNC = VllmClient("http://127.0.0.1:9"), AsyncVllmClient("http://127.0.0.1:9")
+PATHS = list(resources(SYNC))
+
+
+def test_there_is_something_to_compare() -> None:
+    """The groups of routes are found."""
+    assert {("completions",), ("chat",), ("chat", "completions")} <= set(PATHS)
+
+
+@pytest.mark.parametrize("name", public(VllmClient))
+def test_client(name: str) -> None:
+    """Each name of the client is one of the asynchronous client, with the same arguments."""
+    twin = getattr(AsyncVllmClient, TWINS.get(name, name))
+    if callable(getattr(VllmClient, name)):
+        own, other = (inspect.signature(f).parameters for f in (getattr(VllmClient, name), twin))
+        assert list(own) == list(other)
+
+
+def test_constructor() -> None:
+    """The asynchronous client takes what the synchronous one takes, and how many calls at once."""
+    own, other = (
+        dict(inspect.signature(kind).parameters) for kind in (VllmClient, AsyncVllmClient)
+    )
+    other.pop("max_calls")
+    assert {k: (v.default, v.kind) for k, v in own.items()} == {
+        k: (v.default, v.kind) for k, v in other.items()
+    }
+
+
+@pytest.mark.parametrize("path", PATHS, ids=".".join)
+def test_resources(path: Tuple[str, ...]) -> None:
+    """Each method of each group has a twin with its signature and docstring; calls are awaited."""
+    own, other = at(SYNC, path), at(ASYNC, path)
+    for name in public(type(own)):
+        method, twin = getattr(own, name), getattr(other, name)
+        assert inspect.signature(method) == inspect.signature(twin)
+        assert inspect.getdoc(method) == inspect.getdoc(twin)
+        assert inspect.iscoroutinefunction(twin) == (name != "stream")
+
+
+@pytest.mark.parametrize("name", public(Stream))
+def test_streams(name: str) -> None:
+    """Each name of a stream is one of an asynchronous stream, with the same arguments."""
+    method, twin = getattr(Stream, name), getattr(AsyncStream, TWINS.get(name, name))
+    if inspect.isfunction(method):
+        own, other = inspect.signature(method), inspect.signature(twin)
+        assert list(own.parameters) == list(other.parameters)

@@ -1,0 +1,184 @@
+"""Uses of the typed API, right ones and wrong ones, for type checkers; nothing here is run.
+
+A wrong use carries ``type: ignore`` for mypy and ``pyright: ignore`` for basedpyright. Both
+report an ignore that is not needed, so a checker that stops objecting fails.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Union
+
+from vllm_client import (
+    APIStatusError,
+    APITimeoutError,
+    Completion,
+    CompletionChoice,
+    CompletionParams,
+    CompletionStream,
+    CompletionStreamEvent,
+    Done,
+    Error,
+    FinishReason,
+    Text,
+    Timeout,
+    Usage,
+    VllmClient,
+    VllmError,
+)
+from vllm_client.params import SamplingParams
+
+if TYPE_CHECKING:
+    from typing_extensions import assert_never, assert_type
+
+
+def answers(client: VllmClient) -> None:
+    """create() gives the whole answer, and says so."""
+    whole = client.completions.create(prompt="Hello", max_tokens=5)
+    assert_type(whole, Completion)
+    assert_type(client.completions.create(prompt="Hello", stream=False), Completion)
+    assert_type(whole.text, str)
+    assert_type(whole.choices, List[CompletionChoice])
+    assert_type(whole.usage, Optional[Usage])
+    assert_type(whole.finish_reason, Optional[str])
+    str(whole.usage.total_tokens)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+    str(whole.txt)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def streams(client: VllmClient) -> None:
+    """stream() and create(stream=True) give a stream, which does not answer like a whole."""
+    with client.completions.stream(prompt="Hello") as stream:
+        assert_type(stream, CompletionStream)
+        for event in stream:
+            assert_type(event, Union[Text, FinishReason, Usage, Done, Error])
+        for text in stream.text_deltas():
+            assert_type(text, str)
+        assert_type(stream.collect(), Completion)
+        assert_type(stream.collect_text(), str)
+        assert_type(stream.snapshot, Completion)
+        assert_type(stream.timings.ttft, Optional[float])
+    assert_type(client.completions.create(prompt="Hello", stream=True), CompletionStream)
+    str(stream.text)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    client.completions.stream(prompt="Hello", stream=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.completions.stream(prompt="Hello", on_error="event")
+    client.completions.stream(prompt="Hello", on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def fields(client: VllmClient) -> None:
+    """Every field is a keyword with a type of its own."""
+    client.completions.create(
+        prompt=["a", "b"],
+        model="m",
+        temperature=0,
+        top_k=5,
+        stop=["."],
+        logit_bias={"50": 1},
+        structured_outputs={"choice": ["yes", "no"]},
+        repetition_detection={"max_pattern_size": 5},
+        truncation_side="left",
+        extra_body={"new_field": None},
+        extra_headers={"X-A": "1", "User-Agent": None},
+        timeout=Timeout(total=60),
+    )
+    client.completions.create(prompt=[1, 2, 3])
+    client.completions.create(prompt=[[1, 2], [3]])
+    client.completions.stream(prompt=("a", "b"), stream_options={"include_usage": False})
+
+
+def wrong_fields(client: VllmClient) -> None:
+    """A name that is no field, and a value of the wrong type, are errors before anything runs."""
+    create = client.completions.create
+    client.completions.create(prompt="Hello", max_token=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    client.completions.create(prompt="Hello", best_of=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    client.completions.create(prompt="Hello", max_tokens="5")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    create("Hello")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    create(prompt={"role": "user"})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    create(prompt="Hello", truncation_side="middle")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    create(prompt="Hello", structured_outputs={"jsn": "{}"})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    client.completions.stream("Hello")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    client.completions.stream(prompt="Hello", max_token=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.completions.stream(prompt="Hello", seed="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def narrowing_by_tag(event: CompletionStreamEvent) -> str:
+    """The tag tells the classes apart, and a checker knows when all are dealt with."""
+    if event.type == "text":
+        assert_type(event, Text)
+        return event.text
+    if event.type == "finish_reason":
+        return event.reason
+    if event.type == "usage":
+        return str(event.total_tokens)
+    if event.type == "done":
+        return "done"
+    if event.type == "error":
+        return event.error.message
+    assert_never(event)
+
+
+def narrowing_by_class(event: CompletionStreamEvent) -> str:
+    """An isinstance tells them apart as well."""
+    if isinstance(event, Text):
+        return event.text
+    if isinstance(event, (FinishReason, Done)):
+        return event.type
+    if isinstance(event, Usage):
+        return str(event.prompt_tokens)
+    if isinstance(event, Error):
+        assert_type(event.error, VllmError)
+        return "error"
+    assert_never(event)
+
+
+def forgotten_case(event: CompletionStreamEvent) -> str:
+    """A case that was forgotten is an error."""
+    if event.type == "text":
+        return event.text
+    assert_never(event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def wrong_member(event: CompletionStreamEvent) -> None:
+    """What only some of the events have cannot be used before they are told apart."""
+    str(event.text)  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue]
+    if event.type == "txt":  # type: ignore[comparison-overlap]
+        str(event)  # type: ignore[unreachable]
+
+
+def presets(client: VllmClient) -> None:
+    """Presets are dictionaries whose keys and values are checked where they are written."""
+    hello: CompletionParams = {"prompt": "Hello", "temperature": 0, "max_tokens": 64}
+    assert_type(client.completions.create(**hello), Completion)
+    assert_type(client.completions.create(**hello, stream=True), CompletionStream)
+    assert_type(client.completions.stream(**hello), CompletionStream)
+    greedy: SamplingParams = {"temperature": 0, "seed": 7}
+    assert_type(client.completions.create(prompt="Hello", **greedy), Completion)
+    assert_type(client.completions.stream(prompt="Hello", **greedy), CompletionStream)
+    hello["stop"] = ["."]
+    hello["seed"] = "x"  # type: ignore[typeddict-item]  # pyright: ignore[reportGeneralTypeIssues]
+    wrong: CompletionParams = {"temprature": 0}  # type: ignore[typeddict-unknown-key]  # pyright: ignore[reportAssignmentType]
+    client.completions.create(**wrong)
+
+
+def clients(headers: Mapping[str, Optional[str]], anything: Dict[str, Any]) -> None:
+    """The client's own arguments are typed too."""
+    with VllmClient("localhost:8000", api_key="k", timeout=(1, None), headers=headers) as client:
+        assert_type(client.with_options(timeout=None, max_retries=0), VllmClient)
+        assert_type(client.base_url, str)
+        assert_type(client.timeout, Timeout)
+        client.request("POST", "/pooling", json=anything).json()
+    VllmClient("localhost:8000", "key")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    VllmClient(timeout="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    VllmClient(retries=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def errors(client: VllmClient) -> None:
+    """Errors have the attributes of their class."""
+    try:
+        client.completions.create(prompt="Hello")
+    except APIStatusError as error:
+        assert_type(error.status_code, int)
+        assert_type(error.param, Optional[str])
+    except APITimeoutError as error:
+        assert_type(error.is_retryable, bool)
+        str(error.status_code)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    except VllmError as error:
+        assert_type(error.message, str)
