@@ -663,6 +663,35 @@ def test_the_rest_of_the_client() -> None:
     assert server.requests[1].headers["authorization"] == "Bearer secret-key"
 
 
+def test_under_uvloop() -> None:
+    """uvloop serves as well: events, cancelling, and a loop that ends under an open stream."""
+    uvloop = pytest.importorskip("uvloop")
+    stalled = Stalled(chunk("Hel"))
+    kept = []
+
+    async def main() -> None:
+        client = AsyncVllmClient(server.base_url)
+        kept.append(client.completions.stream(prompt="x"))
+        assert await kept[0].__anext__() == Text("Hel")
+        task = asyncio.ensure_future(client.completions.stream(prompt="x").collect())
+        await in_time(stalled.reached)
+        await in_time(stalled.reached)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await in_time(stalled.gone)
+
+    with WireServer(stalled) as server:
+        loop = uvloop.new_event_loop()
+        try:
+            loop.run_until_complete(asyncio.wait_for(main(), WAIT))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            loop.close()
+        assert stalled.gone.acquire(timeout=WAIT)
+
+
 def test_names_come_with_the_first_use() -> None:
     """The package gives the asynchronous names without importing asyncio before, and no others."""
     assert vllm_client.AsyncVllmClient is AsyncVllmClient

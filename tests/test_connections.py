@@ -1,5 +1,7 @@
 """Connections: used again when that is safe, never shared by two calls."""
 
+# ruff: noqa: SIM117 — who serves and who asks are two things.
+
 from __future__ import annotations
 
 import socket
@@ -8,8 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, List
 
 import pytest
+import requests
+import requests.adapters
+import urllib3
 
-from vllm_client import APIConnectionError, APIStatusError, NotFoundError, VllmClient
+from vllm_client import APIConnectionError, APIStatusError, NotFoundError, VllmClient, _pool
 from vllm_client._call import shut_socket
 
 from .wire import (
@@ -263,7 +268,7 @@ def test_a_proxy_that_is_not_there_is_a_connection_error(monkeypatch: pytest.Mon
 def test_a_socks_proxy_without_its_library_is_an_error_of_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """requests wants PySocks for it, which is not installed with this library."""
+    """Requests wants PySocks for it, which is not installed with this library."""
     monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
     with VllmClient("http://model.example/v1", max_retries=0) as client:
         with pytest.raises(APIConnectionError):
@@ -305,3 +310,85 @@ def test_a_socket_that_is_closed_is_shut_without_complaint() -> None:
     here.close()
     there.close()
     shut_socket(here)
+
+
+def test_a_response_outlives_its_stream() -> None:
+    """Closing requests' response once more, after its stream has gone, is harmless."""
+    with (
+        WireServer(answering(stream_bytes(*WHOLE))) as server,
+        VllmClient(server.base_url) as client,
+    ):
+        with client.completions.stream(prompt="x") as stream:
+            stream.collect()
+        response = stream.response
+        del stream
+        response.close()
+        assert _collect(client) == "Hello"
+        assert server.connections == 1
+
+
+def test_a_socks_manager_keeps_its_own_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PySocks brings connection classes of its own, which are left in place."""
+    manager = urllib3.PoolManager()
+    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", lambda *_, **__: manager)
+    classes = dict(manager.pool_classes_by_scheme)
+    with WireServer(answering(json_bytes(answer()))) as server:
+        monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
+        with VllmClient(server.base_url) as client:
+            assert client.completions.create(prompt="x").text == "ok"
+    assert manager.pool_classes_by_scheme == classes
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_what_a_child_does_with_connections_it_inherits(given: bool) -> None:
+    """What runs in the child after a fork: idle connections of the parent are not used."""
+    session = requests.Session() if given else None
+    with WireServer(answering(json_bytes(answer()))) as server:
+        with VllmClient(server.base_url, session=session) as client:
+            parents = client._transport.pool
+            client.completions.create(prompt="x")
+            own = parents._own
+            _pool._after_fork()
+            client.completions.create(prompt="x")
+            client.completions.create(prompt="x")
+            assert server.connections == 2
+            if own is not None:
+                own.close()
+        if session is not None:
+            session.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "error", "said"),
+    [
+        ({"a b": "c"}, ValueError, "name of a header"),
+        ({"a": "b\r\nc: d"}, ValueError, "value of header 'a'"),
+        ({"a": "\u2028"}, ValueError, "value of header 'a'"),
+        ({"a": 5}, TypeError, "has to be text"),
+        ({5: "a"}, TypeError, "has to be text"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_refused_before(
+    headers: Any, error: type, said: str
+) -> None:
+    """No header is split in two, whoever gives it."""
+    with WireServer(answering(json_bytes(answer()))) as server:
+        with pytest.raises(error, match=said):
+            VllmClient(server.base_url, headers=headers)
+        with VllmClient(server.base_url) as client, pytest.raises(error, match=said):
+            client.completions.create(prompt="x", extra_headers=headers)
+        assert server.connections == 0
+
+
+def test_server_url_is_the_address_without_its_version() -> None:
+    """Routes that begin with a slash are the server's, others the API's."""
+    with (
+        WireServer(answering(json_bytes(answer()))) as server,
+        VllmClient(server.base_url) as client,
+    ):
+        client.request("get", "/health", params={"a": "b c"})
+        client.request("get", "models")
+        lines = [(request.method, request.path) for request in server.requests]
+        assert lines == [("GET", "/health?a=b+c"), ("GET", "/v1/models")]
+        assert [request.body for request in server.requests] == [b"", b""]
+        assert "content-type" not in server.requests[0].headers

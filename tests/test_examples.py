@@ -21,6 +21,7 @@ PRINTS = {
     "conversation.py": ["you: What is a server?", "model: "],
     "errors.py": ["status 404, field model", "refused: temperature", "did you mean 'max_tokens'"],
     "events_with_match.py": ["finished: ", "tokens in", "whole"],
+    "gather.py": ["Machine learning is", "A server is", "Training is"],
     "image.py": ["."],
     "logprobs.py": ["%  '"],
     "several_choices.py": ["0: Machine learning is", "3: A server is"],

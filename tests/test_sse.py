@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import sys
 from typing import Any, Callable, Iterable, List, Tuple
 
 import pytest
+import sseclient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vllm_client import InvalidStreamError
+from vllm_client import InvalidStreamError, _sse
 from vllm_client._sse import EventSource, EventSplitter
 
 Event = Tuple[str, str]
@@ -262,3 +264,13 @@ def test_the_time_of_arrival_is_that_of_the_bytes() -> None:
     assert source.arrived == 0.0
     first, second, third = [source.arrived for _ in source]
     assert 0.0 < first == second < third
+
+
+def test_the_other_distribution_of_that_name_is_pointed_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `sseclient` is not sseclient-py, the import says what to uninstall."""
+    monkeypatch.setattr(sseclient, "SSEClient", object)
+    spec = importlib.util.spec_from_file_location("vllm_client._sse_again", _sse.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    with pytest.raises(ImportError, match="pip uninstall sseclient"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -1,5 +1,7 @@
 """Streams from socket to event: live, in order, with their times."""
 
+# ruff: noqa: SIM117 — who serves and who asks are two things.
+
 from __future__ import annotations
 
 import gzip
@@ -241,16 +243,16 @@ def test_the_response_and_its_request_id_are_at_hand() -> None:
     with (
         WireServer(answering(stream_bytes(*WHOLE, head=head))) as server,
         VllmClient(server.base_url) as client,
+        client.completions.stream(prompt="x") as stream,
     ):
-        with client.completions.stream(prompt="x") as stream:
-            assert stream.request_id == "abc"
-            assert stream.response.status_code == 200
+        assert stream.request_id == "abc"
+        assert stream.response.status_code == 200
     with (
         WireServer(answering(stream_bytes(*WHOLE))) as server,
         VllmClient(server.base_url) as client,
+        client.completions.stream(prompt="x") as stream,
     ):
-        with client.completions.stream(prompt="x") as stream:
-            assert stream.request_id is None
+        assert stream.request_id is None
 
 
 def test_times_are_those_of_chunks_with_choices() -> None:

@@ -1,5 +1,7 @@
 """Every limit ends what it limits, wherever the call is."""
 
+# ruff: noqa: SIM117 — who serves and who asks are two things.
+
 from __future__ import annotations
 
 import socket
@@ -94,7 +96,7 @@ def test_a_silence_before_the_answer_ends(call: Any, session: Any) -> None:
         WireServer(silent) as server,
         VllmClient(server.base_url, timeout=Timeout(read=SHORT), session=session) as client,
     ):
-        with pytest.raises(APITimeoutError, match="sent nothing for 0.05 s") as raised:
+        with pytest.raises(APITimeoutError, match=r"sent nothing for 0.05 s") as raised:
             call(client)
         assert isinstance(raised.value, TimeoutError)
         assert isinstance(raised.value, APIConnectionError)
@@ -117,7 +119,7 @@ def test_a_silence_in_a_stream_ends(session: Any) -> None:
         client.completions.stream(prompt="x") as stream,
     ):
         assert next(stream) == Text("Hel")
-        with pytest.raises(APITimeoutError, match="nothing came for 0.05 s") as raised:
+        with pytest.raises(APITimeoutError, match=r"nothing came for 0.05 s") as raised:
             next(stream)
         assert isinstance(raised.value, TimeoutError)
         assert text_in(raised.value.partial) == "Hel"
@@ -149,7 +151,7 @@ def test_the_total_limit_ends_a_call_wherever_it_is(call: Any, handler: Any, ses
         WireServer(handler) as server,
         VllmClient(server.base_url, timeout=Timeout(total=TOTAL), session=session) as client,
     ):
-        with pytest.raises(APITimeoutError, match="longer than the 0.15 s") as raised:
+        with pytest.raises(APITimeoutError, match=r"longer than the 0.15 s") as raised:
             call(client)
         assert isinstance(raised.value, TimeoutError)
         assert len(server.requests) == 1
@@ -189,7 +191,8 @@ def test_the_total_limit_spans_the_attempts(call: Any, then: Any) -> None:
     def handler(connection: Connection) -> None:
         seen.append(connection.number)
         if len(seen) > 1:
-            return then(connection)
+            then(connection)
+            return
         assert connection.receive()
         headers = "retry-after: 0\r\nconnection: close\r\n"
         connection.send(json_bytes({"error": "busy"}, "503 Busy", headers))
@@ -198,7 +201,7 @@ def test_the_total_limit_spans_the_attempts(call: Any, then: Any) -> None:
         WireServer(handler) as server,
         VllmClient(server.base_url, timeout=Timeout(total=TOTAL)) as client,
     ):
-        with pytest.raises(APITimeoutError, match="longer than the 0.15 s"):
+        with pytest.raises(APITimeoutError, match=r"longer than the 0.15 s"):
             call(client)
         assert seen == [1, 2]
 
@@ -317,7 +320,7 @@ def test_limits_hold_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch)
         ready.set()
         assert _stream(client, timeout=Timeout(total=60.0)).text == "Hello"
         ready.clear()
-        with pytest.raises(APITimeoutError, match="longer than the 0.15 s"):
+        with pytest.raises(APITimeoutError, match=r"longer than the 0.15 s"):
             _stream(client)
         ready.set()
 
@@ -330,7 +333,7 @@ def test_a_limit_that_ends_earlier_is_not_kept_waiting() -> None:
             VllmClient(other.base_url, timeout=Timeout(total=1000.0)) as patient,
             patient.completions.stream(prompt="x"),
         ):
-            with pytest.raises(APITimeoutError, match="0.05 s"):
+            with pytest.raises(APITimeoutError, match=r"0.05 s"):
                 client.completions.create(prompt="x", timeout=Timeout(total=SHORT))
 
 

@@ -168,7 +168,8 @@ def _hold(raw: Any, call: Call) -> None:
     if isinstance(raw, urllib3.BaseHTTPResponse):
         call.hold_unless_held(functools.partial(_shutdown, raw))
         # Weak both ways: a cycle would keep a dropped stream, and its generation, alive.
-        release = functools.partial(_release, weakref.ref(call), weakref.ref(raw))
+        give_back = functools.partial(type(raw).release_conn, weakref.proxy(raw))
+        release = functools.partial(_release, weakref.ref(call), give_back)
         setattr(raw, "release_conn", release)  # noqa: B010 — mypy refuses to assign to a method
 
 
@@ -177,9 +178,8 @@ def _shutdown(raw: urllib3.BaseHTTPResponse) -> None:
         raw.shutdown()
 
 
-def _release(call: weakref.ref[Call], raw: weakref.ref[Any]) -> None:
-    holder, response = call(), raw()
+def _release(call: weakref.ref[Call], give_back: Callable[[], None]) -> None:
+    holder = call()
     if holder is not None:
         holder.release()
-    if response is not None:
-        type(response).release_conn(response)
+    give_back()
