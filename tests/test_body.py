@@ -7,7 +7,7 @@ import json
 from typing import Any, Dict, Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vllm_client import CompletionParams, VllmClient
@@ -23,6 +23,9 @@ from vllm_client._body import (
 from vllm_client.params import REPLACED, RequestOptions, names
 
 from .wire import STREAM_HEAD, Connection, chunk, serving
+
+# A busy machine is no failure.
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def body_of(**given: Any) -> Dict[str, Any]:
@@ -305,6 +308,7 @@ JSON = st.recursive(
 )
 
 
+@calm
 @given(value=JSON)
 def test_body_arrives_as_it_was(value: Any) -> None:
     """Whatever JSON can hold is encoded so that it decodes to the same."""

@@ -121,8 +121,7 @@ def _check_stream(client: VllmClient, name: str) -> None:
     error = None
     with client.completions.stream(prompt=sent.pop("prompt"), extra_body=sent) as stream:
         try:
-            for event in stream:
-                got.append(event)  # noqa: PERF402 — what came before an error is kept
+            got.extend(stream)  # What came before an error stays in the list.
         except vllm_client.VllmError as raised:
             error = raised
         texts = [(event.index, event.text) for event in got if event.type == "text"]
@@ -264,6 +263,6 @@ def test_a_captured_redirect_is_an_error_that_names_its_target(
     """307, as a trailing slash earns it, is not followed."""
     sender, client = replay
     sender.pieces = [capture("error_trailing_slash")[1]]
-    with pytest.raises(vllm_client.APIStatusError, match=r"http://127\.0\.0\.1:8000/v1/comp") as raised:
+    with pytest.raises(vllm_client.APIStatusError, match=r":8000/v1/completions") as raised:
         client.completions.create(prompt="x")
     assert raised.value.status_code == 307

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import queue
 import signal
 import ssl
 import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterator, List
 
@@ -136,12 +139,17 @@ def test_break_ends_the_connection(stalled: Any) -> None:
 def test_an_exception_in_the_loop_ends_the_connection(stalled: Any, kind: type) -> None:
     """Whatever leaves `with` closes the connection, and goes on its way itself."""
     handler, client = stalled
-    with pytest.raises(kind), client.completions.stream(prompt="x") as stream:
-        for _ in stream:
-            raise kind
+    stream = client.completions.stream(prompt="x")
+    with pytest.raises(kind), stream:
+        _raise_after_an_event(stream, kind)
     assert handler.gone.wait(WAIT)
     with pytest.raises(StreamConsumedError):
         next(stream)
+
+
+def _raise_after_an_event(stream: Any, kind: type) -> None:
+    for _ in stream:
+        raise kind
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
@@ -367,46 +375,47 @@ def test_closing_while_the_end_is_awaited_is_no_whole_answer(
 
 def test_many_closings_at_once_hurt_nobody_else() -> None:
     """Streams closed late and from other threads never touch the connection's next user."""
-    events = stream_bytes(*WHOLE)
-    reply = answer("fine")
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def handler(connection: Connection) -> None:
-        while True:
-            request = connection.receive()
-            if request is None:
-                return
-            if request.json.get("stream"):
-                connection.send(events)
-            else:
-                connection.send_json(reply)
+    def close_late() -> None:
+        for stream in iter(done.get, None):
+            stream.close()
 
-    done: List[Any] = []
-    finished = threading.Event()
-
-    with WireServer(handler) as server, VllmClient(server.base_url, max_retries=0) as client:
-
-        def close_late() -> None:
-            while not finished.is_set() or done:
-                try:
-                    done.pop().close()
-                except IndexError:
-                    finished.wait(0.0001)
-
+    with (
+        WireServer(_answering_both) as server,
+        VllmClient(server.base_url, max_retries=0) as client,
+    ):
         closers = [Running(close_late) for _ in range(3)]
+        finished = threading.Event()
+        others = [Running(partial(_ask_until, finished, client)) for _ in range(2)]
         for _ in range(1500):
             stream = client.completions.stream(prompt="x")
-            for event in stream:
-                if event.type == "finish_reason":
-                    done.append(stream)  # Closed by others while the end is read, or later.
-                    break
-            try:
+            assert [next(stream).type for _ in range(3)][2] == "finish_reason"
+            done.put(stream)  # Closed by others while the end is read, or later.
+            with contextlib.suppress(StreamConsumedError):
                 stream.collect()
-            except StreamConsumedError:
-                pass
             assert client.completions.create(prompt="x").text == "fine"
         finished.set()
-        for closer in closers:
-            closer.result()
+        for _ in closers:
+            done.put(None)
+        for thread in [*closers, *others]:
+            thread.result()
+
+
+def _ask_until(finished: threading.Event, client: VllmClient) -> None:
+    while not finished.is_set():
+        assert client.completions.create(prompt="x").text == "fine"
+
+
+def _answering_both(connection: Connection) -> None:
+    while True:
+        request = connection.receive()
+        if request is None:
+            return
+        if request.json.get("stream"):
+            connection.send(stream_bytes(*WHOLE))
+        else:
+            connection.send_json(answer("fine"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import ssl
 import sys
@@ -377,11 +378,10 @@ def test_an_error_body_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
 
     def endless(connection: Connection) -> str:
         connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        while True:
-            try:
+        with contextlib.suppress(OSError):
+            while True:
                 connection.sock.sendall(b"x" * 65536)
-            except OSError:
-                return "close"
+        return "close"
 
     with WireServer(Script(endless)) as server, VllmClient(server.base_url) as client:
         with pytest.raises(vllm_client.BadRequestError) as raised:

@@ -229,16 +229,13 @@ def test_a_large_event_in_small_reads_takes_few_calls() -> None:
 
 
 def test_an_event_of_a_hundred_thousand_lines_takes_few_calls() -> None:
-    """The number of calls is in line with the lines, and the JSON is the same."""
-
-    def calls(lines: int) -> int:
-        body = b"data: [\n" + b"data: 1,\n" * lines + b"data: 2]\n\n"
-        return work(lambda: parsed(cut(body, range(0, len(body), 4096))))
-
-    assert calls(100_000) < 15 * calls(10_000)
-    body = b"data: [\n" + b"data: 1,\n" * 100_000 + b"data: 2]\n\n"
-    ((_, data),) = parsed([body])
-    assert json.loads(data) == [1] * 100_000 + [2]
+    """sseclient-py, which copies all there is for each line, never sees the many lines."""
+    lines = 100_000
+    body = b"data: [\n" + b"data: 1,\n" * lines + b"data: 2]\n\n"
+    events: List[Event] = []
+    assert work(lambda: events.extend(parsed(cut(body, range(0, len(body), 4096))))) < 5 * lines
+    ((_, data),) = events
+    assert json.loads(data) == [1] * lines + [2]
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r"])

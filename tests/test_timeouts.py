@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from typing import Any, Iterator, List
@@ -61,7 +62,7 @@ def silent(connection: Connection) -> None:
 def trickling_head(connection: Connection) -> None:
     assert connection.receive()
     connection.send(b"HTTP/1.1 200 OK\r\n")
-    _trickle(connection, b"x-a: b\r\n")
+    _trickle(connection, b"x")
 
 
 def trickling_body(connection: Connection) -> None:
@@ -78,15 +79,19 @@ def trickling_body(connection: Connection) -> None:
 
 def _trickle(connection: Connection, data: bytes) -> None:
     connection.sock.settimeout(0.01)
-    while True:
-        try:
-            connection.sock.sendall(data)
-            if not connection.sock.recv(1):
+    with contextlib.suppress(OSError):
+        for _ in range(400):
+            if not _still_there(connection.sock):
                 return
-        except socket.timeout:
-            continue
-        except OSError:
-            return
+            connection.sock.sendall(data)
+        raise AssertionError("the client waits much longer than it was told to")
+
+
+def _still_there(sock: socket.socket) -> bool:
+    try:
+        return bool(sock.recv(1))
+    except socket.timeout:
+        return True
 
 
 @CALLS

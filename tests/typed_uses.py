@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Union
 from vllm_client import (
     APIStatusError,
     APITimeoutError,
+    ChatCompletion,
+    ChatCompletionStream,
     Completion,
     CompletionChoice,
     CompletionParams,
@@ -19,6 +21,8 @@ from vllm_client import (
     Done,
     Error,
     FinishReason,
+    Message,
+    StreamEvent,
     Text,
     Timeout,
     Usage,
@@ -141,6 +145,35 @@ def wrong_member(event: CompletionStreamEvent) -> None:
     str(event.text)  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue]
     if event.type == "txt":  # type: ignore[comparison-overlap]
         str(event)  # type: ignore[unreachable]
+
+
+def chat(client: VllmClient, messages: List[Message]) -> None:
+    """Chat is typed as completions are, and has fields and events of its own."""
+    assert_type(client.chat.completions.create(messages=messages, top_logprobs=1), ChatCompletion)
+    stream = client.chat.completions.stream(messages=messages)
+    assert_type(stream, ChatCompletionStream)
+    assert_type(stream.collect(), ChatCompletion)
+    assert_type(
+        client.chat.completions.create(messages=messages, stream=True), ChatCompletionStream
+    )
+    client.chat.completions.create(messages=messages, echos=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    client.chat.completions.stream(messages="Hello")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.chat.completions.stream(messages=messages, prompt="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def narrowing_in_chat(event: StreamEvent) -> str:
+    """The events of chat are told apart by their tags as well."""
+    if event.type == "content" or event.type == "reasoning":
+        return event.text
+    if event.type == "tool_call_delta":
+        return event.arguments
+    if event.type == "tool_call":
+        return event.name
+    if event.type == "finish_reason" or event.type == "usage" or event.type == "done":
+        return event.type
+    if event.type == "error":
+        return event.error.message
+    assert_never(event)
 
 
 def presets(client: VllmClient) -> None:

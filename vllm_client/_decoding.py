@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Generic, List, Optional, Set, Tuple, Typ
 
 from ._accumulator import Accumulator, CallPieces, MessagePieces, TextPieces
 from ._errors import frame_error, message_in
+from ._repeat import RepeatedShape
 from .events import (
     CompletionStreamEvent,
     Content,
@@ -29,6 +30,7 @@ R = TypeVar("R")
 
 # What reading a value of an unforeseen shape may raise.
 _MISSHAPEN = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
+_SAID_ONCE = ("finish_reason", "logprobs", "token_ids", "prompt_token_ids")
 # After these a tool call may lack its end.
 _CUT_OFF = frozenset({"length", "abort", "repetition"})
 
@@ -50,6 +52,8 @@ class Decoder(Generic[E, R]):
         self._finished: Set[int] = set()
         self._pieces = pieces
         self._read = read
+        self._repeated = RepeatedShape()
+        self._beside: Dict[str, Any] = {}
 
     def decode(self, data: str) -> List[E]:
         """The events of one chunk.
@@ -58,6 +62,10 @@ class Decoder(Generic[E, R]):
             ServerStreamError: It is an error frame.
             InvalidStreamError: It is no chunk.
         """
+        again = self._repeated.match(data)
+        if again is not None:
+            self.counts = True
+            return self._say_again(*again, data)
         try:
             chunk = json.loads(data)
             if chunk.get("error"):
@@ -69,16 +77,38 @@ class Decoder(Generic[E, R]):
             usage = chunk.get("usage")
             if usage:
                 self.usage = Usage.from_raw(usage)
-            self._pieces.add_chunk(chunk)
+            beside = {name: value for name, value in chunk.items() if name != "choices"}
+            if beside != self._beside:
+                self._beside = beside
+                self._repeated.forget()
+                self._pieces.add_chunk(beside)
         except _MISSHAPEN as error:
             raise InvalidStreamError(
                 f"a chunk of the stream cannot be decoded ({error!r}): {_shortened(data)}"
             ) from error
         self.counts = bool(choices)
+        if choices and len(choices) == len(events) == 1:
+            self._learn(choices[0], data)
         return events
+
+    def _learn(self, choice: Dict[str, Any], data: str) -> None:
+        # Whatever else a choice says would have to be said again for every chunk of its shape.
+        if not any(choice.get(name) for name in _SAID_ONCE):
+            name, text, noted = self._only_text(choice)
+            if text:
+                self._repeated.learn(data, name, text, noted)
+
+    def _only_text(self, choice: Dict[str, Any]) -> Tuple[str, str, Any]:
+        # The member with the text of a choice that has nothing else to say, the text, and what
+        # _say_again will want to know.
+        raise NotImplementedError
 
     def _decode_choice(self, choice: Dict[str, Any], held: Any, events: List[E]) -> None:
         # ``held`` is the text of the chunk, which the few who ask an event for it decode again.
+        raise NotImplementedError
+
+    def _say_again(self, text: str, noted: Any, held: Any) -> List[E]:
+        # The same chunk as when ``noted`` was given to be remembered, but for its text.
         raise NotImplementedError
 
     def snapshot(self) -> R:
@@ -120,6 +150,16 @@ class CompletionDecoder(Decoder[CompletionStreamEvent, Completion]):
         if choice.get("finish_reason") is not None:
             self._finish(choice, pieces, held, events)
 
+    def _only_text(self, choice: Dict[str, Any]) -> Tuple[str, str, Any]:
+        return "text", choice["text"], self._pieces.choice(choice.get("index", 0))
+
+    def _say_again(self, text: str, noted: Any, held: Any) -> List[CompletionStreamEvent]:
+        pieces: TextPieces = noted
+        if not text:
+            return []
+        pieces.texts.append(text)
+        return [Text(text, pieces.index, None, None, held)]
+
 
 class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
     """Chunks of ``/v1/chat/completions``.
@@ -152,6 +192,25 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
             if reason not in _CUT_OFF:
                 _give_calls(pieces, events)
             self._finish(choice, pieces, held, events)
+
+    def _only_text(self, choice: Dict[str, Any]) -> Tuple[str, str, Any]:
+        said = {name: value for name, value in choice["delta"].items() if value}
+        name, text = said.popitem()
+        if said or name not in {"content", "reasoning"}:
+            return name, "", None
+        return name, text, (name, self._pieces.choice(choice.get("index", 0)))
+
+    def _say_again(self, text: str, noted: Any, held: Any) -> List[StreamEvent]:
+        name, pieces = noted
+        if not text:
+            return []
+        if name == "content":
+            pieces.contents.append(text)
+            self._thinking.discard(pieces.index)
+            return [Content(text, pieces.index, None, None, held)]
+        pieces.reasonings.append(text)
+        self._thinking.add(pieces.index)
+        return [Reasoning(text, pieces.index, None, None, held)]
 
     def _decode_texts(
         self,

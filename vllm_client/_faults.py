@@ -29,7 +29,12 @@ _NOT_CONNECTED = (
     urllib3.exceptions.NewConnectionError,  # A name that does not resolve is one of these.
     urllib3.exceptions.ProxyError,
 )
-_UNANSWERED = (http.client.BadStatusLine, ConnectionError, ssl.SSLEOFError)
+_UNANSWERED = (
+    http.client.BadStatusLine,
+    ConnectionError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
 
 
 @frozen

@@ -102,7 +102,7 @@ def write_chat(
     reasoning = list(_reasoning(engine, fields, script, question))
     calls = _calls(fields, script, question, rng)
     called = list(_call_pieces(engine, fields, calls))
-    # Reasoning and calls count as well: what they leave is for the content.
+    # Reasoning counts as well: what it leaves is for the content.
     room = replace(limits, max_tokens=max(1, limits.max_tokens - len(reasoning)))
     if called and script.text is None:
         end = engine.writer.script("", index, None)
@@ -112,12 +112,10 @@ def write_chat(
     if called:
         # The calls stand between the content and the end of the text.
         content[-1:] = [*called, *content[-1:]]
-    output = ChatOutput(index, [*reasoning, *content], end.finish_reason, end.stop_reason)
-    if called:
         reason = "stop" if tool_choice(fields) == "named" else "tool_calls"
-        output = replace(output, finish_reason=script.finish_reason or reason)
-    scripted = script.generates
-    return output if scripted else output.cut_at(limits.max_tokens, "length")
+        end = replace(end, finish_reason=script.finish_reason or reason)
+    output = ChatOutput(index, [*reasoning, *content], end.finish_reason, end.stop_reason)
+    return output if script.generates else output.cut_at(limits.max_tokens, "length")
 
 
 def _content(

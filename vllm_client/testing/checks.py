@@ -12,7 +12,6 @@ from .refusals import RefusalError, named
 __all__ = ["check_limits", "check_model", "check_ranges", "check_stream", "output_limit"]
 
 _MAX_N = 16384
-_MAX_PROMPTS = 1024
 
 
 def check_stream(fields: Fields) -> None:

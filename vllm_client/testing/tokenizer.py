@@ -11,7 +11,7 @@ import re
 import string
 from collections.abc import Iterable
 
-__all__ = ["EOS", "SPECIAL_TOKENS", "THINK_END", "THINK_START", "Tokenizer"]
+__all__ = ["EOS", "SPECIAL_TOKENS", "THINK_END", "Tokenizer"]
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -23,7 +23,6 @@ SPECIAL_TOKENS = (
     "</think>",
 )
 EOS = SPECIAL_TOKENS.index("<|im_end|>")
-THINK_START = SPECIAL_TOKENS.index("<think>")
 THINK_END = SPECIAL_TOKENS.index("</think>")
 
 _WORDS = re.compile(r" ?[^\W_]+| ?[^\w\s]|\s|_")

@@ -199,10 +199,10 @@ class Wire:
         lines.append(f"server: {STAND_IN}")
         given = {name.lower() for name in headers}
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        if length is not None:
-            lines.append(f"content-length: {length}")
         if length is None:
             content_type = "text/event-stream; charset=utf-8"
+        else:
+            lines.append(f"content-length: {length}")
         if content_type and "content-type" not in given:
             lines.append(f"content-type: {content_type}")
         # The layer that looks at keys lies before the one that adds this.
