@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, List
@@ -21,7 +20,7 @@ _REFS = re.compile(r"I\s+refs:\s+([\d,]+)")
 VALGRIND = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
 
 
-class ClientFailed(Exception):
+class ClientError(Exception):
     """A client's process ended with an error."""
 
 
@@ -54,7 +53,7 @@ def instructions(work: str, **arguments: Any) -> int:
     """User-mode instructions of the whole process."""
     found = _REFS.search(_run(work, VALGRIND, arguments).stderr)
     if found is None:
-        raise ClientFailed("valgrind did not say how many instructions there were")
+        raise ClientError("valgrind did not say how many instructions there were")
     return int(found[1].replace(",", ""))
 
 
@@ -75,7 +74,7 @@ def _run(work: str, before: List[str], arguments: Any) -> subprocess.CompletedPr
         check=False,
     )
     if done.returncode:
-        raise ClientFailed(done.stderr.strip()[-2000:])
+        raise ClientError(done.stderr.strip()[-2000:])
     return done
 
 

@@ -4,6 +4,8 @@ A reader is made from a base URL, outside what is measured, and then hands every
 ``take``. Libraries are imported by the reader that needs them: a process holds one of them.
 """
 
+# ruff: noqa: PLC0415 — a process imports the one library it measures
+
 from __future__ import annotations
 
 import asyncio
@@ -51,10 +53,22 @@ def _reader(name: str, **about: Any) -> Callable[[Any], Any]:
     return register
 
 
+def absent(modules: str) -> str:
+    """Which of these modules are not installed, in words; empty if all are."""
+    names = [name for name in modules.split() if importlib.util.find_spec(name) is None]
+    return f"{' and '.join(names)} not installed" if names else ""
+
+
 def missing(name: str) -> str:
     """Why a reader cannot run here; empty if it can."""
-    absent = [m for m in READERS[name].needs.split() if importlib.util.find_spec(m) is None]
-    return f"{' and '.join(absent)} not installed" if absent else ""
+    return absent(READERS[name].needs)
+
+
+def uses_orjson() -> bool:
+    """Whether our client decodes with orjson, being installed with it."""
+    import vllm_client  # noqa: F401
+
+    return "orjson" in sys.modules
 
 
 def read(name: str, url: str, kind: str, take: Take) -> None:

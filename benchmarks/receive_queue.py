@@ -39,8 +39,10 @@ class ReceiveQueue:
         return int(_RQUEUE.unpack_from(found, _RQUEUE_AT)[0])
 
     def wait_until_read(self) -> None:
+        """Return once the peer has read everything."""
         while self.unread():
             time.sleep(_POLL)
 
     def close(self) -> None:
+        """Close the socket to the kernel."""
         self._netlink.close()

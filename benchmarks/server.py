@@ -44,6 +44,7 @@ class Ticker:
         threading.Thread(target=self._run, daemon=True).start()
 
     def add(self, sock: socket.socket, kind: str, rate: float) -> None:
+        """Send ``rate`` events a second until the connection is gone."""
         number, period = next(self._count), 1 / rate
         # Steps of the golden ratio fill a period evenly, however many streams there are.
         due = time.monotonic() + period * (number * _GOLDEN % 1)
@@ -91,11 +92,13 @@ class Closings:
         self._changed = threading.Condition()
 
     def note(self, number: int) -> None:
+        """Seen now."""
         with self._changed:
             self._times[number] = time.monotonic_ns()
             self._changed.notify_all()
 
     def wait(self, number: int) -> int:
+        """When it was, which may be yet to come; 0 if it does not come."""
         with self._changed:
             self._changed.wait_for(lambda: number in self._times, timeout=30)
             return self._times.get(number, 0)
@@ -112,6 +115,7 @@ class Connection:
         self._buffer = b""
 
     def serve(self) -> None:
+        """Answer requests until the client closes."""
         with contextlib.suppress(OSError), self._sock:
             while self._serve_one():
                 pass

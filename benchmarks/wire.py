@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -17,18 +17,20 @@ CAPTURES = Path(__file__).parent.parent / "tests" / "data" / "captures"
 COMPLETIONS, CHAT = "completions", "chat"
 
 # As tokens of a model are: short, mostly words with a space before them, some of it not ASCII.
-_TOKENS = (
-    " the| of| and| machine| learning| is| a| field| data| that| model| can| be| from| in| to|,|.|"
-    ' "|\n|\n\n|ing|s| pre|dict| neural| network|:| 1|2|3|4|-| für| naïve| 東京|é| —| 😁|(|)| with|'
-    " without| being| explicitly| programmed| algorithms| statistical| generalise| unseen"
-).split("|")
+_TOKENS = """
+ the| of| and| machine| learning| is| a| field| data| that| model| can| be| from| in| to|,|.|ing|s
+| pre|dict| neural| network|:| 1|2|3|4|-| "| für| naïve| 東京|é| —| 😁|(|)| with| without| being
+| explicitly| programmed| algorithms| statistical| generalise| unseen""".replace("\n", "").split(
+    "|"
+)
+_TOKENS += ["\n", "\n\n"]
 _DONE = b"data: [DONE]\n\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 
 def tokens(count: int) -> List[str]:
     """The same varied text every time."""
-    return random.Random(0).choices(_TOKENS, k=count)  # noqa: S311 — not for secrets
+    return random.Random(0).choices(_TOKENS, k=count)
 
 
 def dumped(value: Any) -> str:
@@ -51,7 +53,7 @@ def captured(name: str) -> Tuple[bytes, bytes]:
     return head + b"\r\n\r\n", body
 
 
-@lru_cache(maxsize=None)
+@cache
 def head(kind: str, *, chunked: bool = True) -> bytes:
     """The head of a stream's answer."""
     found, _ = captured(_STREAMS[kind])
@@ -63,7 +65,7 @@ def head(kind: str, *, chunked: bool = True) -> bytes:
 _STREAMS = {COMPLETIONS: "completion_stream_usage", CHAT: "chat_stream_usage"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _chunks(kind: str) -> List[Dict[str, Any]]:
     _, body = captured(_STREAMS[kind])
     lines = [line[6:] for line in body.splitlines() if line.startswith(b"data: {")]
@@ -97,7 +99,7 @@ def stream(kind: str, count: int) -> bytes:
     return head(kind) + b"".join(map(framed, events(kind, count))) + LAST_CHUNK
 
 
-@lru_cache(maxsize=None)
+@cache
 def stamped(kind: str) -> Tuple[bytes, bytes]:
     """What comes before and after the 19 digits of a time stamp that are an event's text."""
     before, _, after = text_event(kind, "0" * 19).partition(b"0" * 19)
@@ -112,7 +114,7 @@ def document(body: bytes) -> bytes:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def answer(token_count: int) -> bytes:
     """The body of ``create()``; with tokens, their log-probabilities are in it."""
     _, body = captured("completion_logprobs")
@@ -124,7 +126,7 @@ def answer(token_count: int) -> bytes:
 
 
 def _logprobs(count: int) -> Dict[str, Any]:
-    chance = random.Random(1)  # noqa: S311
+    chance = random.Random(1)
     chosen, offsets, offset = tokens(count), [], 0
     for token in chosen:
         offsets.append(offset)

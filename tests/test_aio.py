@@ -664,7 +664,7 @@ def test_the_rest_of_the_client() -> None:
 
 
 def test_under_uvloop() -> None:
-    """uvloop serves as well: events, cancelling, and a loop that ends under an open stream."""
+    """Uvloop serves as well: events, cancelling, and a loop that ends under an open stream."""
     uvloop = pytest.importorskip("uvloop")
     stalled = Stalled(chunk("Hel"))
     kept = []

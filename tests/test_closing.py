@@ -18,6 +18,7 @@ from typing import Any, Iterator, List
 
 import pytest
 import requests
+import urllib3
 
 from vllm_client import (
     APIConnectionError,
@@ -387,7 +388,7 @@ def test_many_closings_at_once_hurt_nobody_else() -> None:
     ):
         closers = [Running(close_late) for _ in range(3)]
         finished = threading.Event()
-        others = [Running(partial(_ask_until, finished, client)) for _ in range(2)]
+        others = [Running(partial(_ask_until, finished, client))]
         for _ in range(1500):
             stream = client.completions.stream(prompt="x")
             assert [next(stream).type for _ in range(3)][2] == "finish_reason"
@@ -469,3 +470,32 @@ def _in_the_child(client: VllmClient, streams: List[Any]) -> int:
     except BaseException:
         return 3
     return 0
+
+
+def test_a_stream_closed_as_its_connection_is_given_back_hurts_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the moment a connection is in the pool, closing its last stream leaves it alone."""
+    given_back: List[Any] = []
+    put = urllib3.HTTPConnectionPool._put_conn
+
+    def put_and_close(pool: Any, connection: Any) -> None:
+        put(pool, connection)
+        for stream in streams:
+            Running(stream.close).result()
+            given_back.append(stream)
+        streams.clear()
+
+    streams: List[Any] = []
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "_put_conn", put_and_close)
+    with (
+        WireServer(_answering_both) as server,
+        VllmClient(server.base_url, max_retries=0) as client,
+    ):
+        stream = client.completions.stream(prompt="x")
+        streams.append(stream)
+        with contextlib.suppress(StreamConsumedError):
+            stream.collect()
+        assert given_back == [stream]
+        assert client.completions.create(prompt="x").text == "fine"
+        assert server.connections == 1

@@ -1,7 +1,5 @@
 """What is cut off, failed or given up never passes for a whole answer."""
 
-# ruff: noqa: SIM117 — who serves and who asks are two things.
-
 from __future__ import annotations
 
 import contextlib

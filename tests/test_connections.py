@@ -1,7 +1,5 @@
 """Connections: used again when that is safe, never shared by two calls."""
 
-# ruff: noqa: SIM117 — who serves and who asks are two things.
-
 from __future__ import annotations
 
 import socket

@@ -442,9 +442,6 @@ def test_any_mutated_chat_is_survived(values: List[Any]) -> None:
         assert repr(snapshot)
 
 
-@pytest.mark.xfail(
-    raises=RecursionError, reason="Accumulator.raw() needs asdict(usage, recurse=False)"
-)
 def test_deep_usage_details_are_survived() -> None:
     """Details nested as deep as json can read do not break the snapshot."""
     details: Any = {}

@@ -47,7 +47,7 @@ ROWS: List[Tuple[str, Set[str]]] = [
         },
     ),
     ("resources", {"resources"}),
-    ("faces", {"_mailbox", "aio", "batch", "client"}),
+    ("faces", {"_calls", "_mailbox", "aio", "batch", "client"}),
     ("package", {"__init__"}),
     ("edges", {"__main__", "_display", "cli", "testing"}),
 ]
@@ -65,7 +65,7 @@ ARROWS: Dict[str, Set[str]] = {
     "_faults": {"_call", "_connection"},
     "_connection": {"_call"},
     "batch": {"client"},
-    "aio": {"_mailbox", "client"},
+    "aio": {"_calls", "_mailbox", "client"},
     "__main__": {"cli"},
     "cli": {"_display", "testing"},
 }

@@ -1,7 +1,5 @@
 """Which failures are tried again, how often, when, and with what."""
 
-# ruff: noqa: SIM117 — who serves and who asks are two things.
-
 from __future__ import annotations
 
 import contextlib

@@ -1,7 +1,5 @@
 """A session of the user's: used as it is."""
 
-# ruff: noqa: SIM117 — who serves and who asks are two things.
-
 from __future__ import annotations
 
 import io

@@ -1,7 +1,5 @@
 """Streams from socket to event: live, in order, with their times."""
 
-# ruff: noqa: SIM117 — who serves and who asks are two things.
-
 from __future__ import annotations
 
 import gzip

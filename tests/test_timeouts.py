@@ -1,12 +1,11 @@
 """Every limit ends what it limits, wherever the call is."""
 
-# ruff: noqa: SIM117 — who serves and who asks are two things.
-
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import weakref
 from typing import Any, Iterator, List
 
 import pytest
@@ -289,13 +288,25 @@ def test_a_connection_that_does_not_come_about_ends(
         assert isinstance(raised.value, TimeoutError)
 
 
+WRAPPED = 2**32 / 1000 + 0.001
+"""Seconds; in milliseconds, and in the 32 bits that poll() takes, it is 1."""
+
+
 @pytest.mark.parametrize(
-    "timeout", [1e8, (1e8, 1e8), Timeout(1e8, 1e8, 1e8), None, Timeout(None, None, 1e8)]
+    "timeout",
+    [WRAPPED, (WRAPPED, WRAPPED), Timeout(None, None, WRAPPED), 9e8, None],
+    ids=["number", "pair", "total", "years", "none"],
 )
 def test_a_limit_longer_than_a_socket_can_wait_is_no_error(timeout: Any, session: Any) -> None:
     """Years are as good as no limit; None is none."""
+
+    def handler(connection: Connection) -> None:
+        while connection.receive():
+            threading.Event().wait(0.03)  # Longer than what would be left of such a limit.
+            connection.send(stream_bytes(*WHOLE))
+
     with (
-        WireServer(answering(stream_bytes(*WHOLE))) as server,
+        WireServer(handler) as server,
         VllmClient(server.base_url, timeout=timeout, session=session) as client,
     ):
         assert _stream(client).text == "Hello"
@@ -362,3 +373,24 @@ def test_a_timeout_is_made_from_what_requests_takes() -> None:
     assert Timeout.of((1, None)) == Timeout(1, None)
     assert Timeout.of(None) == Timeout(None, None)
     assert Timeout.of(Timeout(total=2)) == Timeout(5.0, 600.0, 2)
+
+
+def test_a_call_that_was_stopped_before_it_had_a_socket_loses_it_at_once() -> None:
+    """close() during the connect, when there is nothing to shut down yet, is not forgotten."""
+    shut: List[str] = []
+    call = _call.Call()
+    call.stop()
+    call.hold(lambda: shut.append("here"))
+    assert shut == ["here"]
+
+
+def test_the_watchdog_lets_go_of_calls_that_are_gone() -> None:
+    """A call that nobody holds is not kept by its limit, and its time passes unnoticed."""
+    call = _call.Call(0.01)
+    gone = weakref.ref(call)
+    del call
+    assert gone() is None
+    watching = _call.watchdog._thread
+    if watching is not None:
+        watching.join(WAIT)
+    assert _call.watchdog._due == {}

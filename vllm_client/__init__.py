@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, List
 
 from ._version import __version__
 from .client import VllmClient
@@ -50,7 +50,7 @@ from .exceptions import (
     UnprocessableEntityError,
     VllmError,
 )
-from .params import ChatCompletionParams, CompletionParams
+from .params import ChatCompletionParams, CompletionParams, SamplingParams
 from .resources.content_parts import audio_part, image_part
 from .streams import ChatCompletionStream, CompletionStream
 from .timeouts import Timeout
@@ -104,6 +104,7 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "Reasoning",
+    "SamplingParams",
     "ServerStreamError",
     "ServiceUnavailableError",
     "StreamConsumedError",
@@ -134,3 +135,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(aio, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})

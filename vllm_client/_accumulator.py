@@ -143,7 +143,8 @@ class Accumulator(Generic[P]):
             **self._top,
             "object": self._kind,
             "choices": [self._choices[index].raw() for index in sorted(self._choices)],
-            "usage": usage and asdict(usage, filter=lambda field, _: field.name != "type"),
+            "usage": usage
+            and asdict(usage, recurse=False, filter=lambda field, _: field.name != "type"),
         }
 
 

@@ -14,7 +14,7 @@ CLOSED = "closed"
 TIMED_OUT = "timed out"
 NOT_DRAINED = "not drained"
 LONGEST_WAIT = 2e6
-"""Seconds, some three weeks; a socket refuses to wait longer than 2**31 milliseconds."""
+"""Seconds, some three weeks; of a longer wait a socket takes only 32 bits of milliseconds."""
 
 
 class Call:
@@ -27,6 +27,7 @@ class Call:
 
     def __init__(self, total: Optional[float] = None) -> None:
         self._reason: Optional[str] = None
+        self.answer: Any = None
         self._lock = threading.Lock()
         self._shutdown: Optional[Callable[[], None]] = None
         self._paused: Optional[threading.Event] = None

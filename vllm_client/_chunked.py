@@ -9,6 +9,8 @@ http.client reads it; tests hold the two against each other.
 from __future__ import annotations
 
 import http.client
+import socket
+from time import monotonic
 from typing import IO, List, Optional
 
 READ_SIZE = 65536
@@ -42,16 +44,38 @@ class ChunkedBody:
         """
         pieces: List[bytes] = []
         while not pieces and not self.ended:
-            if self._fault is not None:
-                raise self._fault
-            data = self._read1(READ_SIZE)
-            if not data:
-                raise http.client.IncompleteRead(b"")
-            try:
-                self._take_out(self._tail + data if self._tail else data, pieces)
-            except http.client.HTTPException as error:
-                self._fault = error  # What came before it comes out before it.
+            self._receive(pieces)
         return b"".join(pieces)
+
+    def drain(self, sock: socket.socket, seconds: float, most: int) -> None:
+        """Read on to the end, for so long and through so many bytes at the most.
+
+        Args:
+            sock: The socket behind the file, whose time-out is changed.
+            seconds: Above 0.
+            most: Bytes of data.
+
+        Raises:
+            http.client.HTTPException, OSError: As with :meth:`read1`; a time-out is an OSError.
+        """
+        until = monotonic() + seconds
+        while not self.ended and most > 0 and seconds > 0:
+            pieces: List[bytes] = []
+            sock.settimeout(seconds)
+            self._receive(pieces)
+            most -= sum(map(len, pieces))
+            seconds = until - monotonic()
+
+    def _receive(self, pieces: List[bytes]) -> None:
+        if self._fault is not None:
+            raise self._fault
+        data = self._read1(READ_SIZE)
+        if not data:
+            raise http.client.IncompleteRead(b"")
+        try:
+            self._take_out(self._tail + data if self._tail else data, pieces)
+        except http.client.HTTPException as error:
+            self._fault = error  # What came before it comes out before it.
 
     def _take_out(self, data: bytes, pieces: List[bytes]) -> None:
         at, size = 0, len(data)

@@ -49,6 +49,8 @@ class WireResponse(http.client.HTTPResponse):
             if isinstance(self.status, int):
                 raise AnswerBrokenError(f"the head of the answer broke off: {error!r}") from error
             raise
+        if current.call is not None:
+            current.call.answer = self
 
 
 def _tell(sock: Any) -> None:

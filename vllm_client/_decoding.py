@@ -68,7 +68,7 @@ class Decoder(Generic[E, R]):
             return self._say_again(*again, data)
         try:
             chunk = json.loads(data)
-            if chunk.get("error"):
+            if chunk.get("error") or chunk.get("object") == "error":  # flat in old servers
                 raise frame_error(chunk)
             events: List[E] = []
             choices = chunk.get("choices")
@@ -138,7 +138,7 @@ class CompletionDecoder(Decoder[CompletionStreamEvent, Completion]):
     def _decode_choice(
         self, choice: Dict[str, Any], held: Any, events: List[CompletionStreamEvent]
     ) -> None:
-        index, text = _typed(int, choice.get("index", 0)), _typed(str, choice.get("text") or "")
+        index, text = _index(choice), _typed(str, choice.get("text") or "")
         pieces: TextPieces = self._pieces.choice(index)
         logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids")
         if choice.get("prompt_token_ids"):  # Only the first chunk of a choice has them.
@@ -175,7 +175,7 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
         self._thinking: Set[int] = set()
 
     def _decode_choice(self, choice: Dict[str, Any], held: Any, events: List[StreamEvent]) -> None:
-        pieces: MessagePieces = self._pieces.choice(_typed(int, choice.get("index", 0)))
+        pieces: MessagePieces = self._pieces.choice(_index(choice))
         delta = choice.get("delta") or {}
         pieces.role = delta.get("role") or pieces.role
         logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids") or None
@@ -243,7 +243,7 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
 def _decode_call(
     call: Dict[str, Any], pieces: MessagePieces, held: Any, events: List[StreamEvent]
 ) -> None:
-    number = _typed(int, call.get("index", 0))
+    number = _index(call)
     if number not in pieces.calls:
         _give_calls(pieces, events, only_whole=True)
     open_call = pieces.calls.setdefault(number, CallPieces())
@@ -288,6 +288,13 @@ def _typed(kind: Callable[..., T], value: Any) -> T:
     return value  # type: ignore[no-any-return]
 
 
+def _index(member: Dict[str, Any]) -> int:
+    index = _typed(int, member.get("index", 0))
+    if index < 0:
+        raise ValueError(f"the index {index}")
+    return index
+
+
 def decoded_answer(content: bytes, read: Callable[[Dict[str, Any]], R]) -> R:
     """The answer in the body of a request that was not streamed.
 
@@ -304,7 +311,7 @@ def decoded_answer(content: bytes, read: Callable[[Dict[str, Any]], R]) -> R:
         ) from error
     try:
         answer = read(raw)
-        aborted = any(choice["finish_reason"] == "abort" for choice in raw.get("choices", ()))
+        aborted = any(choice.get("finish_reason") == "abort" for choice in raw.get("choices", ()))
     except _MISSHAPEN as error:
         said = message_in(raw) or f"the answer has not the shape of this route's ({error!r})"
         raise InvalidResponseError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, Mapping, Optional, Type
+from typing import Any, Dict, Mapping, Optional, Tuple, Type
 
 from .exceptions import (
     APIStatusError,
@@ -19,6 +19,7 @@ from .exceptions import (
     ServerStreamError,
     ServiceUnavailableError,
     UnprocessableEntityError,
+    VllmError,
 )
 
 _BY_STATUS: Dict[int, Type[APIStatusError]] = {
@@ -175,3 +176,33 @@ def _is_too_long(message: str, fields: Mapping[str, Any], sent: Any) -> bool:
     limits = (asked.get("max_tokens"), asked.get("max_completion_tokens"))
     # The server reads "0" as 0.
     return _NO_ROOM in message and not any(limit in (0, "0") for limit in limits)
+
+
+def hide(error: BaseException, secrets: Tuple[str, ...]) -> None:
+    """Take out of an error what a server has repeated of the request's secrets."""
+    if secrets and isinstance(error, VllmError):
+        error.args = _without(error.args, secrets)
+        for name, value in vars(error).items():
+            if name != "partial":  # The model's words are the caller's.
+                setattr(error, name, _without_or_nothing(value, secrets))
+
+
+def _without_or_nothing(value: Any, secrets: Tuple[str, ...]) -> Any:
+    try:
+        return _without(value, secrets)
+    except RecursionError:
+        return None
+
+
+def _without(value: Any, secrets: Tuple[str, ...]) -> Any:
+    if isinstance(value, str):
+        for secret in secrets:
+            # Also as a string of JSON or of Python would have it.
+            for spelt in (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]):
+                value = value.replace(spelt, "***")
+        return value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without(each, secrets) for each in value)
+    if isinstance(value, dict):
+        return {_without(name, secrets): _without(each, secrets) for name, each in value.items()}
+    return value

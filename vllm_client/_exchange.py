@@ -7,12 +7,13 @@ import functools
 import io
 import threading
 import weakref
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterator, Optional, Tuple
 
 import requests
 import urllib3
 
 from ._call import NOT_DRAINED, Call, watchdog
+from ._chunked import ChunkedBody
 from ._faults import WIRE_ERRORS, broken, stopped
 from .exceptions import (
     APIConnectionError,
@@ -25,24 +26,35 @@ from .timeouts import Timeout
 READ_SIZE = 65536
 DRAIN_SECONDS = 0.5
 DRAIN_BYTES = 4096
+ENABLED = True
+"""Whether chunked bodies are read past urllib3; False reads them through it."""
 
 
 class Exchange:
     """A response whose body has not been read, and the call it belongs to.
 
     Attributes:
+        secrets: What no error about the answer may show.
         whole: Set by whoever reads it, when the answer is complete.
     """
 
-    def __init__(self, response: requests.Response, call: Call, timeout: Timeout) -> None:
+    def __init__(
+        self,
+        response: requests.Response,
+        call: Call,
+        timeout: Timeout,
+        secrets: Tuple[str, ...] = (),
+    ) -> None:
         self.response = response
         self.call = call
         self.timeout = timeout
+        self.secrets = secrets
         self.whole = False
         if response.raw is None or getattr(response, "_content", False) is not False:
             # A mock made of its content alone, or a hook of the user's session has read it.
             response.raw = io.BytesIO(response.content)
-        self._read1 = _reader(response.raw)
+        self._chunks = _chunks(response, call)
+        self._read1 = _reader(response.raw) if self._chunks is None else self._read_chunks
         self._reading = False
         self._closed = threading.Lock()  # Taken once, by whoever comes first.
         _hold(response.raw, call)
@@ -79,6 +91,18 @@ class Exchange:
         self.close()
         raise stopped(self.call, self.timeout, StreamConsumedError("the stream was closed"))
 
+    def _read_chunks(self) -> bytes:
+        assert self._chunks is not None
+        data = self._chunks.read1()
+        if not data:
+            self._end_chunks()
+        return data
+
+    def _end_chunks(self) -> None:
+        # What urllib3 does when it has read a body to its end.
+        self.call.answer.close()
+        self.response.raw.release_conn()
+
     def content(self) -> bytes:
         """The whole body, which is kept in the response as well.
 
@@ -113,6 +137,22 @@ class Exchange:
 
         Bounded: a peer that trickles on must not hold up an answer that is whole.
         """
+        if self._chunks is None:
+            self._drain_any()
+        else:
+            with self._reader_at_work(), contextlib.suppress(*WIRE_ERRORS):
+                self._drain_chunks(self._chunks)
+        self.close()
+
+    def _drain_chunks(self, chunks: ChunkedBody) -> None:
+        connection: Any = self.response.raw.connection
+        sock = connection.sock
+        if sock is not None and self.call.reason is None:  # Else it would not be used again.
+            chunks.drain(sock, DRAIN_SECONDS, DRAIN_BYTES)
+            if chunks.ended:
+                self._end_chunks()
+
+    def _drain_any(self) -> None:
         alarm = watchdog.stop_in(DRAIN_SECONDS, self.call, NOT_DRAINED)
         left = DRAIN_BYTES
         with contextlib.suppress(VllmError):
@@ -120,7 +160,6 @@ class Exchange:
                 data = self.read1()
                 left = left - len(data) if data else 0
         watchdog.forget(alarm)
-        self.close()
 
     def close(self) -> None:
         """The answer and its call are over."""
@@ -154,6 +193,14 @@ class Exchange:
         self.close()
         text = f"the connection broke in the middle of the answer: {error}"
         return broken(error, self.timeout) or kind(text)
+
+
+def _chunks(response: requests.Response, call: Call) -> Optional[ChunkedBody]:
+    # Past urllib3, which costs more than all the rest, where its only service is the framing.
+    chunked = ENABLED and getattr(call.answer, "chunked", False)
+    if not chunked or call.answer.isclosed() or "content-encoding" in response.headers:
+        return None
+    return ChunkedBody(call.answer.fp)
 
 
 def _reader(raw: Any) -> Callable[[], bytes]:

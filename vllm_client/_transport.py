@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import random
 import re
-from typing import Any, Dict, Mapping, Optional, Union
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 import requests
 import requests.auth
 import urllib3
-from attrs import frozen
+from attrs import field, frozen
 from requests.structures import CaseInsensitiveDict
 
 from ._body import encoded
 from ._call import Call
-from ._errors import status_error
+from ._errors import hide, status_error
 from ._exchange import Exchange
 from ._faults import WIRE_ERRORS, Fault, explained, stopped
 from ._pool import Pool, bearer, untouched
@@ -29,9 +29,13 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
 LONGEST_RETRY_AFTER = 60.0
 LARGEST_ERROR_BODY = 1 << 20
+SHORTEST_SECRET = 5
+"""Characters; keys no longer than that are words, such as the common ``EMPTY``."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_HEADER_VALUE = re.compile(
+    r"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
+)
 
 
 @frozen
@@ -39,8 +43,8 @@ class Transport:
     """Where the server is, how it is talked to, and over which connections."""
 
     base_url: str
-    api_key: Optional[str]
-    headers: Mapping[str, Optional[str]]
+    api_key: Optional[str] = field(repr=False)
+    headers: Mapping[str, Optional[str]] = field(repr=False)
     timeout: Timeout
     max_retries: int
     pool: Pool
@@ -83,18 +87,20 @@ class Transport:
             data=b"" if body is None else encoded(body),
             auth=self._auth(headers),
         )
+        secrets = self._secrets(headers)
         call = self.pool.open_call(self, timeout.total)
         try:
-            return _Attempts(self, call, request, timeout, body).until_answered()
-        except BaseException:
+            return _Attempts(self, call, request, timeout, body, secrets).until_answered()
+        except BaseException as error:
             call.finish()
+            hide(error, secrets)
             raise
 
-    def fetch(self, method: str, url: str, body: Any = None, **settings: Any) -> requests.Response:
+    def fetch(self, method: str, url: str, body: Any = None, **settings: Any) -> Exchange:
         """Send a request and read the whole answer. Arguments and errors of :meth:`open`."""
         exchange = self.open(method, url, body, **settings)
         exchange.content()
-        return exchange.response
+        return exchange
 
     def _headers(
         self, accept: str, body: Any, extra: Optional[Mapping[str, Optional[str]]]
@@ -113,11 +119,11 @@ class Transport:
             return untouched()
         return bearer(self.api_key) if self.api_key else None
 
-    def masked(self, text: str) -> str:
-        """A text of the server without the key, should it repeat it."""
-        if self.api_key and len(self.api_key) > 5:  # Shorter ones are words: "EMPTY" is common.
-            return text.replace(self.api_key, "***")
-        return text
+    def _secrets(self, headers: Mapping[str, Any]) -> Tuple[str, ...]:
+        """What a server may repeat and no error may show."""
+        sent = (value for name, value in headers.items() if name.lower() == "authorization")
+        keys = [self.api_key, *(str(value).split(" ", 1)[-1] for value in sent)]
+        return tuple(key for key in keys if key and len(key) > SHORTEST_SECRET)
 
 
 EVENT_STREAM = "text/event-stream"
@@ -147,12 +153,14 @@ class _Attempts:
         request: requests.Request,
         timeout: Timeout,
         body: Any,
+        secrets: Tuple[str, ...],
     ) -> None:
         self.transport = transport
         self.call = call
         self.request = request
         self.timeout = timeout
         self.body = body
+        self.secrets = secrets
         self.left = urllib3.Retry(
             transport.max_retries, status_forcelist=RETRYABLE_STATUSES, allowed_methods=None
         )
@@ -176,7 +184,7 @@ class _Attempts:
         try:
             if self.call.reason is None:
                 response = self.transport.pool.send(self.call, self.request, limits)
-                exchange = Exchange(response, self.call, self.timeout)
+                exchange = Exchange(response, self.call, self.timeout, self.secrets)
                 fine = 200 <= response.status_code < 300
                 return exchange if fine else self._refusal(exchange)
         except WIRE_ERRORS as error:
@@ -186,7 +194,7 @@ class _Attempts:
 
     def _refusal(self, exchange: Exchange) -> Fault:
         response = exchange.response
-        text = self.transport.masked(exchange.beginning(LARGEST_ERROR_BODY))
+        text = exchange.beginning(LARGEST_ERROR_BODY)
         exchange.discard()
         error: APIStatusError = status_error(
             response.status_code,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -27,10 +26,9 @@ from typing import (
 
 import requests
 
-from ._call import Scope
+from ._calls import Calls
 from ._mailbox import Mailbox, hub_of_running_loop
 from .client import _UNSET, DEFAULT_TIMEOUT, VllmClient
-from .exceptions import APIConnectionError
 from .resources.chat import ChatCompletions
 from .resources.completions import Completions
 from .streams import Stream
@@ -215,39 +213,10 @@ class AsyncStream(Generic[E, R]):
         return self._known.timings
 
 
-class _Calls:
-    """Runs calls in threads, and stops a call whose task is cancelled."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._executor = ThreadPoolExecutor(most, thread_name_prefix="vllm-client-call")
-
-    async def run(self, work: Callable[[], Any]) -> Any:
-        scope = Scope()
-        try:
-            future = self._executor.submit(_within, scope, work)
-        except RuntimeError:
-            raise APIConnectionError("the client is closed: make a new one") from None
-        try:
-            result = await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            scope.stop()
-            raise
-        return AsyncStream(result) if isinstance(result, Stream) else result
-
-    def shut(self) -> None:
-        self._executor.shutdown(wait=False)
-
-
-def _within(scope: Scope, work: Callable[[], Any]) -> Any:
-    with scope:
-        return work()
-
-
 class _Face:
     """The asynchronous face of something synchronous."""
 
-    def __init__(self, sync: Any, calls: _Calls) -> None:
+    def __init__(self, sync: Any, calls: Calls) -> None:
         self._sync = sync
         self._calls = calls
 
@@ -258,8 +227,12 @@ def in_thread(
     """The asynchronous twin of a method: the same call, run in a thread."""
 
     async def call(self: _Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        result: T = await self._calls.run(functools.partial(method, self._sync, *args, **kwargs))
-        return result
+        result: Any = await self._calls.run(functools.partial(method, self._sync, *args, **kwargs))
+        # create(stream=True) gives a stream.
+        if isinstance(result, Stream):
+            result = AsyncStream(result)
+        given: T = result
+        return given
 
     functools.update_wrapper(call, method)
     return call
@@ -328,9 +301,9 @@ class AsyncVllmClient(_Face):
             headers=headers,
             session=session,
         )
-        self._wrap(sync, _Calls(max_calls), owns_calls=True)
+        self._wrap(sync, Calls(max_calls), owns_calls=True)
 
-    def _wrap(self, sync: VllmClient, calls: _Calls, *, owns_calls: bool) -> None:
+    def _wrap(self, sync: VllmClient, calls: Calls, *, owns_calls: bool) -> None:
         super().__init__(sync, calls)
         self._owns_calls = owns_calls
         self.completions = AsyncCompletions(sync.completions, calls)
@@ -397,5 +370,5 @@ class AsyncVllmClient(_Face):
 
 def _unpickled(sync: VllmClient, max_calls: int) -> AsyncVllmClient:
     client = object.__new__(AsyncVllmClient)
-    client._wrap(sync, _Calls(max_calls), owns_calls=True)
+    client._wrap(sync, Calls(max_calls), owns_calls=True)
     return client

@@ -151,7 +151,7 @@ class VllmClient:
             options["extra_headers"] = extra_headers
         return self._transport.fetch(
             method.upper(), self._url(path), json, accept="*/*", params=params, options=options
-        )
+        ).response
 
     def _url(self, path: str) -> str:
         if "://" in path.partition("?")[0]:

@@ -12,6 +12,7 @@ from typing import (
     Iterator,
     Literal,
     Optional,
+    Tuple,
     Type,
     TypeVar,
     Union,
@@ -21,7 +22,7 @@ from typing import (
 import requests
 
 from ._decoding import Decoder, aborted_error
-from ._errors import decoded_or_text, frame_error, message_in
+from ._errors import decoded_or_text, frame_error, hide, message_in
 from ._exchange import Exchange
 from ._sse import EventSource
 from .events import CompletionStreamEvent, Done, Error, StreamEvent
@@ -221,7 +222,7 @@ def _events(exchange: Exchange, decoder: Decoder[Any, Any], timings: Timings) ->
             raise StreamInterruptedError("the stream ended without [DONE]: the answer is cut off")
         yield from _ending(exchange, decoder)
     except VllmError as error:
-        raise _with_partial(error, decoder) from error.__cause__
+        raise _with_partial(error, decoder, exchange.secrets) from error.__cause__
     finally:
         timings.end(decoder.usage)
         exchange.close()
@@ -250,11 +251,14 @@ def _is_aside(name: str, data: str) -> bool:
     return name == "ping"
 
 
-def _with_partial(error: VllmError, decoder: Decoder[Any, Any]) -> VllmError:
+def _with_partial(
+    error: VllmError, decoder: Decoder[Any, Any], secrets: Tuple[str, ...]
+) -> VllmError:
     if decoder.aborted and isinstance(error, StreamInterruptedError):
         # A server that shuts down may not get as far as [DONE].
         error = aborted_error(None)
     error.partial = decoder.snapshot()
+    hide(error, secrets)
     return error
 
 
@@ -269,4 +273,6 @@ def check_event_stream(exchange: Exchange) -> None:
         text = exchange.beginning(LARGEST_DOCUMENT)
         exchange.close()
         said = message_in(decoded_or_text(text)) or f"it begins {text[:200]!r}"
-        raise InvalidStreamError(f"the server answered with {kind}, not with a stream: {said}")
+        error = InvalidStreamError(f"the server answered with {kind}, not with a stream: {said}")
+        hide(error, exchange.secrets)
+        raise error

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Mapping, TypeVar
 
 from .._decoding import Decoder, decoded_answer
+from .._errors import hide
 from .._transport import EVENT_STREAM, Transport
+from ..exceptions import VllmError
 from ..streams import OnError, Stream, check_event_stream
 from ..timings import Timings
 
@@ -22,10 +24,14 @@ class Resource:
     def _post(
         self, path: str, body: Any, options: Mapping[str, Any], read: Callable[[Dict[str, Any]], R]
     ) -> R:
-        response = self._transport.fetch(
+        exchange = self._transport.fetch(
             "POST", self._transport.base_url + path, body, options=options
         )
-        return decoded_answer(response.content, read)
+        try:
+            return decoded_answer(exchange.response.content, read)
+        except VllmError as error:
+            hide(error, exchange.secrets)
+            raise
 
     def _stream(
         self,

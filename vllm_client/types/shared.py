@@ -20,7 +20,7 @@ class Usage:
     total_tokens: int = 0
     prompt_tokens_details: Optional[Dict[str, Any]] = None
     completion_tokens_details: Optional[Dict[str, Any]] = None
-    type: Literal["usage"] = field(default="usage", init=False)
+    type: Literal["usage"] = field(default="usage", init=False, repr=False)
 
     @classmethod
     def from_raw(cls, raw: Optional[Mapping[str, Any]]) -> Optional[Usage]:

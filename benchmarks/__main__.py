@@ -1,0 +1,62 @@
+"""``python -m benchmarks``: measure, and say what was found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import List
+
+from . import processes, tables
+from .plot import svg
+from .scenarios import SCENARIOS, Bench
+from .tables import Table
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.instructions and not processes.has_valgrind():
+        sys.exit("--instructions needs valgrind: apt install valgrind")
+    about = tables.machine()
+    print(tables.machine_as_text(about), flush=True)
+    found: List[Table] = []
+    with processes.server() as server:
+        bench = Bench(server, arguments.quick, arguments.instructions, arguments.only, _say)
+        for name in arguments.names or SCENARIOS:
+            for table in SCENARIOS[name](bench):
+                print(tables.as_text(table), flush=True)
+                found.append(table)
+    data = {"machine": about, "tables": [tables.as_data(table) for table in found]}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(data, indent=1, ensure_ascii=False))
+    if arguments.markdown:
+        made_with = "".join(f"- {name}: {value}\n" for name, value in about.items())
+        parts = [*map(tables.as_markdown, found), "Made with:\n", made_with]
+        arguments.markdown.write_text("\n".join(parts))
+    if arguments.svg:
+        arguments.svg.write_text(svg(data))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of: {', '.join(SCENARIOS)}")
+    parser.add_argument("--quick", action="store_true", help="shorter, and so less sure")
+    parser.add_argument("--instructions", action="store_true", help="count them, with valgrind")
+    parser.add_argument("--only", action="append", default=[], metavar="CLIENT", help="repeatable")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    parser.add_argument("--svg", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(SCENARIOS)
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

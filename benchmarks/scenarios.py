@@ -1,0 +1,328 @@
+"""What is measured. Each scenario gives tables; clients take turns, each in a fresh process."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Sequence
+
+from . import calls, footprint, readers
+from .processes import ClientError, in_process, instructions
+from .readers import LIMIT, OURS, OURS_ASYNC, OURS_FAST, READERS
+from .tables import Column, Table
+from .wire import CHAT, COMPLETIONS
+
+LIMITS = (LIMIT, "http.client")
+Results = Dict[str, List[Any]]
+AIOHTTP, OPENAI, OPENAI_ASYNC = "aiohttp, lines by hand + json", "openai", "openai async"
+
+
+class Bench(NamedTuple):
+    """How to measure."""
+
+    server: str
+    quick: bool = False
+    counts: bool = False
+    """Whether to count instructions as well."""
+    only: Sequence[str] = ()
+    """Clients whose names have one of these in them; empty for all. The limits always run."""
+    say: Callable[[str], object] = print
+
+    @property
+    def repetitions(self) -> int:
+        """How often each client is measured."""
+        return 2 if self.quick else 5
+
+    def size(self, full: int, quick: int) -> int:
+        """The figure for this kind of run."""
+        return quick if self.quick else full
+
+    def interleaved(
+        self, names: Iterable[str], work: str, rounds: int = 0, **arguments: Any
+    ) -> Results:
+        """Every client once, then every client again: what disturbs one disturbs all."""
+        found: Results = {name: [] for name in names if self._wanted(name)}
+        for _ in range(rounds or self.repetitions):
+            for name in list(found):
+                found[name] += self._once(name, work, arguments)
+                if not found[name]:
+                    del found[name]
+        return found
+
+    def _once(self, name: str, work: str, arguments: Dict[str, Any]) -> List[Any]:
+        try:
+            return [in_process(work, name=name, server=self.server, **arguments)]
+        except ClientError as error:
+            self.say(f"{name} failed in {work}: {error}")
+            return []
+
+    def _wanted(self, name: str) -> bool:
+        if self.only and name not in LIMITS and not any(part in name for part in self.only):
+            return False
+        reason = missing(name)
+        if reason:
+            self.say(f"{name} is left out: {reason}")
+        return not reason
+
+
+def missing(name: str) -> str:
+    """Why a client cannot take part; empty if it can."""
+    if name == OURS_FAST and not in_process("readers:uses_orjson"):
+        return "vllm_client does not use orjson here"
+    if name in READERS:
+        return readers.missing(name)
+    return readers.absent(calls.NEEDS.get(name, ""))
+
+
+def _median(results: Results, key: str) -> Dict[str, float]:
+    return {name: statistics.median(each[key] for each in found) for name, found in results.items()}
+
+
+def _medians(results: Results, keys: Sequence[str]) -> List[Dict[str, Any]]:
+    medians = {key: _median(results, key) for key in keys}
+    return [{"client": name, **{key: medians[key][name] for key in keys}} for name in results]
+
+
+def _ratios(results: Results, key: str, to: str) -> List[Dict[str, Any]]:
+    """Ratios within each repetition, then their median and how far they lie apart."""
+    rows = []
+    for name, found in results.items():
+        ratios = [each[key] / base[key] for each, base in zip(found, results[to])]
+        row = {"client": name, "ratio": statistics.median(ratios)}
+        rows.append({**row, "spread": [min(ratios), max(ratios)]})
+    return rows
+
+
+RATIO = (Column("ratio", "× limit", "{:.2f}"), Column("spread", "spread", "{:.2f}"))
+LATENCY = (Column("p50_ms", "p50 ms", "{:.2f}"), Column("p99_ms", "p99 ms", "{:.2f}"))
+
+
+def burst(bench: Bench) -> List[Table]:
+    """A stream that comes as fast as the socket takes it."""
+    return _one_stream(bench, "burst", bench.size(20_000, 4_000), 0)
+
+
+def alone(bench: Bench) -> List[Table]:
+    """Every event arrives alone, half a millisecond after the one before was read."""
+    return _one_stream(bench, "alone", bench.size(3_000, 800), 500)
+
+
+def _one_stream(bench: Bench, mode: str, events: int, gap: int) -> List[Table]:
+    tables = []
+    for kind in (COMPLETIONS, CHAT):
+        names = [name for name, reader in READERS.items() if kind in reader.kinds]
+        found = bench.interleaved(
+            names, "one_stream:timed", mode=mode, kind=kind, events=events, gap=gap
+        )
+        digests = {each["digest"] for results in found.values() for each in results}
+        assert len(digests) == 1, f"the clients did not read the same: {digests}"
+        rows = _ratios(found, "cpu", LIMIT)
+        for row in rows:
+            cpu = statistics.median(each["cpu"] for each in found[row["client"]])
+            row["cpu_us"] = cpu / events * 1e6
+        if bench.counts:
+            _count(bench, rows, mode, kind)
+        rows.sort(key=lambda row: row.get("count_ratio") or row["ratio"])
+        tables.append(_one_stream_table(bench, mode, kind, events, rows))
+    return tables
+
+
+def _count(bench: Bench, rows: List[Dict[str, Any]], mode: str, kind: str) -> None:
+    # The difference of two lengths: start-up, imports and the request drop out.
+    short, long = (1_000, 3_000) if bench.quick else (3_000, 9_000)
+    for row in rows:
+        refs = [
+            instructions(
+                "one_stream:counted",
+                name=row["client"], server=bench.server, mode=mode, kind=kind, events=events,
+            )
+            for events in (short, long)
+        ]  # fmt: skip
+        row["instructions"] = (refs[1] - refs[0]) / (long - short)
+        bench.say(f"{mode} {kind} {row['client']}: {row['instructions']:.0f} instructions an event")
+    limit = next(row for row in rows if row["client"] == LIMIT)["instructions"]
+    for row in rows:
+        row["count_ratio"] = row["instructions"] / limit
+
+
+def _one_stream_table(
+    bench: Bench, mode: str, kind: str, events: int, rows: List[Dict[str, Any]]
+) -> Table:
+    how = "in a burst" if mode == "burst" else "each event in a read of its own"
+    counts = (
+        Column("instructions", "instructions/event", "{:.0f}"),
+        Column("count_ratio", "× limit", "{:.2f}"),
+    )
+    return Table(
+        f"{mode} {kind}",
+        f"{events} events {how}, user and system CPU time",
+        [Column("cpu_us", "CPU µs/event", "{:.1f}"), *RATIO, *(counts if bench.counts else ())],
+        rows,
+        "count_ratio" if bench.counts else "ratio",
+    )
+
+
+def many(bench: Bench) -> List[Table]:
+    """Many streams at once."""
+    tables = []
+    names = (OURS, OURS_ASYNC, OPENAI_ASYNC, AIOHTTP)
+    for streams, rate in ((200, 10), (1000, 2)):
+        found = bench.interleaved(
+            names,
+            "many_streams:many",
+            bench.size(3, 1),
+            streams=streams,
+            rate=rate,
+            seconds=bench.size(5, 3),
+        )
+        keys = ("cpu_us", "p50_ms", "p99_ms", "kb_per_stream", "threads")
+        rows = _medians(found, keys)
+        if OPENAI_ASYNC in found:
+            base = {r["client"]: r["ratio"] for r in _ratios(found, "cpu_us", OPENAI_ASYNC)}
+            rows = [{**row, "ratio": base[row["client"]]} for row in rows]
+        columns = [
+            Column("cpu_us", "CPU µs/event", "{:.0f}"),
+            Column("ratio", "× openai async", "{:.2f}"),
+            *LATENCY,
+            Column("kb_per_stream", "KB/stream", "{:.0f}"),
+            Column("threads", "threads", "{:.0f}"),
+        ]
+        title = f"{streams} streams × {rate} events/s; latency from the server's send"
+        tables.append(Table(f"many {streams}", title, columns, rows, "cpu_us"))
+    return tables
+
+
+def cancel(bench: Bench) -> List[Table]:
+    """Cancelling a task that reads a silent stream."""
+    names, at_once = (OURS_ASYNC, OPENAI_ASYNC, AIOHTTP), 200
+    times = bench.size(100, 30)
+    found = bench.interleaved(names, "many_streams:cancel", 1, times=times, at_once=at_once)
+    columns = [
+        Column("p50_ms", "p50 ms", "{:.2f}"),
+        Column("max_ms", "max ms", "{:.2f}"),
+        Column("together_p50_ms", f"{at_once} at once: p50 ms", "{:.1f}"),
+        Column("together_max_ms", "max ms", "{:.1f}"),
+        Column("threads_left", "threads left"),
+    ]
+    rows = _medians(found, [column.key for column in columns])
+    title = "from task.cancel() to the server seeing the connection closed"
+    return [Table("cancel", title, columns, rows, "p50_ms")]
+
+
+def unchunked(bench: Bench) -> List[Table]:
+    """Bodies without chunks or a length, such as some gateways send."""
+    names = [name for name, reader in READERS.items() if COMPLETIONS in reader.kinds]
+    found = bench.interleaved(
+        names, "many_streams:unchunked", events=bench.size(300, 100), gap=5_000
+    )
+    rows = _medians(found, ("p50_ms", "p99_ms"))
+    title = "delivery latency where the body ends with the connection, an event every 5 ms"
+    return [Table("unchunked", title, LATENCY, rows, "p50_ms")]
+
+
+def small(bench: Bench) -> List[Table]:
+    """Requests with small answers."""
+    found = bench.interleaved(calls.CALLERS, "calls:small", calls=bench.size(1000, 200))
+    rows = _ratios(found, "cpu_us", "http.client")
+    medians = _median(found, "cpu_us")
+    for row in rows:
+        row["cpu_us"] = medians[row["client"]]
+    rows.sort(key=lambda row: row["ratio"])
+    columns = [
+        Column("cpu_us", "CPU µs/call", "{:.0f}"),
+        Column("ratio", "× http.client", "{:.2f}"),
+        RATIO[1],
+    ]
+    title = "completions.create() on a kept connection, the answer some 600 bytes"
+    return [Table("small", title, columns, rows, "cpu_us")]
+
+
+def logprobs(bench: Bench) -> List[Table]:
+    """One answer with very many log-probabilities."""
+    tokens, alone_name = 32_000, "json.loads alone"
+    found = bench.interleaved((OURS, OPENAI), "calls:huge", tokens=tokens)
+    rounds = max(map(len, found.values()), default=1)
+    found[alone_name] = [in_process("calls:json_alone", tokens=tokens) for _ in range(rounds)]
+    megabytes = found[alone_name][0]["megabytes"]
+    rows = _ratios(found, "cpu_ms", alone_name)
+    medians = _median(found, "cpu_ms")
+    for row in rows:
+        row["cpu_ms"] = medians[row["client"]]
+    rows.sort(key=lambda row: row["ratio"])
+    columns = [
+        Column("cpu_ms", "CPU ms", "{:.0f}"),
+        Column("ratio", "× json.loads", "{:.2f}"),
+        RATIO[1],
+    ]
+    title = f"create() with log-probabilities of {tokens} tokens, {megabytes:.1f} MB"
+    return [Table("logprobs", title, columns, rows, "ratio")]
+
+
+def imports(bench: Bench) -> List[Table]:
+    """CPU time of an import in a fresh interpreter."""
+    statements = {
+        "nothing (the interpreter)": "pass",
+        "requests": "import requests",
+        "requests, sseclient-py and attrs": "import requests, sseclient, attrs",
+        OURS: "import vllm_client",
+        OURS_ASYNC: "from vllm_client import AsyncVllmClient",
+        "openai": "import openai",
+        "huggingface_hub": "from huggingface_hub import InferenceClient",
+    }
+    found: Results = {name: [] for name, what in statements.items() if not _absent(what)}
+    for _ in range(1 + bench.size(15, 5)):
+        for name, results in found.items():
+            results.append({"cpu_ms": footprint.import_cpu(statements[name])})
+    for results in found.values():
+        del results[0]  # It may have written byte code.
+    columns = [Column("cpu_ms", "CPU ms", "{:.0f}"), Column("spread", "spread", "{:.0f}")]
+    rows = _medians(found, ["cpu_ms"])
+    for row in rows:
+        row["spread"] = [f(each["cpu_ms"] for each in found[row["client"]]) for f in (min, max)]
+    return [Table("imports", "import in a fresh interpreter", columns, rows, "cpu_ms")]
+
+
+def _absent(statement: str) -> str:
+    modules = ("openai", "huggingface_hub")
+    return readers.absent(" ".join(name for name in modules if name in statement))
+
+
+def size(_: Bench) -> List[Table]:
+    """What an installation takes."""
+    wanted = {
+        OURS: ("requests", "urllib3", "sseclient-py", "attrs"),
+        "openai": ("openai",),
+        "huggingface_hub": ("huggingface_hub",),
+    }
+    rows = []
+    for name, distributions in wanted.items():
+        row = {"client": name, **footprint.installed(*distributions)}
+        if name == OURS:
+            row["distributions"] += 1
+            row["megabytes"] += footprint.own_size()
+        rows.append(row)
+    columns = [Column("distributions", "distributions"), Column("megabytes", "MB", "{:.1f}")]
+    title = "with all that is required, byte code not counted"
+    return [Table("size", title, columns, rows, "megabytes")]
+
+
+def memory(bench: Bench) -> List[Table]:
+    """Memory of open streams, and what is left of very many."""
+    names = (LIMIT, OURS, OPENAI)
+    idle = bench.interleaved(names, "many_streams:idle_memory", bench.size(3, 1), streams=200)
+    grown = bench.interleaved(names, "many_streams:growth", 1, streams=bench.size(100_000, 10_000))
+    streams = bench.size(100_000, 10_000)
+    growth = {row["client"]: row for row in _medians(grown, ["growth_kb", "cpu_us_per_stream"])}
+    rows = [{**row, **growth[row["client"]]} for row in _medians(idle, ["kb_per_stream"])]
+    columns = [
+        Column("kb_per_stream", "KB/open stream", "{:.0f}"),
+        Column("growth_kb", f"KB after {streams} streams", "{:.0f}"),
+        Column("cpu_us_per_stream", "CPU µs/stream of 5 events", "{:.0f}"),
+    ]
+    title = "resident memory: 200 silent open streams in threads; growth over short streams"
+    return [Table("memory", title, columns, rows, "kb_per_stream")]
+
+
+SCENARIOS: Dict[str, Callable[[Bench], List[Table]]] = {
+    each.__name__: each
+    for each in (burst, alone, many, cancel, unchunked, small, logprobs, imports, size, memory)
+}
