@@ -38,7 +38,7 @@ def _http_client(url: str) -> Call:
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
     headers = {"Content-Type": "application/json"}
 
-    def call() -> str:
+    def call() -> Any:
         connection.request("POST", parts.path + "/completions", json.dumps(_BODY), headers)
         return json.loads(connection.getresponse().read())["choices"][0]["text"]
 

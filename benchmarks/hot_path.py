@@ -43,7 +43,7 @@ def sampled(name: str, address: str, mode: str, events: int) -> List[List[object
 def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else readers.OURS
     with server() as address:
-        for mode, events in (("burst", 200_000), ("alone", 10_000)):
+        for mode, events in (("burst", 200_000), ("alone", 30_000)):
             print(f"{name}, {mode}:")
             work = "hot_path:sampled"
             shares = in_process(work, name=name, address=address, mode=mode, events=events)

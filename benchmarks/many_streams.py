@@ -204,7 +204,8 @@ def idle_memory(name: str, server: str, streams: int) -> Dict[str, Any]:
     """What streams cost that are open and silent."""
     reader = readers.READERS[name]
     reader.make(f"{server}/burst/200/v1", COMPLETIONS)(len)
-    read, begun = reader.make(f"{server}/idle/v1", COMPLETIONS), []
+    read = reader.make(f"{server}/idle/v1", COMPLETIONS)
+    begun: List[str] = []
     gc.collect()
     before = status("VmRSS")
     for count in range(1, streams + 1):

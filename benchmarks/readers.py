@@ -238,7 +238,8 @@ def ours_async(url: str, kind: str) -> Callable[[Take], Any]:
 def aiohttp_by_hand(url: str, kind: str) -> Callable[[Take], Any]:
     import aiohttp
 
-    text_of, sessions = TEXT_OF[kind], []
+    text_of = TEXT_OF[kind]
+    sessions: List[aiohttp.ClientSession] = []
 
     async def read_aiohttp(take: Take) -> None:
         if not sessions:
