@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from _server import connected
 
 from vllm_client import APIConnectionError, APIStatusError, ModelNotFoundError, VllmError
@@ -24,6 +26,7 @@ with connected() as client:
         print(f"broken off: {error}; so far: {error.partial and error.partial.text!r}")
 
     try:
-        client.completions.create(prompt="Hello", max_token=5)  # type: ignore[call-overload]
+        misspelt: Any = {"max_token": 5}
+        client.completions.create(prompt="Hello", **misspelt)
     except TypeError as slip:
         print(slip)

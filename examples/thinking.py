@@ -14,7 +14,7 @@ with (
 ):
     shown = ""
     for event in stream:
-        if event.type in {"reasoning", "content"}:
+        if event.type == "reasoning" or event.type == "content":
             if event.type != shown:
                 shown = event.type
                 print(f"\n--- {shown} ---")

@@ -11,10 +11,18 @@ from __future__ import annotations
 import http.client
 import socket
 from time import monotonic
-from typing import IO, List, Optional
+from typing import List, Optional, Protocol
 
 READ_SIZE = 65536
 _LONGEST_LINE = 65536
+
+
+class Arriving(Protocol):
+    """Something that gives what has arrived."""
+
+    def read1(self, size: int, /) -> bytes:
+        """At most ``size`` bytes, waiting for the first."""
+        raise NotImplementedError
 
 
 class ChunkedBody:
@@ -27,9 +35,9 @@ class ChunkedBody:
         ended: Whether the last chunk and what trails it have been read.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Arriving) -> None:
         self.ended = False
-        self._read1 = file.read1  # type: ignore[attr-defined]
+        self._read1 = file.read1
         self._tail = b""
         self._left = 0
         self._trailing = False

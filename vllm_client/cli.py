@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, TextIO, Union
 
 from ._version import __version__
 from .client import VllmClient
+from .events import Content, Text
 from .exceptions import VllmError
 from .streams import ChatCompletionStream, CompletionStream
 from .timeouts import Timeout
@@ -175,7 +176,7 @@ def _show(stream: Union[CompletionStream, ChatCompletionStream], *, thinking: bo
     notes: List[str] = []
     try:
         for event in stream:
-            if event.type in {"text", "content"}:
+            if isinstance(event, (Text, Content)):
                 thoughts.end_line()
                 printer.write(event.text)
             elif event.type == "reasoning" and thinking:

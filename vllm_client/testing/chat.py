@@ -194,7 +194,7 @@ class _Answer:
         calls = [{name: call[name] for name in _CALL_KEYS} for call in whole.get("tool_calls", ())]
         return {
             "role": "assistant",
-            "content": self._echo() + (whole.get("content") or "") or (None if parsed else ""),
+            "content": self._echo() + str(whole.get("content") or "") or (None if parsed else ""),
             "refusal": None,
             "annotations": None,
             "audio": None,

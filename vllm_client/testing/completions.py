@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .checks import check_limits, check_model, check_ranges, check_stream, output_limit
-from .engine import Engine, Write
+from .engine import Engine
 from .envelope import FINGERPRINT, Envelope, EventWriter, event_groups, usage
 from .fields import Fields, decode_body, read_fields
 from .generation import Output, Token
@@ -101,7 +102,7 @@ def _outputs(
 
 def _writing(
     engine: Engine, fields: Fields, prompt: Sequence[int], max_tokens: int, script: Script
-) -> Write[Output]:
+) -> Callable[[int, random.Random, bool], Output]:
     """Return what writes one choice for a prompt."""
     limits = engine.limits(fields, max_tokens)
     if script.text is not None:

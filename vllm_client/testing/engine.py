@@ -13,7 +13,7 @@ from .model import Sampling, WordModel
 from .text import TEXT
 from .tokenizer import Tokenizer
 
-__all__ = ["VERSION", "Engine", "Write"]
+__all__ = ["VERSION", "Engine"]
 
 VERSION = "0.32.0+fake"
 
@@ -28,7 +28,6 @@ class _Written(Protocol):
 
 
 T = TypeVar("T", bound=_Written)
-Write = Callable[[int, random.Random, bool], T]
 
 
 class Engine:
@@ -68,7 +67,9 @@ class Engine:
             sampling=sampling,
         )
 
-    def choices(self, fields: Fields, first: int, write: Write[T]) -> list[T]:
+    def choices(
+        self, fields: Fields, first: int, write: Callable[[int, random.Random, bool], T]
+    ) -> list[T]:
         """Return `n` outputs, numbered from `first`; the same ones for the same seed.
 
         Args:
@@ -83,9 +84,8 @@ class Engine:
             written = {output.text for output in outputs}
             for trial in range(_TRIALS):
                 numbers = random.Random(f"{seed}/{number}/{trial}")
-                output = write(first + number, numbers, trial > 0)
+                outputs[number:] = [write(first + number, numbers, trial > 0)]
                 # A small model repeats itself; who asks for several choices wants to see several.
-                if output.text not in written:
+                if outputs[number].text not in written:
                     break
-            outputs.append(output)
         return outputs
