@@ -11,6 +11,7 @@ from .readers import LIMIT, OURS, OURS_ASYNC, OURS_FAST, READERS
 from .tables import Column, Table
 from .wire import CHAT, COMPLETIONS
 
+_BEHIND = 50  # Milliseconds.
 LIMITS = (LIMIT, "http.client")
 Results = Dict[str, List[Any]]
 AIOHTTP, OPENAI, OPENAI_ASYNC = "aiohttp, lines by hand + json", "openai", "openai async"
@@ -165,7 +166,7 @@ def many(bench: Bench) -> List[Table]:
     """Many streams at once."""
     tables = []
     names = (OURS, OURS_ASYNC, OPENAI_ASYNC, AIOHTTP)
-    for streams, rate in ((200, 10), (1000, 2)):
+    for streams, rate in ((50, 10), (200, 10), (1000, 2)):
         found = bench.interleaved(
             names,
             "many_streams:many",
@@ -187,8 +188,13 @@ def many(bench: Bench) -> List[Table]:
             Column("threads", "threads", "{:.0f}"),
         ]
         title = f"{streams} streams × {rate} events/s; latency from the server's send"
-        tables.append(Table(f"many {streams}", title, columns, rows, "cpu_us"))
+        notes = [_behind(row["client"]) for row in rows if row["p50_ms"] > _BEHIND]
+        tables.append(Table(f"many {streams}", title, columns, rows, "cpu_us", notes))
     return tables
+
+
+def _behind(name: str) -> str:
+    return f"{name} fell behind: several events a read are cheaper, so its CPU is understated."
 
 
 def cancel(bench: Bench) -> List[Table]:

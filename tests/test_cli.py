@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import runpy
 import signal
 import subprocess
 import sys
@@ -187,6 +188,38 @@ def test_a_closed_pipe_is_no_traceback(server):
     )
     assert done.stdout == "w"
     assert "Traceback" not in done.stderr
+
+
+def test_a_broken_pipe_is_status_1(server, monkeypatch):
+    """When whoever reads the output has gone, the program ends with 1 and says nothing."""
+
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    errors = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", Gone())
+    monkeypatch.setattr(sys, "stderr", errors)
+    server.enqueue(text="word")
+    assert main(["complete", "x"]) == 1
+    assert errors.closed
+
+
+def test_a_token_without_text_prints_nothing(server, capsys):
+    """An event that carries ids and no text leaves no trace in the output."""
+    server.enqueue(chunks=[chunk("", token_ids=[1]), chunk("x", finish="stop")])
+    assert main(["complete", "x"]) == 0
+    assert capsys.readouterr().out == "x\n"
+
+
+def test_as_a_module(monkeypatch, capsys):
+    """`python -m vllm_client` is the same program."""
+    monkeypatch.setattr(sys, "argv", ["vllm-client", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("vllm_client", run_name="__main__")
+    assert ended.value.code == 0
+    assert __version__ in capsys.readouterr().out
+    runpy.run_module("vllm_client.__main__", run_name="imported")
 
 
 def test_a_narrow_encoding_is_no_error(server):

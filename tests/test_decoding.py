@@ -445,7 +445,7 @@ def test_any_mutated_chat_is_survived(values: List[Any]) -> None:
 def test_deep_usage_details_are_survived() -> None:
     """Details nested as deep as json can read do not break the snapshot."""
     details: Any = {}
-    for _ in range(950):
+    for _ in range(600):
         details = {"a": details}
     decoder, _ = decoded({**chunk("a"), "usage": {"prompt_tokens_details": details}})
     assert decoder.snapshot().text == "a"

@@ -93,7 +93,7 @@ class Decoder(Generic[E, R]):
 
     def _learn(self, choice: Dict[str, Any], data: str) -> None:
         # Whatever else a choice says would have to be said again for every chunk of its shape.
-        if not any(choice.get(name) for name in _SAID_ONCE):
+        if all(choice.get(name) is None for name in _SAID_ONCE):
             name, text, noted = self._only_text(choice)
             if text:
                 self._repeated.learn(data, name, text, noted)
@@ -151,7 +151,7 @@ class CompletionDecoder(Decoder[CompletionStreamEvent, Completion]):
             self._finish(choice, pieces, held, events)
 
     def _only_text(self, choice: Dict[str, Any]) -> Tuple[str, str, Any]:
-        return "text", choice["text"], self._pieces.choice(choice.get("index", 0))
+        return "text", choice["text"], self._pieces.choice(_index(choice))
 
     def _say_again(self, text: str, noted: Any, held: Any) -> List[CompletionStreamEvent]:
         pieces: TextPieces = noted
@@ -194,11 +194,11 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
             self._finish(choice, pieces, held, events)
 
     def _only_text(self, choice: Dict[str, Any]) -> Tuple[str, str, Any]:
-        said = {name: value for name, value in choice["delta"].items() if value}
-        name, text = said.popitem()
-        if said or name not in {"content", "reasoning"}:
+        said = [(name, value) for name, value in choice["delta"].items() if value]
+        ((name, text),) = said if len(said) == 1 else [("", "")]
+        if name not in {"content", "reasoning"}:
             return name, "", None
-        return name, text, (name, self._pieces.choice(choice.get("index", 0)))
+        return name, text, (name, self._pieces.choice(_index(choice)))
 
     def _say_again(self, text: str, noted: Any, held: Any) -> List[StreamEvent]:
         name, pieces = noted

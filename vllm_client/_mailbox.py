@@ -189,11 +189,6 @@ class Mailbox:
             self.stream.close()
         self._let_go()
 
-    @property
-    def stopped(self) -> bool:
-        """Whether somebody has ended the stream before its end."""
-        return self._stopped
-
     def closed_error(self) -> StreamConsumedError:
         """The error of reading on after that."""
         return StreamConsumedError(
