@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pty
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Any, List, Optional
+from typing import Any, Iterator, List, Optional
 
 import pytest
 
@@ -146,21 +147,59 @@ def test_visible_keeps_ordinary_text():
     assert visible("żółw\t🐢\n") == "żółw\t🐢\n"
 
 
-def test_ctrl_c_while_completing(monkeypatch, capsys):
-    """Ctrl-C in the middle of an answer keeps what came, says so and gives status 130."""
-    gone = threading.Event()
+class Stalling:
+    """A handler whose answer begins and then goes silent."""
 
-    def handler(connection: Connection) -> None:
-        connection.receive()
+    def __init__(self, event: Any) -> None:
+        self.event = event
+        self.reached = threading.Event()
+        self.gone = threading.Event()
+
+    def __call__(self, connection: Connection) -> None:
+        if connection.receive() is None:
+            return
         connection.send(STREAM_HEAD)
-        connection.send_event(chunk("begun"))
-        os.kill(os.getpid(), signal.SIGINT)
+        connection.send_event(self.event)
+        self.reached.set()
         connection.wait_gone()
-        gone.set()
+        self.gone.set()
 
-    with WireServer(handler) as wire:
+
+@contextlib.contextmanager
+def ctrl_c(stalling: Stalling) -> Iterator[None]:
+    """Presses Ctrl-C once the answer has begun, until it works.
+
+    A signal that arrives just before a read begins is seen only when the read is over, as for
+    every Python program; so the key is pressed again, like anybody would.
+    """
+    pressed_in = threading.main_thread().ident
+    assert pressed_in is not None
+
+    def press() -> None:
+        stalling.reached.wait(WAIT)
+        while not stalling.gone.is_set():
+            signal.pthread_kill(pressed_in, signal.SIGINT)
+            stalling.gone.wait(1)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    yield
+    thread.join(WAIT)
+
+
+CHAT_EVENT = {
+    "id": "c",
+    "model": "m",
+    "created": 1,
+    "choices": [{"index": 0, "delta": {"content": "begun"}, "finish_reason": None}],
+}
+
+
+def test_ctrl_c_while_completing(capsys):
+    """Ctrl-C in the middle of an answer keeps what came, says so and gives status 130."""
+    stalling = Stalling(chunk("begun"))
+    with WireServer(stalling) as wire, ctrl_c(stalling):
         assert main(["complete", "--base-url", wire.base_url, "x"]) == INTERRUPTED
-        assert gone.wait(WAIT)
     out, err = capsys.readouterr()
     assert out in {"", "begun\n"}
     assert "stopped" in err
@@ -303,35 +342,12 @@ def test_chat_hides_thinking(server, monkeypatch, capsys):
     assert "let me see" not in "".join(capsys.readouterr())
 
 
-def stalling(reached: threading.Event):
-    """A handler whose answer begins and then goes silent."""
-
-    def handler(connection: Connection) -> None:
-        connection.receive()
-        connection.send(STREAM_HEAD)
-        choice = {"index": 0, "delta": {"content": "begun"}, "finish_reason": None}
-        connection.send_event({"id": "c", "model": "m", "created": 1, "choices": [choice]})
-        reached.set()
-        connection.wait_gone()
-
-    return handler
-
-
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(monkeypatch, capsys):
     """At a terminal Ctrl-C ends one answer; it stays in the history and the next one is asked."""
-    main_thread = threading.main_thread().ident
-    reached = threading.Event()
-
-    def interrupt() -> None:
-        reached.wait(WAIT)
-        signal.pthread_kill(main_thread, signal.SIGINT)
-
-    killer = threading.Thread(target=interrupt)
+    stalling = Stalling(CHAT_EVENT)
     typed(monkeypatch, KeyboardInterrupt(), "hello\n", "/exit\n")
-    with WireServer(stalling(reached)) as wire:
-        killer.start()
+    with WireServer(stalling) as wire, ctrl_c(stalling):
         assert main(["chat", "--base-url", wire.base_url]) == 0
-        killer.join()
     out, err = capsys.readouterr()
     assert "stopped" in err
     assert out.startswith("> \n> ")
@@ -339,20 +355,11 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(monkeypatch, capsys):
 
 def test_ctrl_c_ends_a_conversation_from_a_pipe(monkeypatch):
     """Without a terminal Ctrl-C ends the program."""
-    reached = threading.Event()
-    main_thread = threading.main_thread().ident
-
-    def interrupt() -> None:
-        reached.wait(WAIT)
-        signal.pthread_kill(main_thread, signal.SIGINT)
-
-    killer = threading.Thread(target=interrupt)
+    stalling = Stalling(CHAT_EVENT)
     monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nagain\n"))
-    with WireServer(stalling(reached)) as wire:
-        killer.start()
+    with WireServer(stalling) as wire, ctrl_c(stalling):
         assert main(["chat", "--base-url", wire.base_url]) == INTERRUPTED
-        killer.join()
-        assert len(wire.requests) == 1
+    assert len(wire.requests) == 1
 
 
 def test_ctrl_c_while_a_pipe_is_silent(monkeypatch):
