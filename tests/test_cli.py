@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import pty
-import runpy
 import signal
 import subprocess
 import sys
@@ -251,14 +251,11 @@ def test_a_token_without_text_prints_nothing(server, capsys):
     assert capsys.readouterr().out == "x\n"
 
 
-def test_as_a_module(monkeypatch, capsys):
-    """`python -m vllm_client` is the same program."""
-    monkeypatch.setattr(sys, "argv", ["vllm-client", "--version"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module("vllm_client", run_name="__main__")
-    assert ended.value.code == 0
-    assert __version__ in capsys.readouterr().out
-    runpy.run_module("vllm_client.__main__", run_name="imported")
+def test_as_a_module(server):
+    """`python -m vllm_client` is the same program, and importing it runs nothing."""
+    server.enqueue(text="x")
+    assert run(["complete", "x"], server.base_url).stdout == "x\n"
+    assert importlib.import_module("vllm_client.__main__").main is main
 
 
 def test_a_narrow_encoding_is_no_error(server):

@@ -164,7 +164,10 @@ def test_ctrl_c_in_a_read_never_looks_like_an_end(stalled: Any, on_error: Any) -
 
     def interrupt() -> None:
         Running.wait_blocked(main)  # type: ignore[arg-type]
-        signal.pthread_kill(main.ident or 0, signal.SIGINT)
+        # A signal that comes just before the system call is seen only after it: press again.
+        while not handler.gone.is_set():
+            signal.pthread_kill(main.ident or 0, signal.SIGINT)
+            handler.gone.wait(1)
 
     other = Running(interrupt)
     with pytest.raises(KeyboardInterrupt):

@@ -108,20 +108,19 @@ class ChunkedBody:
                     self.ended = True
                     break
             else:
-                left = _chunk_size(line) + 2
-                if left == 2:
-                    self._trailing, left = True, 0
+                try:
+                    left = int(line, 16) + 2
+                except ValueError:
+                    left = _size_before_extension(line) + 2
+                if left <= 2:
+                    self._trailing, left = _last_chunk(left - 2), 0
         self._left = left
 
 
-def _chunk_size(line: bytes) -> int:
-    try:
-        size = int(line, 16)
-    except ValueError:
-        size = _size_before_extension(line)
+def _last_chunk(size: int) -> bool:
     if size < 0:
         raise http.client.HTTPException(f"a chunk of {size} bytes")
-    return size
+    return True
 
 
 def _size_before_extension(line: bytes) -> int:

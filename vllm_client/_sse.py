@@ -32,6 +32,17 @@ if not hasattr(sseclient.SSEClient, "events"):
     )
 
 
+class _Fields(sseclient.SSEClient):
+    """sseclient-py's reader of fields, which need not look for the ends of events again."""
+
+    def __init__(self, events: Iterator[bytes]) -> None:
+        super().__init__(events)
+        self._whole = events
+
+    def _read(self) -> Iterator[bytes]:
+        return self._whole
+
+
 class EventSplitter:
     """Cuts a body into whole events, in time linear in its size however it is cut up.
 
@@ -75,6 +86,8 @@ class EventSplitter:
                 self._looked = len(self._tail) - 1
                 return []
             data = bytes(self._tail)
+        elif 0 <= data.find(b"\n\n") == len(data) - 2:
+            return [data]  # One event alone: how they come while a model is at work.
         *events, tail = data.split(b"\n\n")
         self._tail = bytearray(tail)
         self._looked = max(len(tail) - 1, 0)
@@ -119,7 +132,7 @@ class EventSource:
     def __iter__(self) -> Iterator[Any]:
         """Raises InvalidStreamError for what is not UTF-8, and whatever ``read1`` raises."""
         try:
-            for event in sseclient.SSEClient(self._whole_events()).events():
+            for event in _Fields(self._whole_events()).events():
                 if event.data:
                     yield event
         except UnicodeDecodeError as error:
