@@ -394,6 +394,7 @@ def test_tokens_of_calls_are_in_the_chunk() -> None:
         {"choices": [{"index": 0, "delta": {"tool_calls": [{"function": {"arguments": {}}}]}}]},
         {"choices": [{"index": 0, "delta": {"tool_calls": [{"function": {"arguments": 5}}]}}]},
         {"choices": [{"index": 0, "delta": "x"}]},
+        {"choices": [{"index": -1, "delta": {"content": "x"}}]},
         {"choices": [{"index": 0, "finish_reason": 5}]},
     ],
 )

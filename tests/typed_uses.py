@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Union
 from vllm_client import (
     APIStatusError,
     APITimeoutError,
+    AsyncStream,
+    AsyncVllmClient,
     ChatCompletion,
     ChatCompletionStream,
     Completion,
@@ -174,6 +176,20 @@ def narrowing_in_chat(event: StreamEvent) -> str:
     if event.type == "error":
         return event.error.message
     assert_never(event)
+
+
+async def asynchronously(client: AsyncVllmClient, messages: List[Message]) -> None:
+    """The asynchronous client has the same keywords, and its streams the same events."""
+    assert_type(await client.completions.create(prompt="x", top_k=3), Completion)
+    assert_type(
+        client.completions.stream(prompt="x"), AsyncStream[CompletionStreamEvent, Completion]
+    )
+    async with client.chat.completions.stream(messages=messages) as stream:
+        async for event in stream:
+            assert_type(event, StreamEvent)
+        assert_type(await stream.collect(), ChatCompletion)
+    client.completions.stream(prompt="x", max_token=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await client.completions.create(prompt=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 
 
 def presets(client: VllmClient) -> None:

@@ -316,7 +316,8 @@ class Running(threading.Thread):
 
 def _reads_socket(frame: Any) -> bool:
     while frame is not None:
-        if frame.f_code.co_name == "readinto" and frame.f_code.co_filename.endswith("socket.py"):
+        place = Path(frame.f_code.co_filename).name, frame.f_code.co_name
+        if place in {("socket.py", "readinto"), ("_chunked.py", "_receive")}:
             return True
         frame = frame.f_back
     return False

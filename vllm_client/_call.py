@@ -27,6 +27,7 @@ class Call:
 
     def __init__(self, total: Optional[float] = None) -> None:
         self._reason: Optional[str] = None
+        self.sock: Any = None
         self.answer: Any = None
         self._lock = threading.Lock()
         self._shutdown: Optional[Callable[[], None]] = None

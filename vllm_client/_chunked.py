@@ -29,15 +29,18 @@ class ChunkedBody:
     """The body behind a ``transfer-encoding: chunked`` head.
 
     Args:
-        file: Where the body begins; its ``read1`` gives what has arrived.
+        file: Where the body begins; its ``read1`` gives what it holds already.
+        sock: The socket below it, which is read past the file from then on: a ``recv`` through
+            two layers of files costs as much as taking an event apart.
 
     Attributes:
         ended: Whether the last chunk and what trails it have been read.
     """
 
-    def __init__(self, file: Arriving) -> None:
+    def __init__(self, file: Arriving, sock: socket.socket) -> None:
         self.ended = False
-        self._read1 = file.read1
+        self._sock = sock
+        self._receive_some = file.read1
         self._tail = b""
         self._left = 0
         self._trailing = False
@@ -55,11 +58,12 @@ class ChunkedBody:
             self._receive(pieces)
         return b"".join(pieces)
 
-    def drain(self, sock: socket.socket, seconds: float, most: int) -> None:
+    def drain(self, seconds: float, most: int) -> None:
         """Read on to the end, for so long and through so many bytes at the most.
 
+        The socket's time-out is changed.
+
         Args:
-            sock: The socket behind the file, whose time-out is changed.
             seconds: Above 0.
             most: Bytes of data.
 
@@ -69,7 +73,7 @@ class ChunkedBody:
         until = monotonic() + seconds
         while not self.ended and most > 0 and seconds > 0:
             pieces: List[bytes] = []
-            sock.settimeout(seconds)
+            self._sock.settimeout(seconds)
             self._receive(pieces)
             most -= sum(map(len, pieces))
             seconds = until - monotonic()
@@ -77,7 +81,9 @@ class ChunkedBody:
     def _receive(self, pieces: List[bytes]) -> None:
         if self._fault is not None:
             raise self._fault
-        data = self._read1(READ_SIZE)
+        data = self._receive_some(READ_SIZE)
+        # One call empties a file whose buffer is smaller than this.
+        self._receive_some = self._sock.recv
         if not data:
             raise http.client.IncompleteRead(b"")
         try:

@@ -55,6 +55,7 @@ class WireResponse(http.client.HTTPResponse):
 
 def _tell(sock: Any) -> None:
     if current.call is not None and sock is not None:
+        current.call.sock = sock
         current.call.hold(functools.partial(shut_socket, sock))
 
 

@@ -54,7 +54,7 @@ class Exchange:
             # A mock made of its content alone, or a hook of the user's session has read it.
             response.raw = io.BytesIO(response.content)
         self._chunks = _chunks(response, call)
-        self._read1 = _reader(response.raw) if self._chunks is None else self._read_chunks
+        self._read1 = _reader(response.raw) if self._chunks is None else self._chunks.read1
         self._reading = False
         self._closed = threading.Lock()  # Taken once, by whoever comes first.
         _hold(response.raw, call)
@@ -81,8 +81,11 @@ class Exchange:
             # Looked at with the flag up: whoever stops the call sees the flag or is seen here.
             if self.call.reason is None:
                 data = self._read1()
-                if data or self.call.reason is None:
+                if data:
                     return data
+                if self.call.reason is None:
+                    self._end_chunks()
+                    return b""
         except WIRE_ERRORS as error:
             if self.call.reason is None:
                 raise self._broken(StreamInterruptedError, error) from error
@@ -91,17 +94,11 @@ class Exchange:
         self.close()
         raise stopped(self.call, self.timeout, StreamConsumedError("the stream was closed"))
 
-    def _read_chunks(self) -> bytes:
-        assert self._chunks is not None
-        data = self._chunks.read1()
-        if not data:
-            self._end_chunks()
-        return data
-
     def _end_chunks(self) -> None:
         # What urllib3 does when it has read a body to its end.
-        self.call.answer.close()
-        self.response.raw.release_conn()
+        if self._chunks is not None:
+            self.call.answer.close()
+            self.response.raw.release_conn()
 
     def content(self) -> bytes:
         """The whole body, which is kept in the response as well.
@@ -146,9 +143,9 @@ class Exchange:
 
     def _drain_chunks(self, chunks: ChunkedBody) -> None:
         connection: Any = self.response.raw.connection
-        sock = connection.sock
-        if sock is not None and self.call.reason is None:  # Else it would not be used again.
-            chunks.drain(sock, DRAIN_SECONDS, DRAIN_BYTES)
+        reusable = connection.sock is not None
+        if reusable and self.call.reason is None:
+            chunks.drain(DRAIN_SECONDS, DRAIN_BYTES)
             if chunks.ended:
                 self._end_chunks()
 
@@ -200,7 +197,7 @@ def _chunks(response: requests.Response, call: Call) -> Optional[ChunkedBody]:
     chunked = ENABLED and getattr(call.answer, "chunked", False)
     if not chunked or call.answer.isclosed() or "content-encoding" in response.headers:
         return None
-    return ChunkedBody(call.answer.fp)
+    return ChunkedBody(call.answer.fp, call.sock)
 
 
 def _reader(raw: Any) -> Callable[[], bytes]:

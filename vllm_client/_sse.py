@@ -32,12 +32,20 @@ if not hasattr(sseclient.SSEClient, "events"):
     )
 
 
+class _Silent:
+    debug = staticmethod(lambda *_: None)
+
+
 class _Fields(sseclient.SSEClient):
-    """sseclient-py's reader of fields, which need not look for the ends of events again."""
+    """sseclient-py's reader of fields, which need not look for the ends of events again.
+
+    Nor shall it log every event: at DEBUG that takes several times as long as the rest.
+    """
 
     def __init__(self, events: Iterator[bytes]) -> None:
         super().__init__(events)
         self._whole = events
+        self._logger = _Silent
 
     def _read(self) -> Iterator[bytes]:
         return self._whole
