@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Generic, List, Optional, Set, Tuple, Typ
 
 from ._accumulator import Accumulator, CallPieces, MessagePieces, TextPieces
 from ._errors import frame_error, message_in
+from ._json import loads
 from ._repeat import RepeatedShape
 from .events import (
     CompletionStreamEvent,
@@ -67,7 +68,7 @@ class Decoder(Generic[E, R]):
             self.counts = True
             return self._say_again(*again, data)
         try:
-            chunk = json.loads(data)
+            chunk = loads(data)
             if chunk.get("error") or chunk.get("object") == "error":  # flat in old servers
                 raise frame_error(chunk)
             events: List[E] = []
@@ -273,7 +274,7 @@ def _give_calls(
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
+        loads(text)
     except (ValueError, RecursionError):
         return False
     return True
@@ -303,7 +304,7 @@ def decoded_answer(content: bytes, read: Callable[[Dict[str, Any]], R]) -> R:
         GenerationAbortedError: The server gave up the generation.
     """
     try:
-        raw = json.loads(content)
+        raw = loads(content)
     except (ValueError, RecursionError) as error:
         text = content.decode("utf-8", "replace")
         raise InvalidResponseError(

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any, Dict, Mapping, Optional, Tuple, Type
 
+from ._json import loads
 from .exceptions import (
     APIStatusError,
     AuthenticationError,
@@ -101,7 +102,7 @@ def message_in(body: Any) -> Optional[str]:
 def decoded_or_text(text: str) -> Any:
     """JSON decoded, anything else as it is."""
     try:
-        return json.loads(text)
+        return loads(text)
     except (ValueError, RecursionError):
         return text
 
@@ -178,31 +179,30 @@ def _is_too_long(message: str, fields: Mapping[str, Any], sent: Any) -> bool:
     return _NO_ROOM in message and not any(limit in (0, "0") for limit in limits)
 
 
+_DEEPEST = 50
+
+
 def hide(error: BaseException, secrets: Tuple[str, ...]) -> None:
     """Take out of an error what a server has repeated of the request's secrets."""
     if secrets and isinstance(error, VllmError):
         error.args = _without(error.args, secrets)
         for name, value in vars(error).items():
             if name != "partial":  # The model's words are the caller's.
-                setattr(error, name, _without_or_nothing(value, secrets))
+                setattr(error, name, _without(value, secrets))
 
 
-def _without_or_nothing(value: Any, secrets: Tuple[str, ...]) -> Any:
-    try:
-        return _without(value, secrets)
-    except RecursionError:
-        return None
-
-
-def _without(value: Any, secrets: Tuple[str, ...]) -> Any:
+def _without(value: Any, secrets: Tuple[str, ...], depth: int = 0) -> Any:
     if isinstance(value, str):
         for secret in secrets:
             # Also as a string of JSON or of Python would have it.
             for spelt in (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]):
                 value = value.replace(spelt, "***")
         return value
-    if isinstance(value, (list, tuple)):
-        return type(value)(_without(each, secrets) for each in value)
+    if not isinstance(value, (list, tuple, dict)):
+        return value
+    if depth == _DEEPEST:
+        return None  # What is not searched is not shown.
     if isinstance(value, dict):
-        return {_without(name, secrets): _without(each, secrets) for name, each in value.items()}
-    return value
+        pairs = value.items()
+        return {_without(k, secrets): _without(v, secrets, depth + 1) for k, v in pairs}
+    return type(value)(_without(each, secrets, depth + 1) for each in value)

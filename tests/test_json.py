@@ -1,0 +1,86 @@
+"""JSON by orjson: the same values as by the standard library, or left to it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vllm_client import _json
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(2**64), 2**64)
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["\ud800", "\u2028", "\x00"]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def outcome(loads: Any, text: Any) -> Any:
+    """What comes out, told apart by type as well, or the kind of error."""
+    try:
+        return repr(loads(text))
+    except (ValueError, RecursionError) as error:
+        return type(error)
+
+
+@given(value=VALUES, ascii_only=st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_any_value(value: Any, ascii_only: bool) -> None:
+    """Every value that json can write is read the same."""
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    assert outcome(_json.loads, text) == outcome(json.loads, text)
+
+
+@given(text=st.text('{}[]:,"\\u0123456789deDE+-. \n\tnulltruefaseNI\ud83d', max_size=20))
+@settings(max_examples=500, deadline=None)
+def test_any_text(text: str) -> None:
+    """What is no JSON is refused the same, and what is, is read the same."""
+    assert outcome(_json.loads, text) == outcome(json.loads, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-0", "-0.0", "[-0]", "1e400", "NaN", "-Infinity", "18446744073709551616", '"\\ud800"',
+     "9223372036854775808", "-9223372036854775809", '{"a":1,"a":2}', "[" * 1000 + "]" * 1000,
+     "[" * 100000, "0.1234567890123456789012", "\ufeff1", ""],
+)  # fmt: skip
+def test_odd_texts(text: str) -> None:
+    """Where orjson and json would differ, json has the word; bytes are read as text is."""
+    assert outcome(_json.loads, text) == outcome(json.loads, text)
+    assert outcome(_json.loads, text.encode()) == outcome(json.loads, text.encode())
+
+
+def test_without_orjson(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without orjson, or with it switched off, the standard library reads."""
+    monkeypatch.setattr(_json, "_orjson_loads", None)
+    assert _json.loads('{"a": [1]}') == {"a": [1]}
+    monkeypatch.setattr(_json, "_orjson_loads", pytest.fail)
+    monkeypatch.setattr(_json, "ENABLED", False)
+    assert math.isnan(_json.loads("NaN"))
+
+
+def test_a_fast_reader_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not odd is given to the fast reader; what that refuses is read after all."""
+    seen = []
+
+    def fast(text: str) -> Any:
+        seen.append(text)
+        if text == "1":
+            return "fast"
+        raise ValueError
+
+    monkeypatch.setattr(_json, "_orjson_loads", fast)
+    assert (_json.loads("1"), _json.loads("2")) == ("fast", 2)
+    assert seen == ["1", "2"]
