@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -84,3 +86,15 @@ def test_a_fast_reader_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(_json, "_orjson_loads", fast)
     assert (_json.loads("1"), _json.loads("2")) == ("fast", 2)
     assert seen == ["1", "2"]
+
+
+def test_where_orjson_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module loads and reads without the extra."""
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    spec = importlib.util.spec_from_file_location("plain_json", _json.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    plain = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plain)
+    assert plain.loads("[1]") == [1]
+    assert plain._orjson_loads is None

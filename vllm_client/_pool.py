@@ -6,12 +6,15 @@ import contextlib
 import os
 import threading
 import weakref
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Dict, Optional
+from datetime import timedelta
+from time import perf_counter
+from typing import Any, Dict, Optional, Tuple
 
 import requests
 import requests.auth
 import requests.utils
+from requests.hooks import default_hooks
+from requests.structures import CaseInsensitiveDict
 
 from ._call import Call, adopted
 from ._connection import HeldAdapter, current
@@ -22,17 +25,12 @@ KEPT_CONNECTIONS = 1024
 
 
 class _OwnSession(requests.Session):
-    """A session for one server: no cookies, no redirects."""
+    """A session for one server, used for its settings and its adapters alone."""
 
     def __init__(self) -> None:
         super().__init__()
-        # A jar shared by threads would carry one caller's cookies to another.
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
             self.mount(scheme, HeldAdapter(pool_connections=4, pool_maxsize=KEPT_CONNECTIONS))
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: a redirection is an error here, and its target is not even looked at."""
 
 
 class Pool:
@@ -42,6 +40,7 @@ class Pool:
         self._given = session
         self._own: Optional[requests.Session] = None
         self._environment: Dict[str, Any] = {}
+        self._addresses: Dict[Tuple[str, str], str] = {}
         self._inherited = False
         self.closed = False
         self._lock = threading.Lock()
@@ -78,16 +77,43 @@ class Pool:
             given = self._given_session()
             if given is not None:
                 return self._send_given(given, request, timeout)
-            session = self._session(str(request.url))
-            request.auth = request.auth or self._environment["auth"]
-            return session.send(
-                session.prepare_request(request),
-                timeout=timeout,
-                allow_redirects=False,
-                **self._environment["settings"],
-            )
+            return self._send_own(self._session(str(request.url)), request, timeout)
         finally:
             current.call = None
+
+    def _send_own(
+        self, session: requests.Session, request: requests.Request, timeout: Any
+    ) -> requests.Response:
+        # Straight to the adapter: what Session.send adds is cookies, hooks and redirects, of which
+        # there are none here, and takes a third of the time of a short call.
+        prepared = self._prepared(session, request)
+        began = perf_counter()
+        response = session.get_adapter(str(prepared.url)).send(
+            prepared, timeout=timeout, **self._environment["settings"]
+        )
+        response.elapsed = timedelta(seconds=perf_counter() - began)
+        return response
+
+    def _prepared(
+        self, session: requests.Session, request: requests.Request
+    ) -> requests.PreparedRequest:
+        # Taking an address apart and putting it together again costs more than all of this.
+        prepared = requests.PreparedRequest()
+        address = str(request.method), str(request.url)
+        if request.params or address not in self._addresses:
+            prepared.prepare(*address, params=request.params)
+            if not request.params:
+                self._addresses[address] = str(prepared.url)
+        prepared.method, prepared.url = address[0], prepared.url or self._addresses[address]
+        headers: CaseInsensitiveDict[Any] = CaseInsensitiveDict(session.headers)
+        headers.update(request.headers)
+        for name in [name for name, value in headers.items() if value is None]:
+            del headers[name]
+        prepared.headers = headers
+        prepared.hooks = default_hooks()
+        prepared.prepare_body(request.data or None, None)
+        prepared.prepare_auth(request.auth or self._environment["auth"])
+        return prepared
 
     @staticmethod
     def _send_given(
