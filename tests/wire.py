@@ -96,7 +96,8 @@ class Connection:
 
     def reset(self) -> None:
         """Close with a TCP reset instead of an orderly end."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        with contextlib.suppress(OSError):  # The server may be closing already.
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.sock.close()
 
 
