@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Iterator
 
+import hypothesis
 import pytest
 
 from .wire import WAIT
+
+# The gate on coverage shall not depend on what chance has tried; everywhere else it may look.
+hypothesis.settings.register_profile("gate", derandomize=True)
+if os.environ.get("HYPOTHESIS_GATE"):
+    hypothesis.settings.load_profile("gate")
 
 
 @pytest.fixture(autouse=True)

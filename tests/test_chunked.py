@@ -151,7 +151,13 @@ def test_all_that_arrived_comes_at_once() -> None:
 
 def test_sizes_that_are_none() -> None:
     """A negative size, and a size line without an end, are refused."""
-    for bad in (b"-5\r\nhello\r\n", b"1" * 70000, b"1\r\na\r\n" + b"1" * 70000):
+    for bad in (
+        b"zz\r\n",
+        b";a\r\n",
+        b"-5\r\nhello\r\n",
+        b"1" * 70000,
+        b"1\r\na\r\n" + b"1" * 70000,
+    ):
         body = chunked(Arrivals([bad]))
         with pytest.raises(http.client.HTTPException):
             b"".join(iter(body.read1, b""))
