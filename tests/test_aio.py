@@ -432,6 +432,36 @@ def test_back_pressure_bounds_what_waits() -> None:
     assert max(waited) <= MOST_WAITING
 
 
+def test_collect_leaves_the_loop_free() -> None:
+    """An event that the thread was reading when collect() began does not keep the loop from others."""
+    begun, turn = threading.Semaphore(0), threading.Semaphore(0)
+    had_turn = []
+
+    def handler(connection: Connection) -> None:
+        connection.receive()
+        connection.send(STREAM_HEAD)
+        begun.acquire(timeout=WAIT)
+        connection.send_event(chunk("Hel"))
+        had_turn.append(turn.acquire(timeout=WAIT))
+        connection.send_event(chunk("lo", finish="stop"))
+        connection.send_event("[DONE]")
+        connection.end_chunks()
+
+    async def main() -> None:
+        async with AsyncVllmClient(server.base_url).completions.stream(prompt="x") as stream:
+            task = asyncio.ensure_future(stream.collect())
+            await asyncio.sleep(0)
+            begun.release()
+            while not stream.timings.chunks:
+                await asyncio.sleep(0.001)
+            turn.release()
+            assert (await task).text == "Hello"
+
+    with WireServer(handler) as server:
+        run(main)
+    assert had_turn == [True]
+
+
 def test_collect_under_back_pressure() -> None:
     """collect() lets a thread go that waits for room."""
     events = [chunk("x") for _ in range(5 * MOST_WAITING)]

@@ -161,8 +161,9 @@ class Mailbox:
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             # The thread looks for a waiter after it has put something, we look the other way
-            # round: one of us sees the other.
-            if not self._events and not self.ended:
+            # round: one of us sees the other. One that was under way when collecting began is
+            # no news: nobody will take it.
+            if (self._collecting or not self._events) and not self.ended:
                 await self._waiter
         except BaseException:
             self.stop()
