@@ -163,6 +163,24 @@ def test_sizes_that_are_none() -> None:
             b"".join(iter(body.read1, b""))
 
 
+def test_a_fault_is_told_without_waiting() -> None:
+    """What came before bad framing comes out; then it is refused, and nothing more is read."""
+    arrivals = Arrivals([b"1\r\na\r\nzz\r\n", b"never read"])
+    body = ChunkedBody(io.BufferedReader(arrivals, 16), arrivals)  # type: ignore[arg-type]
+    assert body.read1() == b"a"
+    for _ in range(2):
+        with pytest.raises(http.client.HTTPException, match="size"):
+            body.read1()
+    assert arrivals.pieces == [b"never read"]
+
+
+@pytest.mark.parametrize("bad", [b"-2", b"-1\r\nx", b"+1\r\nx\r\nzz\r\n", b"0x1\r\nx\r\nzz\r\n"])
+def test_sizes_of_one_chunk_alone(bad: bytes) -> None:
+    """A chunk that arrives alone has its size read as any other's."""
+    arrivals = [framed([b"data"])[:-5], framed([b"data"])[:-5], bad]
+    assert ours(arrivals) == (b"datadata" + b"x" * (b"1" in bad and b"-" not in bad), "broken")
+
+
 def test_after_the_end() -> None:
     """What stands behind the last chunk is not read as a part of the body."""
     assert ours([framed([b"a"]) + b"HTTP/1.1 200 OK\r\n"]) == (b"a", True)

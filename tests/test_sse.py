@@ -13,7 +13,7 @@ import sseclient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vllm_client import InvalidStreamError, _sse
+from vllm_client import InvalidStreamError, _fields
 from vllm_client._sse import EventSource, EventSplitter
 
 Event = Tuple[str, str]
@@ -41,7 +41,7 @@ def reference(body: bytes) -> List[Event]:
 def parsed(pieces: Iterable[bytes], **options: Any) -> List[Event]:
     waiting = iter(pieces)
     source = EventSource(lambda: next(waiting, b""), **options)
-    return [(event.event, event.data) for event in source]
+    return [(event.event, event.data) for event in source if event.data]
 
 
 def cut(body: bytes, cuts: Iterable[int]) -> List[bytes]:
@@ -266,7 +266,7 @@ def test_the_time_of_arrival_is_that_of_the_bytes() -> None:
 def test_the_other_distribution_of_that_name_is_pointed_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where `sseclient` is not sseclient-py, the import says what to uninstall."""
     monkeypatch.setattr(sseclient, "SSEClient", object)
-    spec = importlib.util.spec_from_file_location("vllm_client._sse_again", _sse.__file__)
+    spec = importlib.util.spec_from_file_location("vllm_client._fields_again", _fields.__file__)
     assert spec is not None
     assert spec.loader is not None
     with pytest.raises(ImportError, match="pip uninstall sseclient"):

@@ -14,10 +14,15 @@ from .types import ToolCall, Usage
 
 
 class _Pieces:
-    """Of one choice, what both routes have."""
+    """Of one choice, what both routes have.
+
+    Attributes:
+        thinking: Whether its last text was reasoning.
+    """
 
     def __init__(self, index: int) -> None:
         self.index = index
+        self.thinking = False
         self.finish_reason: Optional[str] = None
         self.stop_reason: Any = None
         self._logprobs: Optional[Dict[str, List[Any]]] = None

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Generic, List, Optional, Set, Tuple, Typ
 from ._accumulator import Accumulator, CallPieces, MessagePieces, TextPieces
 from ._errors import frame_error, message_in
 from ._json import loads
-from ._repeat import RepeatedShape
+from ._repeat import RepeatedShape, Say
 from .events import (
     CompletionStreamEvent,
     Content,
@@ -42,7 +42,9 @@ class Decoder(Generic[E, R]):
     Attributes:
         usage: The latest usage figures a chunk had.
         aborted: Whether a choice was given up by the server.
-        counts: Whether the latest chunk had choices.
+        counts: Whether the latest chunk that was decoded had choices.
+        again: The one event of a chunk that repeats an earlier one but for its text; None for any
+            other, which is left to :meth:`decode`.
     """
 
     def __init__(self, expected: int, pieces: Accumulator[Any], read: Callable[[Any], R]) -> None:
@@ -54,6 +56,7 @@ class Decoder(Generic[E, R]):
         self._pieces = pieces
         self._read = read
         self._repeated = RepeatedShape()
+        self.again: Callable[[str], Optional[E]] = self._repeated.again
         self._beside: Dict[str, Any] = {}
 
     def decode(self, data: str) -> List[E]:
@@ -63,53 +66,45 @@ class Decoder(Generic[E, R]):
             ServerStreamError: It is an error frame.
             InvalidStreamError: It is no chunk.
         """
-        again = self._repeated.match(data)
-        if again is not None:
-            self.counts = True
-            return self._say_again(*again, data)
         try:
             chunk = loads(data)
-            if chunk.get("error") or chunk.get("object") == "error":  # flat in old servers
-                raise frame_error(chunk)
-            events: List[E] = []
             choices = chunk.get("choices")
+            if "error" in chunk or not choices:
+                _refuse_error(chunk)
+            events: List[E] = []
             for choice in choices or ():
                 self._decode_choice(choice, data, events)
-            usage = chunk.get("usage")
+            usage = chunk.pop("usage", None)
             if usage:
                 self.usage = Usage.from_raw(usage)
-            beside = {name: value for name, value in chunk.items() if name != "choices"}
-            if beside != self._beside:
-                self._beside = beside
+            chunk.pop("choices", None)
+            if chunk != self._beside:
+                self._beside = chunk
                 self._repeated.forget()
-                self._pieces.add_chunk(beside)
+                self._pieces.add_chunk(chunk)
         except _MISSHAPEN as error:
             raise InvalidStreamError(
                 f"a chunk of the stream cannot be decoded ({error!r}): {_shortened(data)}"
             ) from error
         self.counts = bool(choices)
-        if choices and len(choices) == len(events) == 1:
+        if self._repeated.learning and not usage and len(choices or ()) == len(events) == 1:
             self._learn(choices[0], data)
         return events
 
     def _learn(self, choice: Dict[str, Any], data: str) -> None:
         # Whatever else a choice says would have to be said again for every chunk of its shape.
         if all(choice.get(name) is None for name in _SAID_ONCE):
-            name, text, noted = self._only_text(choice)
-            if text:
-                self._repeated.learn(data, name, text, noted)
+            only = self._only_text(choice)
+            if only is not None:
+                self._repeated.learn(data, *only)
 
-    def _only_text(self, choice: Dict[str, Any]) -> Tuple[str, str, Any]:
-        # The member with the text of a choice that has nothing else to say, the text, and what
-        # _say_again will want to know.
+    def _only_text(self, choice: Dict[str, Any]) -> Optional[Tuple[str, str, Say]]:
+        # Of a choice that has nothing to say but a text: the member with the text, the text, and
+        # how to say the same with another.
         raise NotImplementedError
 
     def _decode_choice(self, choice: Dict[str, Any], held: Any, events: List[E]) -> None:
         # ``held`` is the text of the chunk, which the few who ask an event for it decode again.
-        raise NotImplementedError
-
-    def _say_again(self, text: str, noted: Any, held: Any) -> List[E]:
-        # The same chunk as when ``noted`` was given to be remembered, but for its text.
         raise NotImplementedError
 
     def snapshot(self) -> R:
@@ -129,6 +124,11 @@ class Decoder(Generic[E, R]):
         events.append(FinishReason(reason, pieces.index, pieces.stop_reason, held))
 
 
+def _refuse_error(chunk: Dict[str, Any]) -> None:
+    if chunk.get("error") or chunk.get("object") == "error":  # flat in old servers
+        raise frame_error(chunk)
+
+
 class CompletionDecoder(Decoder[CompletionStreamEvent, Completion]):
     """Chunks of ``/v1/completions``, of which ``expected`` choices were asked for."""
 
@@ -139,27 +139,20 @@ class CompletionDecoder(Decoder[CompletionStreamEvent, Completion]):
     def _decode_choice(
         self, choice: Dict[str, Any], held: Any, events: List[CompletionStreamEvent]
     ) -> None:
-        index, text = _index(choice), _typed(str, choice.get("text") or "")
-        pieces: TextPieces = self._pieces.choice(index)
-        logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids")
+        pieces: TextPieces = self._pieces.choice(_index(choice))
+        text, logprobs, token_ids = map(choice.get, ("text", "logprobs", "token_ids"))
         if choice.get("prompt_token_ids"):  # Only the first chunk of a choice has them.
             pieces.prompt_token_ids = choice["prompt_token_ids"]
         if text or logprobs is not None or token_ids:
             pieces.add_tokens(logprobs, token_ids)
-            pieces.texts.append(text)
-            events.append(Text(text, index, logprobs, token_ids, held))
+            pieces.texts.append(_typed(str, text or ""))
+            events.append(Text(text or "", pieces.index, logprobs, token_ids, held))
         if choice.get("finish_reason") is not None:
             self._finish(choice, pieces, held, events)
 
-    def _only_text(self, choice: Dict[str, Any]) -> Tuple[str, str, Any]:
-        return "text", choice["text"], self._pieces.choice(_index(choice))
-
-    def _say_again(self, text: str, noted: Any, held: Any) -> List[CompletionStreamEvent]:
-        pieces: TextPieces = noted
-        if not text:
-            return []
-        pieces.texts.append(text)
-        return [Text(text, pieces.index, None, None, held)]
+    def _only_text(self, choice: Dict[str, Any]) -> Optional[Tuple[str, str, Say]]:
+        pieces: TextPieces = self._pieces.choice(_index(choice))
+        return "text", choice["text"], _says(Text, pieces, pieces.texts)
 
 
 class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
@@ -173,7 +166,6 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
     def __init__(self, expected: int, *, forced: bool = False) -> None:
         pieces = Accumulator("chat.completion", partial(MessagePieces, forced=forced))
         super().__init__(expected, pieces, ChatCompletion.from_raw)
-        self._thinking: Set[int] = set()
 
     def _decode_choice(self, choice: Dict[str, Any], held: Any, events: List[StreamEvent]) -> None:
         pieces: MessagePieces = self._pieces.choice(_index(choice))
@@ -194,24 +186,16 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
                 _give_calls(pieces, events)
             self._finish(choice, pieces, held, events)
 
-    def _only_text(self, choice: Dict[str, Any]) -> Tuple[str, str, Any]:
-        said = [(name, value) for name, value in choice["delta"].items() if value]
-        ((name, text),) = said if len(said) == 1 else [("", "")]
-        if name not in {"content", "reasoning"}:
-            return name, "", None
-        return name, text, (name, self._pieces.choice(_index(choice)))
-
-    def _say_again(self, text: str, noted: Any, held: Any) -> List[StreamEvent]:
-        name, pieces = noted
-        if not text:
-            return []
-        if name == "content":
-            pieces.contents.append(text)
-            self._thinking.discard(pieces.index)
-            return [Content(text, pieces.index, None, None, held)]
-        pieces.reasonings.append(text)
-        self._thinking.add(pieces.index)
-        return [Reasoning(text, pieces.index, None, None, held)]
+    def _only_text(self, choice: Dict[str, Any]) -> Optional[Tuple[str, str, Say]]:
+        said = [name for name, value in choice["delta"].items() if value]
+        pieces: MessagePieces = self._pieces.choice(_index(choice))
+        if said == ["content"]:
+            say = _says(Content, pieces, pieces.contents)
+        elif said == ["reasoning"]:
+            say = _says(Reasoning, pieces, pieces.reasonings)
+        else:
+            return None
+        return said[0], choice["delta"][said[0]], say
 
     def _decode_texts(
         self,
@@ -226,19 +210,30 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
         content = delta.get("content")
         if reasoning:
             pieces.reasonings.append(_typed(str, reasoning))
-            self._thinking.add(index)
+            pieces.thinking = True
         if content:
             pieces.contents.append(_typed(str, content))
-            self._thinking.discard(index)
+            pieces.thinking = False
         # A token that shows nothing goes with the text before it, tokens of both with the later.
         said = logprobs is not None or token_ids is not None
-        thinking = index in self._thinking
+        thinking = pieces.thinking
         if reasoning and not thinking:
             events.append(Reasoning(reasoning, index, None, None, held))
         elif thinking and (reasoning or said):
             events.append(Reasoning(reasoning or "", index, logprobs, token_ids, held))
         if content or (said and not thinking):
             events.append(Content(content or "", index, logprobs, token_ids, held))
+
+
+def _says(kind: Callable[..., Any], pieces: Any, kept: List[str]) -> Say:
+    index, keep, thinking = pieces.index, kept.append, kind is Reasoning
+
+    def say(text: str, held: str) -> Any:
+        keep(text)
+        pieces.thinking = thinking
+        return kind(text, index, None, None, held)
+
+    return say
 
 
 def _decode_call(
@@ -290,9 +285,9 @@ def _typed(kind: Callable[..., T], value: Any) -> T:
 
 
 def _index(member: Dict[str, Any]) -> int:
-    index = _typed(int, member.get("index", 0))
-    if index < 0:
-        raise ValueError(f"the index {index}")
+    index: int = member.get("index", 0)
+    if type(index) is not int or index < 0:
+        raise TypeError(f"the index {index!r}")
     return index
 
 

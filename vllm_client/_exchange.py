@@ -13,6 +13,7 @@ import requests
 import urllib3
 
 from ._call import NOT_DRAINED, Call, watchdog
+from . import _chunked
 from ._chunked import ChunkedBody
 from ._faults import WIRE_ERRORS, broken, stopped
 from .exceptions import (
@@ -26,8 +27,6 @@ from .timeouts import Timeout
 READ_SIZE = 65536
 DRAIN_SECONDS = 0.5
 DRAIN_BYTES = 4096
-ENABLED = True
-"""Whether chunked bodies are read past urllib3; False reads them through it."""
 
 
 class Exchange:
@@ -194,7 +193,7 @@ class Exchange:
 
 def _chunks(response: requests.Response, call: Call) -> Optional[ChunkedBody]:
     # Past urllib3, which costs more than all the rest, where its only service is the framing.
-    chunked = ENABLED and getattr(call.answer, "chunked", False)
+    chunked = _chunked.ENABLED and getattr(call.answer, "chunked", False)
     if not chunked or call.answer.isclosed() or "content-encoding" in response.headers:
         return None
     return ChunkedBody(call.answer.fp, call.sock)

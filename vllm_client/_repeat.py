@@ -10,7 +10,7 @@ its string alone is decoded, with the function json itself uses. Anything else i
 from __future__ import annotations
 
 from json import decoder
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 ENABLED = True
 _scanstring: Callable[[str, int], Tuple[str, int]] = getattr(decoder, "scanstring")  # noqa: B009
@@ -18,47 +18,56 @@ _MOST_SHAPES = 64
 _MOST_VAIN = 16
 
 
+Say = Callable[[str, str], Any]
+"""Makes what a chunk says from its text and the chunk as it came."""
+
+
 class RepeatedShape:
-    """Remembers the surroundings of texts, each with whatever the decoder wants to know again."""
+    """Remembers the surroundings of texts, each with how to say again what they said."""
 
     def __init__(self) -> None:
         self._length = 0
-        self._shapes: Dict[str, Tuple[str, Any]] = {}
-        # A stream whose chunks never repeat (running usage, say) shall not pay for every one.
+        self._shapes: Dict[str, Tuple[str, Say]] = {}
         self._vain = 0 if ENABLED else _MOST_VAIN
 
-    def match(self, data: str) -> Optional[Tuple[str, Any]]:
-        """The text of a chunk of known shape and what was noted of that shape, else None."""
+    @property
+    def learning(self) -> bool:
+        """Whether :meth:`learn` would remember anything."""
+        # A stream whose chunks never repeat (running usage, say) shall not pay for every one.
+        return self._vain < _MOST_VAIN and len(self._shapes) < _MOST_SHAPES
+
+    def again(self, data: str) -> Any:
+        """What a chunk of known shape says; None for any other, and for one without text."""
         length = self._length
         shape = self._shapes.get(data[:length])
         if shape is None:
             return None
-        rest, noted = shape
+        rest, say = shape
         try:
             text, end = _scanstring(data, length)
         except ValueError:
             return None
-        if data[end:] != rest:
+        if not text or data[end:] != rest:
             return None
         self._vain = 0
-        return text, noted
+        return say(text, data)
 
     def forget(self) -> None:
         """What stands beside the texts has changed: no shape seen before may stand for it."""
         self._shapes.clear()
 
-    def learn(self, data: str, key: str, text: str, noted: Any) -> None:
+    def learn(self, data: str, key: str, text: str, say: Say) -> None:
         """Remember the shape of a chunk, parsed in full, whose only text is this one.
 
         Args:
             data: The chunk as it came.
             key: The member that holds the text; it has to be the only one of that name.
             text: What was parsed.
-            noted: What :meth:`match` gives back.
+            say: Says what this chunk said, with another text.
         """
-        self._vain += 1
-        if self._vain > _MOST_VAIN or len(self._shapes) >= _MOST_SHAPES:
+        if not self.learning:
             return
+        self._vain += 1
         # Quotes inside a JSON string are escaped, so this can only be a member's name.
         opening = f'"{key}":"'
         before, found, after = data.partition(opening)
@@ -68,4 +77,4 @@ class RepeatedShape:
         scanned, end = _scanstring(data, length)
         if scanned == text:
             self._length = length
-            self._shapes[data[:length]] = data[end:], noted
+            self._shapes[data[:length]] = data[end:], say

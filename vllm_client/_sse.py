@@ -12,8 +12,7 @@ import re
 from time import perf_counter
 from typing import Any, Callable, Iterator, List
 
-import sseclient
-
+from ._fields import fields_of
 from .exceptions import InvalidStreamError
 
 LARGEST_EVENT = 64 << 20
@@ -24,38 +23,14 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 # Two line ends in a row. A CR LF is one of them, also where its CR alone would match.
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 _LONG_EVENT = 4096
-
-if not hasattr(sseclient.SSEClient, "events"):
-    raise ImportError(
-        "the module 'sseclient' is not that of sseclient-py but of another distribution: "
-        "pip uninstall sseclient, then pip install --force-reinstall sseclient-py"
-    )
-
-
-class _Silent:
-    debug = staticmethod(lambda *_: None)
-
-
-class _Fields(sseclient.SSEClient):
-    """sseclient-py's reader of fields, which need not look for the ends of events again.
-
-    Nor shall it log every event: at DEBUG that takes several times as long as the rest.
-    """
-
-    def __init__(self, events: Iterator[bytes]) -> None:
-        super().__init__(events)
-        self._whole = events
-        self._logger = _Silent
-
-    def _read(self) -> Iterator[bytes]:
-        return self._whole
+_LF, _CR = b"\n\r"  # As numbers, which a search finds without a detour.
 
 
 class EventSplitter:
     """Cuts a body into whole events, in time linear in its size however it is cut up.
 
-    Lines may end in LF, CR or CR LF, also mixed and split between reads; every event is given
-    with LF LF behind it.
+    Lines may end in LF, CR or CR LF, also mixed and split between reads. Events are given without
+    the blank lines that end them.
     """
 
     def __init__(self, largest: int = LARGEST_EVENT) -> None:
@@ -65,6 +40,7 @@ class EventSplitter:
         self._begun = False
         self._has_cr = False
         self._after_cr = False
+        self._between = False  # Events, with no byte of the next.
 
     def feed(self, data: bytes) -> List[bytes]:
         """The events that are whole now.
@@ -72,18 +48,30 @@ class EventSplitter:
         Raises:
             InvalidStreamError: An event is larger than any answer.
         """
+        if self._between and len(data) < _LONG_EVENT:
+            # One event of one line alone: how they come while a model is at work.
+            event = data.removesuffix(b"\n\n")
+            if len(event) == len(data) - 2 and _LF not in event and _CR not in event:
+                return [event]
+        events = self._cut(data)
+        if len(self._tail) > self._largest:
+            raise InvalidStreamError(
+                f"an event of the stream is larger than {self._largest} bytes and has no end"
+            )
+        if events and max(map(len, events)) >= _LONG_EVENT:
+            return [each if len(each) < _LONG_EVENT else _few_lines(each) for each in events]
+        return events
+
+    def _cut(self, data: bytes) -> List[bytes]:
         if not self._begun:
             data = self._without_bom(data)
         if self._after_cr and data:
             # The CR that ended the last event may be the first half of a CR LF.
             self._after_cr = False
             data = data[1:] if data[:1] == b"\n" else data
-        self._has_cr = self._has_cr or b"\r" in data
+        self._has_cr = self._has_cr or _CR in data
         events = self._by_any(data) if self._has_cr else self._by_lf(data)
-        if len(self._tail) > self._largest:
-            raise InvalidStreamError(
-                f"an event of the stream is larger than {self._largest} bytes and has no end"
-            )
+        self._between = self._begun and not (self._tail or self._after_cr)
         return events
 
     def _by_lf(self, data: bytes) -> List[bytes]:
@@ -94,12 +82,12 @@ class EventSplitter:
                 self._looked = len(self._tail) - 1
                 return []
             data = bytes(self._tail)
-        elif 0 <= data.find(b"\n\n") == len(data) - 2:
-            return [data]  # One event alone: how they come while a model is at work.
-        *events, tail = data.split(b"\n\n")
-        self._tail = bytearray(tail)
+        events = data.split(b"\n\n")
+        tail = events.pop()
+        if tail or self._tail:
+            self._tail = bytearray(tail)
         self._looked = max(len(tail) - 1, 0)
-        return [event + b"\n\n" for event in events]
+        return events
 
     def _by_any(self, data: bytes) -> List[bytes]:
         tail = self._tail
@@ -107,7 +95,7 @@ class EventSplitter:
         events, start = [], 0
         for blank in _BLANK_LINE.finditer(bytes(tail[self._looked :])):
             end = self._looked + blank.start()
-            events.append(bytes(tail[start:end]) + b"\n\n")
+            events.append(bytes(tail[start:end]))
             start = self._looked + blank.end()
         self._after_cr = start == len(tail) > 0 and tail.endswith(b"\r")
         del tail[:start]
@@ -127,7 +115,7 @@ class EventSplitter:
 
 
 class EventSource:
-    """The events of a body: iterates over those sseclient events that carry data.
+    """The events of a body: iterates over sseclient events, of which some may have no data.
 
     ``arrived`` is when the bytes that ended the latest event were read, by ``perf_counter``.
     """
@@ -140,20 +128,19 @@ class EventSource:
     def __iter__(self) -> Iterator[Any]:
         """Raises InvalidStreamError for what is not UTF-8, and whatever ``read1`` raises."""
         try:
-            for event in _Fields(self._whole_events()).events():
-                if event.data:
-                    yield event
+            yield from fields_of(self._arrivals())
         except UnicodeDecodeError as error:
             raise InvalidStreamError(f"the stream is not UTF-8: {error}") from error
 
-    def _whole_events(self) -> Iterator[bytes]:
+    def _arrivals(self) -> Iterator[List[bytes]]:
         while True:
             data = self._read1()
             if not data:
                 return  # What is left has no end, so it is no event.
             self.arrived = perf_counter()
-            for event in self._splitter.feed(data):
-                yield event if len(event) < _LONG_EVENT else _few_lines(event)
+            events = self._splitter.feed(data)
+            if events:
+                yield events
 
 
 def _few_lines(event: bytes) -> bytes:
@@ -165,4 +152,4 @@ def _few_lines(event: bytes) -> bytes:
         return event
     named = [line for line in lines if line[:6] == b"event:"][-1:]
     joined = b"\t".join(part[1:] if part[:1] == b" " else part for part in data)
-    return b"\n".join([*named, b"data: " + joined, b"", b""]) if data else b":\n\n"
+    return b"\n".join([*named, b"data: " + joined]) if data else b":"

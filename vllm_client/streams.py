@@ -205,18 +205,23 @@ class ChatCompletionStream(Stream[StreamEvent, ChatCompletion]):
 # dropped, and so its generation, alive until the next garbage collection.
 def _events(exchange: Exchange, decoder: Decoder[Any, Any], timings: Timings) -> Iterator[Any]:
     source = EventSource(exchange.read1)
-    stamps = timings.stamps
+    again, stamp = decoder.again, timings.stamps.append
     try:
         for message in source:
             data = message.data
+            if not data or (message.event != "message" and _is_aside(message.event, data)):
+                continue
+            event = again(data)
+            if event is not None:
+                stamp(source.arrived)
+                yield event
+                continue
             if data == "[DONE]":
                 timings.end(decoder.usage, source.arrived)
                 break
-            if message.event != "message" and _is_aside(message.event, data):
-                continue
             events = decoder.decode(data)
             if decoder.counts:
-                stamps.append(source.arrived)
+                stamp(source.arrived)
             yield from events
         else:
             raise StreamInterruptedError("the stream ended without [DONE]: the answer is cut off")
