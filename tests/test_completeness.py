@@ -140,6 +140,18 @@ def test_a_body_shorter_than_its_length_is_a_connection_error() -> None:
         assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "framing",
+    ["content-length: 9000000000000000", f"transfer-encoding: chunked\r\n\r\n{2**62:x}"],
+)
+def test_no_memory_is_set_aside_for_what_a_server_claims(framing: str) -> None:
+    """A length beyond all memory is an answer cut off, not a MemoryError or an OverflowError."""
+    response = f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{{".encode()
+    with WireServer(Cutter(response)) as server, VllmClient(server.base_url) as client:
+        with pytest.raises(vllm_client.APIConnectionError, match="middle of the answer"):
+            client.completions.create(prompt="x", extra_headers={"x-cut": str(len(response))})
+
+
 def _read(*events: Any, **params: Any) -> Any:
     """The events that come out, and the error or None."""
     params = {"prompt": "x", **params}

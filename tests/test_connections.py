@@ -34,6 +34,27 @@ def _collect(client: VllmClient) -> str:
         return stream.collect().text
 
 
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_head_and_short_body_leave_together(size: int) -> None:
+    """A request of ordinary size is one piece on the wire; a large one follows its head."""
+    received: List[bytes] = []
+
+    def handler(connection: Connection) -> None:
+        while True:
+            received.append(connection.sock.recv(1 << 20))
+            head, _, body = b"".join(received).partition(b"\r\n\r\n")
+            if f"content-length: {len(body)}".encode() in head.lower():
+                return connection.send_json(answer("fine"))
+
+    with WireServer(handler) as server, VllmClient(server.base_url) as client:
+        assert client.completions.create(prompt="x" * size).text == "fine"
+    head, _, body = received[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /v1/completions HTTP/1.1\r\n")
+    assert len(b"".join(received)) > size
+    if size == 10:
+        assert body == b'{"prompt":"xxxxxxxxxx"}'
+
+
 def test_a_whole_stream_gives_its_connection_back() -> None:
     """Streams read to their end share a connection with each other and with answers."""
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import functools
 import http.client
 import threading
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 import requests.adapters
 import urllib3
 import urllib3.connection
 
 from ._call import Call, shut_socket
+
+_SHORT = 65536
+_MOST_ADDRESSES = 64
 
 
 class _Current(threading.local):
@@ -59,28 +62,44 @@ def _tell(sock: Any) -> None:
         current.call.hold(functools.partial(shut_socket, sock))
 
 
-class _HTTPConnection(urllib3.connection.HTTPConnection):
-    response_class = WireResponse
+class _Held:
+    """What our connections add to those of urllib3."""
+
+    response_class: Any = WireResponse
+    sock: Any
+    _waiting: Optional[bytes] = None
 
     def connect(self) -> None:
-        super().connect()
+        super().connect()  # type: ignore[misc]
         _tell(self.sock)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         _tell(self.sock)  # One that has been used before; a new one connects later.
-        super().request(*args, **kwargs)
+        self._waiting = b""
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            waiting, self._waiting = self._waiting, None
+        if waiting:
+            self.send(waiting)
+
+    def send(self, data: Any) -> None:
+        """Send it; the head of a request together with a short body, in one packet."""
+        if self._waiting is not None and len(data) < _SHORT:
+            self._waiting += data
+            return
+        before, self._waiting = self._waiting, None
+        if before:
+            super().send(before)  # type: ignore[misc]
+        super().send(data)  # type: ignore[misc]
 
 
-class _HTTPSConnection(urllib3.connection.HTTPSConnection):
-    response_class = WireResponse
+class _HTTPConnection(_Held, urllib3.connection.HTTPConnection):
+    pass
 
-    def connect(self) -> None:
-        super().connect()
-        _tell(self.sock)
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _tell(self.sock)
-        super().request(*args, **kwargs)
+class _HTTPSConnection(_Held, urllib3.connection.HTTPSConnection):
+    pass
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
@@ -95,12 +114,38 @@ _HELD_POOLS: Any = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
 class HeldAdapter(requests.adapters.HTTPAdapter):
-    """requests' adapter over these connections, through a proxy as well."""
+    """requests' adapter over these connections, through a proxy as well.
+
+    For a session whose proxies and certificates are the same for every request.
+    """
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pool manager and give it our pools."""
         super().init_poolmanager(*args, **kwargs)
         _use_held(self.poolmanager)
+        self._pool_of: Dict[str, Any] = {}
+        self._target_of: Dict[str, str] = {}
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> Any:
+        """The pool for a request, looked for once an origin."""
+        origin = str(request.url).split("/", 3)[2]
+        pool = self._pool_of.get(origin)
+        if pool is None:
+            pool = super().get_connection_with_tls_context(request, *args, **kwargs)
+            self._pool_of[origin] = pool
+        return pool
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        """What the first line of a request names, found once an address."""
+        url = str(request.url)
+        target = self._target_of.get(url)
+        if target is None:
+            target = super().request_url(request, proxies)
+            if len(self._target_of) < _MOST_ADDRESSES:
+                self._target_of[url] = target
+        return target
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.PoolManager:
         """Make the manager of a proxy and give it our pools, where it can use them."""

@@ -12,8 +12,8 @@ from typing import Any, Callable, Iterator, Optional, Tuple
 import requests
 import urllib3
 
-from ._call import NOT_DRAINED, Call, watchdog
 from . import _chunked
+from ._call import NOT_DRAINED, Call, watchdog
 from ._chunked import ChunkedBody
 from ._faults import WIRE_ERRORS, broken, stopped
 from .exceptions import (
@@ -25,6 +25,7 @@ from .exceptions import (
 from .timeouts import Timeout
 
 READ_SIZE = 65536
+CONTENT_SIZE = 1 << 20
 DRAIN_SECONDS = 0.5
 DRAIN_BYTES = 4096
 
@@ -105,15 +106,16 @@ class Exchange:
         Raises:
             VllmError: The connection broke, a limit passed or the client was closed.
         """
+        self._reading = True
         try:
-            with self._reader_at_work():
-                content = self.response.content
+            content = _content(self.response)
             if self.call.reason is None:
                 return content
         except WIRE_ERRORS as error:
             if self.call.reason is None:
                 raise self._broken(APIConnectionError, error) from error
         finally:
+            self._reading = False
             self.close()
         raise stopped(self.call, self.timeout)
 
@@ -203,6 +205,17 @@ def _reader(raw: Any) -> Callable[[], bytes]:
     if isinstance(raw, urllib3.BaseHTTPResponse):
         return functools.partial(raw.read1, READ_SIZE, decode_content=True)
     return functools.partial(raw.read1, READ_SIZE)  # A mock's file object.
+
+
+def _content(response: requests.Response) -> bytes:
+    # requests would read 10 KB at a time through three layers of generators. All at once would
+    # set memory aside for whatever length the server names.
+    raw: Any = response.raw
+    if getattr(response, "_content", None) is False and type(raw) is urllib3.HTTPResponse:
+        read = functools.partial(raw.read, CONTENT_SIZE, decode_content=True)
+        response._content = b"".join(iter(read, b""))
+        response._content_consumed = True  # type: ignore[attr-defined]
+    return response.content
 
 
 def _hold(raw: Any, call: Call) -> None:

@@ -118,10 +118,23 @@ def broken(error: BaseException, timeout: Timeout) -> Optional[APITimeoutError]:
     )
 
 
-def stopped(call: Call, timeout: Timeout, closed: Optional[VllmError] = None) -> VllmError:
-    """The error that says why a call was stopped; ``closed`` if it was by closing."""
+def stopped(
+    call: Call,
+    timeout: Timeout,
+    closed: Optional[VllmError] = None,
+    failed: Optional[VllmError] = None,
+) -> VllmError:
+    """The error that says why a call was stopped.
+
+    Args:
+        call: It.
+        timeout: Its limits.
+        closed: The error if it was by closing.
+        failed: The error of an attempt before.
+    """
     if call.reason == TIMED_OUT:
+        before = "" if failed is None else f"; the attempt before failed: {failed}"
         return APITimeoutError(
-            f"the call took longer than the {timeout.total} s of its total limit"
+            f"the call took longer than the {timeout.total} s of its total limit{before}"
         )
     return closed or APIConnectionError("the client was closed before the answer was whole")

@@ -8,7 +8,7 @@ import threading
 import weakref
 from datetime import timedelta
 from time import perf_counter
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import requests
 import requests.auth
@@ -105,14 +105,16 @@ class Pool:
             if not request.params:
                 self._addresses[address] = str(prepared.url)
         prepared.method, prepared.url = address[0], prepared.url or self._addresses[address]
-        headers: CaseInsensitiveDict[Any] = CaseInsensitiveDict(session.headers)
-        headers.update(request.headers)
-        for name in [name for name, value in headers.items() if value is None]:
-            del headers[name]
-        prepared.headers = headers
+        headers = merged(session.headers, request.headers)
+        prepared.headers = CaseInsensitiveDict(
+            {name: value for name, value in headers.items() if value is not None}
+        )
         prepared.hooks = default_hooks()
-        prepared.prepare_body(request.data or None, None)
-        prepared.prepare_auth(request.auth or self._environment["auth"])
+        prepared.body = request.data or None
+        if prepared.body or prepared.method not in {"GET", "HEAD"}:
+            prepared.headers["Content-Length"] = str(len(request.data))
+        auth = request.auth or self._environment["auth"]
+        auth(prepared)
         return prepared
 
     @staticmethod
@@ -168,6 +170,12 @@ class Pool:
                 with contextlib.suppress(NotImplementedError):  # A mock.
                     adapter.close()  # Closes its idle connections; it opens new ones as needed.
         return self._given
+
+
+def merged(*headers: Mapping[str, Any]) -> Dict[str, Any]:
+    """All of these headers; a later one replaces one of the same name, whatever its case."""
+    named = {name.lower(): (name, value) for each in headers for name, value in each.items()}
+    return dict(named.values())
 
 
 def bearer(key: str) -> requests.auth.AuthBase:

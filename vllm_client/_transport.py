@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import re
@@ -12,15 +13,14 @@ import requests
 import requests.auth
 import urllib3
 from attrs import field, frozen
-from requests.structures import CaseInsensitiveDict
 
 from ._body import encoded
 from ._call import Call
 from ._errors import hide, status_error
 from ._exchange import Exchange
 from ._faults import WIRE_ERRORS, Fault, explained, stopped
-from ._pool import Pool, bearer, untouched
-from .exceptions import RETRYABLE_STATUSES, APIStatusError
+from ._pool import Pool, bearer, merged, untouched
+from .exceptions import RETRYABLE_STATUSES, APIStatusError, VllmError
 from .timeouts import Timeout
 
 logger = logging.getLogger("vllm_client")
@@ -105,14 +105,12 @@ class Transport:
     def _headers(
         self, accept: str, body: Any, extra: Optional[Mapping[str, Optional[str]]]
     ) -> Dict[str, Any]:
-        headers: CaseInsensitiveDict[Optional[str]] = CaseInsensitiveDict({"Accept": accept})
+        own: Dict[str, Any] = {"Accept": accept}
         if accept == EVENT_STREAM:
-            headers["Accept-Encoding"] = "identity"  # Compression would hold events back.
+            own["Accept-Encoding"] = "identity"  # Compression would hold events back.
         if body is not None:
-            headers["Content-Type"] = "application/json"
-        headers.update(self.headers)
-        headers.update(checked_headers(extra or {}))
-        return dict(headers)
+            own["Content-Type"] = "application/json"
+        return merged(own, self.headers, checked_headers(extra or {}))
 
     def _auth(self, headers: Mapping[str, Any]) -> Optional[requests.auth.AuthBase]:
         if any(name.lower() == "authorization" for name in headers):
@@ -145,6 +143,11 @@ def checked_headers(headers: Mapping[str, Optional[str]]) -> Mapping[str, Option
     return headers
 
 
+@functools.cache
+def _policy(max_retries: int) -> urllib3.Retry:
+    return urllib3.Retry(max_retries, status_forcelist=RETRYABLE_STATUSES, allowed_methods=None)
+
+
 class _Attempts:
     def __init__(
         self,
@@ -161,9 +164,8 @@ class _Attempts:
         self.timeout = timeout
         self.body = body
         self.secrets = secrets
-        self.left = urllib3.Retry(
-            transport.max_retries, status_forcelist=RETRYABLE_STATUSES, allowed_methods=None
-        )
+        self.left = _policy(transport.max_retries)
+        self.failed: Optional[VllmError] = None
 
     def until_answered(self) -> Exchange:
         while True:
@@ -172,6 +174,7 @@ class _Attempts:
                 return outcome
             if not outcome.again or not self.left.total:
                 raise outcome.error
+            self.failed = outcome.error
             self.left = self.left.increment(str(self.request.method), str(self.request.url))
             pause = self._pause(outcome)
             if pause >= (self.call.remaining or pause + 1):
@@ -190,7 +193,7 @@ class _Attempts:
         except WIRE_ERRORS as error:
             if self.call.reason is None:
                 return explained(error, self.transport.origin, self.timeout)
-        raise stopped(self.call, self.timeout)
+        raise stopped(self.call, self.timeout, failed=self.failed)
 
     def _refusal(self, exchange: Exchange) -> Fault:
         response = exchange.response

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 import requests
 from attrs import evolve
 
-from ._pool import Pool
+from ._pool import Pool, merged
 from ._transport import Transport, checked_headers
 from ._version import __version__
 from .resources.chat import Chat
@@ -253,10 +253,7 @@ def _merged(
 ) -> Dict[str, Optional[str]]:
     if not isinstance(above or {}, Mapping):
         raise TypeError(f"headers have to be a dict; they are {type(above).__name__}")
-    added = dict(checked_headers(above or {}))
-    replaced = {name.lower() for name in added}
-    kept = {name: value for name, value in below.items() if name.lower() not in replaced}
-    return {**kept, **added}
+    return merged(below, checked_headers(above or {}))
 
 
 def _retries(value: int) -> int:
