@@ -129,7 +129,7 @@ def _one_stream(bench: Bench, mode: str, events: int, gap: int) -> List[Table]:
 
 def _count(bench: Bench, rows: List[Dict[str, Any]], mode: str, kind: str) -> None:
     # The difference of two lengths: start-up, imports and the request drop out.
-    short, long = (1_000, 3_000) if bench.quick else (3_000, 9_000)
+    short, long = 1_000, 3_000
     for row in rows:
         refs = [
             instructions(

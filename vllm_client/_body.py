@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 from typing import Any, Callable, Dict, List, Mapping, Tuple, TypeVar
@@ -70,6 +69,8 @@ def _unknown(method: str, name: str, known: List[str]) -> str:
     text = f"{method}() got an unexpected keyword argument {name!r}"
     if name in REPLACED:
         return f"{text}: vLLM ignores it since 0.12, use {REPLACED[name]} instead"
+    import difflib  # noqa: PLC0415 — where nothing is misspelt nobody needs it
+
     near = difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return (

@@ -37,7 +37,7 @@ _UNANSWERED = (
 )
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Fault:
     """Why an attempt gave no answer: the error, whether to try again, and how soon."""
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 import requests.auth
 import urllib3
-from attrs import field, frozen
+from attrs import frozen
 
 from ._body import encoded
 from ._call import Call
@@ -32,19 +32,20 @@ LARGEST_ERROR_BODY = 1 << 20
 SHORTEST_SECRET = 5
 """Characters; keys no longer than that are words, such as the common ``EMPTY``."""
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(
+# Compiled by re when first used, not when this is imported.
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_HEADER_VALUE = (
     r"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
 )
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Transport:
     """Where the server is, how it is talked to, and over which connections."""
 
     base_url: str
-    api_key: Optional[str] = field(repr=False)
-    headers: Mapping[str, Optional[str]] = field(repr=False)
+    api_key: Optional[str]
+    headers: Mapping[str, Optional[str]]
     timeout: Timeout
     max_retries: int
     pool: Pool
@@ -136,9 +137,9 @@ def checked_headers(headers: Mapping[str, Optional[str]]) -> Mapping[str, Option
     for name, value in headers.items():
         if not isinstance(name, str) or not (value is None or isinstance(value, str)):
             raise TypeError(f"header {name!r} has to be text, or None to leave it out")
-        if not _HEADER_NAME.fullmatch(name):
+        if not re.fullmatch(_HEADER_NAME, name):
             raise ValueError(f"{name!r} cannot be the name of a header")
-        if value is not None and not _HEADER_VALUE.fullmatch(value):
+        if value is not None and not re.fullmatch(_HEADER_VALUE, value):
             raise ValueError(f"the value of header {name!r} has characters no header can carry")
     return headers
 
