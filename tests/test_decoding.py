@@ -21,7 +21,8 @@ from vllm_client import (
     Text,
     Usage,
 )
-from vllm_client._decoding import ChatDecoder, CompletionDecoder, aborted_error, decoded_answer
+from vllm_client._chat_decoding import ChatDecoder
+from vllm_client._decoding import CompletionDecoder, aborted_error, decoded_answer
 
 from .wire import CAPTURES, body_of, capture, chunk
 

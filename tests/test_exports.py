@@ -6,6 +6,8 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 import types
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
@@ -45,22 +47,49 @@ def test_all_can_be_imported() -> None:
     assert set(NAMES) >= PROMISED
 
 
-def relative_imports() -> List[str]:
-    """The public names that the package's own source imports from its modules."""
+def source_imports() -> List[Tuple[str, str]]:
+    """The public names of the package and the modules its source says they come from."""
     tree = ast.parse(Path(vllm_client.__file__).read_text())
     blocks = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.If))]
     return [
-        alias.asname or alias.name
+        (alias.asname or alias.name, str(node.module))
         for block in blocks
         for node in block
-        if isinstance(node, ast.ImportFrom) and node.level == 1
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module != "_lazy"
         for alias in node.names
     ]
 
 
+@pytest.mark.parametrize(("name", "module"), source_imports())
+def test_names_come_from_where_the_source_says(name: str, module: str) -> None:
+    """What a type checker reads and what is imported with the first use are the same object."""
+    home = importlib.import_module(f"vllm_client.{module}")
+    assert getattr(vllm_client, name) is getattr(home, name)
+
+
+def test_an_import_brings_no_more_than_is_used() -> None:
+    """The package alone imports nothing heavy, the client neither chat nor asyncio."""
+    program = """
+import sys
+import vllm_client
+assert not {"requests", "attrs", "sseclient"} & set(sys.modules)
+vllm_client.exceptions.VllmError
+assert "requests" not in sys.modules
+from vllm_client import VllmClient
+assert "requests" in sys.modules
+client = VllmClient("http://localhost:1")
+assert client.completions is client.completions
+absent = {"asyncio", "vllm_client.aio", "vllm_client.resources.chat", "vllm_client.types.chat"}
+assert not absent & set(sys.modules)
+assert client.chat is client.chat
+assert "vllm_client.resources.chat" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_all_is_what_the_source_imports() -> None:
     """What is imported for the users is listed, and no listed name is made up on the fly."""
-    assert sorted(relative_imports()) == NAMES
+    assert sorted(name for name, _ in source_imports()) == NAMES
 
 
 def test_lazy_names_are_listed() -> None:

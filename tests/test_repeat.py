@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_client import VllmError, _repeat
-from vllm_client._decoding import ChatDecoder, CompletionDecoder
+from vllm_client._chat_decoding import ChatDecoder
+from vllm_client._decoding import CompletionDecoder
 from vllm_client._repeat import RepeatedShape
 
 from .wire import CAPTURES, body_of, capture, chunk

@@ -12,63 +12,64 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING, List
 
+from ._lazy import names_of
 from ._version import __version__
-from .client import VllmClient
-from .events import (
-    CompletionStreamEvent,
-    Content,
-    Done,
-    Error,
-    FinishReason,
-    Reasoning,
-    StreamEvent,
-    Text,
-    ToolCallDelta,
-)
-from .exceptions import (
-    APIConnectionError,
-    APIStatusError,
-    APITimeoutError,
-    AuthenticationError,
-    BadRequestError,
-    ContextLengthError,
-    GenerationAbortedError,
-    InternalServerError,
-    InvalidResponseError,
-    InvalidStreamError,
-    ModelNotFoundError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerStreamError,
-    ServiceUnavailableError,
-    StreamConsumedError,
-    StreamError,
-    StreamInterruptedError,
-    UnprocessableEntityError,
-    VllmError,
-)
-from .params import ChatCompletionParams, CompletionParams, SamplingParams
-from .resources.content_parts import audio_part, image_part
-from .streams import ChatCompletionStream, CompletionStream
-from .timeouts import Timeout
-from .timings import Timings
-from .types import (
-    ChatCompletion,
-    ChatCompletionChoice,
-    ChatCompletionMessage,
-    Completion,
-    CompletionChoice,
-    TokenLogprob,
-    ToolCall,
-    Usage,
-)
-from .types.messages import ContentPart, Message, Tool
 
 if TYPE_CHECKING:
     from .aio import AsyncStream, AsyncVllmClient
+    from .client import VllmClient
+    from .events import (
+        CompletionStreamEvent,
+        Content,
+        Done,
+        Error,
+        FinishReason,
+        Reasoning,
+        StreamEvent,
+        Text,
+        ToolCallDelta,
+    )
+    from .exceptions import (
+        APIConnectionError,
+        APIStatusError,
+        APITimeoutError,
+        AuthenticationError,
+        BadRequestError,
+        ContextLengthError,
+        GenerationAbortedError,
+        InternalServerError,
+        InvalidResponseError,
+        InvalidStreamError,
+        ModelNotFoundError,
+        NotFoundError,
+        PermissionDeniedError,
+        RateLimitError,
+        ServerStreamError,
+        ServiceUnavailableError,
+        StreamConsumedError,
+        StreamError,
+        StreamInterruptedError,
+        UnprocessableEntityError,
+        VllmError,
+    )
+    from .params import ChatCompletionParams, CompletionParams, SamplingParams
+    from .resources.content_parts import audio_part, image_part
+    from .streams import ChatCompletionStream, CompletionStream
+    from .timeouts import Timeout
+    from .timings import Timings
+    from .types import (
+        ChatCompletion,
+        ChatCompletionChoice,
+        ChatCompletionMessage,
+        Completion,
+        CompletionChoice,
+        TokenLogprob,
+        ToolCall,
+        Usage,
+    )
+    from .types.messages import ContentPart, Message, Tool
 
 __all__ = [
     "APIConnectionError",
@@ -128,13 +129,35 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # asyncio takes as long to import as the rest, and most programs here do without.
-    if name in {"AsyncStream", "AsyncVllmClient"}:
-        from . import aio  # noqa: PLC0415
-
-        return getattr(aio, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_of(
+    __name__,
+    {
+        "aio": "AsyncStream AsyncVllmClient",
+        "client": "VllmClient",
+        "events": """
+        CompletionStreamEvent Content Done Error FinishReason Reasoning StreamEvent Text
+        ToolCallDelta
+    """,
+        "exceptions": """
+        APIConnectionError APIStatusError APITimeoutError AuthenticationError BadRequestError
+        ContextLengthError GenerationAbortedError InternalServerError InvalidResponseError
+        InvalidStreamError ModelNotFoundError NotFoundError PermissionDeniedError RateLimitError
+        ServerStreamError ServiceUnavailableError StreamConsumedError StreamError
+        StreamInterruptedError UnprocessableEntityError VllmError
+    """,
+        "params": "ChatCompletionParams CompletionParams SamplingParams",
+        "resources.content_parts": "audio_part image_part",
+        "streams": "ChatCompletionStream CompletionStream",
+        "timeouts": "Timeout",
+        "timings": "Timings",
+        "types.chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
+        "types.completion": "Completion CompletionChoice",
+        "types.logprobs": "TokenLogprob",
+        "types.messages": "ContentPart Message Tool",
+        "types.shared": "Usage",
+        "types.tool_calls": "ToolCall",
+    },
+)
 
 
 def __dir__() -> List[str]:

@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, TypeVa
 
 from attrs import asdict
 
-from .types import ToolCall, Usage
+from .types.shared import Usage
+from .types.tool_calls import ToolCall
 
 
 class _Pieces:

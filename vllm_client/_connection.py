@@ -62,22 +62,19 @@ def _tell(sock: Any) -> None:
         current.call.hold(functools.partial(shut_socket, sock))
 
 
-class _Held:
-    """What our connections add to those of urllib3."""
-
-    response_class: Any = WireResponse
-    sock: Any
+class _HTTPConnection(urllib3.connection.HTTPConnection):
+    response_class = WireResponse
     _waiting: Optional[bytes] = None
 
     def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
+        super().connect()
         _tell(self.sock)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         _tell(self.sock)  # One that has been used before; a new one connects later.
         self._waiting = b""
         try:
-            super().request(*args, **kwargs)  # type: ignore[misc]
+            super().request(*args, **kwargs)
         finally:
             waiting, self._waiting = self._waiting, None
         if waiting:
@@ -90,15 +87,11 @@ class _Held:
             return
         before, self._waiting = self._waiting, None
         if before:
-            super().send(before)  # type: ignore[misc]
-        super().send(data)  # type: ignore[misc]
+            super().send(before)
+        super().send(data)
 
 
-class _HTTPConnection(_Held, urllib3.connection.HTTPConnection):
-    pass
-
-
-class _HTTPSConnection(_Held, urllib3.connection.HTTPSConnection):
+class _HTTPSConnection(_HTTPConnection, urllib3.connection.HTTPSConnection):
     pass
 
 

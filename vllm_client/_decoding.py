@@ -1,4 +1,4 @@
-"""Chunks → events, and bodies → answers.
+"""Chunks → events, and bodies → answers; what chat does otherwise is in ``_chat_decoding``.
 
 A stream is whole only when every choice that was asked for has its finish reason and ``[DONE]``
 came; a decoder knows of the first, the stream of the second.
@@ -7,24 +7,16 @@ came; a decoder knows of the first, the stream of the second.
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Any, Callable, Dict, Generic, List, Optional, Set, Tuple, TypeVar
 
-from ._accumulator import Accumulator, CallPieces, MessagePieces, TextPieces
+from ._accumulator import Accumulator, TextPieces
 from ._errors import frame_error, message_in
 from ._json import loads
 from ._repeat import RepeatedShape, Say
-from .events import (
-    CompletionStreamEvent,
-    Content,
-    FinishReason,
-    Reasoning,
-    StreamEvent,
-    Text,
-    ToolCallDelta,
-)
+from .events import CompletionStreamEvent, FinishReason, Reasoning, Text
 from .exceptions import GenerationAbortedError, InvalidResponseError, InvalidStreamError
-from .types import ChatCompletion, Completion, Usage
+from .types.completion import Completion
+from .types.shared import Usage
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -32,8 +24,6 @@ R = TypeVar("R")
 # What reading a value of an unforeseen shape may raise.
 _MISSHAPEN = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
 _SAID_ONCE = ("finish_reason", "logprobs", "token_ids", "prompt_token_ids")
-# After these a tool call may lack its end.
-_CUT_OFF = frozenset({"length", "abort", "repetition"})
 
 
 class Decoder(Generic[E, R]):
@@ -116,7 +106,7 @@ class Decoder(Generic[E, R]):
         return [index for index in range(self._expected) if index not in self._finished]
 
     def _finish(self, choice: Dict[str, Any], pieces: Any, held: Any, events: List[Any]) -> None:
-        reason = _typed(str, choice["finish_reason"])
+        reason = typed(str, choice["finish_reason"])
         pieces.finish_reason = reason
         pieces.stop_reason = choice.get("stop_reason")
         self._finished.add(pieces.index)
@@ -139,93 +129,24 @@ class CompletionDecoder(Decoder[CompletionStreamEvent, Completion]):
     def _decode_choice(
         self, choice: Dict[str, Any], held: Any, events: List[CompletionStreamEvent]
     ) -> None:
-        pieces: TextPieces = self._pieces.choice(_index(choice))
+        pieces: TextPieces = self._pieces.choice(index_of(choice))
         text, logprobs, token_ids = map(choice.get, ("text", "logprobs", "token_ids"))
         if choice.get("prompt_token_ids"):  # Only the first chunk of a choice has them.
             pieces.prompt_token_ids = choice["prompt_token_ids"]
         if text or logprobs is not None or token_ids:
             pieces.add_tokens(logprobs, token_ids)
-            pieces.texts.append(_typed(str, text or ""))
+            pieces.texts.append(typed(str, text or ""))
             events.append(Text(text or "", pieces.index, logprobs, token_ids, held))
         if choice.get("finish_reason") is not None:
             self._finish(choice, pieces, held, events)
 
     def _only_text(self, choice: Dict[str, Any]) -> Optional[Tuple[str, str, Say]]:
-        pieces: TextPieces = self._pieces.choice(_index(choice))
-        return "text", choice["text"], _says(Text, pieces, pieces.texts)
+        pieces: TextPieces = self._pieces.choice(index_of(choice))
+        return "text", choice["text"], says(Text, pieces, pieces.texts)
 
 
-class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
-    """Chunks of ``/v1/chat/completions``.
-
-    Args:
-        expected: How many choices were asked for.
-        forced: Whether ``tool_choice`` left the model no choice but to call.
-    """
-
-    def __init__(self, expected: int, *, forced: bool = False) -> None:
-        pieces = Accumulator("chat.completion", partial(MessagePieces, forced=forced))
-        super().__init__(expected, pieces, ChatCompletion.from_raw)
-
-    def _decode_choice(self, choice: Dict[str, Any], held: Any, events: List[StreamEvent]) -> None:
-        pieces: MessagePieces = self._pieces.choice(_index(choice))
-        delta = choice.get("delta") or {}
-        pieces.role = delta.get("role") or pieces.role
-        logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids") or None
-        pieces.add_tokens(logprobs, token_ids)
-        calls = delta.get("tool_calls") or ()
-        if calls:
-            # The chunk's tokens are those of the calls, at least in part.
-            logprobs = token_ids = None
-        self._decode_texts(delta, pieces, (logprobs, token_ids), held, events)
-        for call in calls:
-            _decode_call(call, pieces, held, events)
-        reason = choice.get("finish_reason")
-        if reason is not None:
-            if reason not in _CUT_OFF:
-                _give_calls(pieces, events)
-            self._finish(choice, pieces, held, events)
-
-    def _only_text(self, choice: Dict[str, Any]) -> Optional[Tuple[str, str, Say]]:
-        said = [name for name, value in choice["delta"].items() if value]
-        pieces: MessagePieces = self._pieces.choice(_index(choice))
-        if said == ["content"]:
-            say = _says(Content, pieces, pieces.contents)
-        elif said == ["reasoning"]:
-            say = _says(Reasoning, pieces, pieces.reasonings)
-        else:
-            return None
-        return said[0], choice["delta"][said[0]], say
-
-    def _decode_texts(
-        self,
-        delta: Dict[str, Any],
-        pieces: MessagePieces,
-        tokens: Tuple[Any, Any],
-        held: Any,
-        events: List[StreamEvent],
-    ) -> None:
-        index, (logprobs, token_ids) = pieces.index, tokens
-        reasoning = delta.get("reasoning") or delta.get("reasoning_content")  # up to 0.14
-        content = delta.get("content")
-        if reasoning:
-            pieces.reasonings.append(_typed(str, reasoning))
-            pieces.thinking = True
-        if content:
-            pieces.contents.append(_typed(str, content))
-            pieces.thinking = False
-        # A token that shows nothing goes with the text before it, tokens of both with the later.
-        said = logprobs is not None or token_ids is not None
-        thinking = pieces.thinking
-        if reasoning and not thinking:
-            events.append(Reasoning(reasoning, index, None, None, held))
-        elif thinking and (reasoning or said):
-            events.append(Reasoning(reasoning or "", index, logprobs, token_ids, held))
-        if content or (said and not thinking):
-            events.append(Content(content or "", index, logprobs, token_ids, held))
-
-
-def _says(kind: Callable[..., Any], pieces: Any, kept: List[str]) -> Say:
+def says(kind: Callable[..., Any], pieces: Any, kept: List[str]) -> Say:
+    """Says a text as an event of this kind and keeps it among the pieces of its choice."""
     index, keep, thinking = pieces.index, kept.append, kind is Reasoning
 
     def say(text: str, held: str) -> Any:
@@ -236,55 +157,18 @@ def _says(kind: Callable[..., Any], pieces: Any, kept: List[str]) -> Say:
     return say
 
 
-def _decode_call(
-    call: Dict[str, Any], pieces: MessagePieces, held: Any, events: List[StreamEvent]
-) -> None:
-    number = _index(call)
-    if number not in pieces.calls:
-        _give_calls(pieces, events, only_whole=True)
-    open_call = pieces.calls.setdefault(number, CallPieces())
-    function = call.get("function") or {}
-    open_call.id = open_call.id or call.get("id") or ""
-    open_call.name = open_call.name or function.get("name") or ""
-    arguments = _typed(str, function.get("arguments") or "")
-    open_call.arguments.append(arguments)
-    events.append(
-        ToolCallDelta(number, call.get("id"), function.get("name"), arguments, pieces.index, held)
-    )
-
-
-def _give_calls(
-    pieces: MessagePieces, events: List[StreamEvent], *, only_whole: bool = False
-) -> None:
-    for number in sorted(pieces.calls):
-        open_call = pieces.calls[number]
-        if open_call.given:
-            continue
-        call = open_call.joined(pieces.index)
-        # That another call begins does not yet mean that no piece of this one follows.
-        if not only_whole or _is_json(call.arguments):
-            open_call.given = True
-            events.append(call)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
 T = TypeVar("T")
 
 
-def _typed(kind: Callable[..., T], value: Any) -> T:
+def typed(kind: Callable[..., T], value: Any) -> T:
+    """The value. Raises TypeError if it is of another type."""
     if type(value) is not kind:
         raise TypeError(f"{value!r} where {kind.__name__} was expected")
     return value  # type: ignore[no-any-return]
 
 
-def _index(member: Dict[str, Any]) -> int:
+def index_of(member: Dict[str, Any]) -> int:
+    """The number of a choice or a call. Raises TypeError if it is none."""
     index: int = member.get("index", 0)
     if type(index) is not int or index < 0:
         raise TypeError(f"the index {index!r}")

@@ -39,13 +39,13 @@ _ADVICE = {
 }
 
 # vLLM has no code of its own for it; these openings are its own words, by version and route.
-_TOO_LONG = re.compile(
+_TOO_LONG = (
     r"maximum (?:context|model) length|longer than the maximum model length"
     r"|cannot be greater than max_model_len"
 )
 # A prompt that fills the context exactly; the same words answer a max_tokens of 0.
 _NO_ROOM = "max_tokens must be at least 1, got 0"
-_NO_MODEL = re.compile(r"The model .* does not exist", re.DOTALL)
+_NO_MODEL = r"(?s)The model .* does not exist"
 
 # An error page says what it is in its first lines; the patterns below take quadratic time.
 _LOOKED_AT = 8192
@@ -161,7 +161,7 @@ def _class_of(
 ) -> Type[APIStatusError]:
     if status == 400 and _is_too_long(message, fields, sent):
         return ContextLengthError
-    if status == 404 and (fields["param"] == "model" or _NO_MODEL.search(message)):
+    if status == 404 and (fields["param"] == "model" or re.search(_NO_MODEL, message)):
         return ModelNotFoundError
     if status >= 500:
         return _BY_STATUS.get(status, InternalServerError)
@@ -171,7 +171,7 @@ def _class_of(
 def _is_too_long(message: str, fields: Mapping[str, Any], sent: Any) -> bool:
     if str(fields["param"]).startswith("body."):
         return False  # A value of the wrong type; the message may quote whatever it was.
-    if fields["code"] == "context_length_exceeded" or _TOO_LONG.search(message):
+    if fields["code"] == "context_length_exceeded" or re.search(_TOO_LONG, message):
         return True
     asked = sent if isinstance(sent, dict) else {}
     limits = (asked.get("max_tokens"), asked.get("max_completion_tokens"))

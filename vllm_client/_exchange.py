@@ -214,7 +214,7 @@ def _content(response: requests.Response) -> bytes:
     if getattr(response, "_content", None) is False and type(raw) is urllib3.HTTPResponse:
         read = functools.partial(raw.read, CONTENT_SIZE, decode_content=True)
         response._content = b"".join(iter(read, b""))
-        response._content_consumed = True  # type: ignore[attr-defined]
+        setattr(response, "_content_consumed", True)  # noqa: B010 — no stub knows it
     return response.content
 
 

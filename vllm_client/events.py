@@ -12,8 +12,8 @@ from typing import Any, Dict, List, Literal, Optional, TypeVar, Union
 from attrs import define, field
 
 from .exceptions import VllmError
-from .types.chat import ToolCall
 from .types.shared import Usage
+from .types.tool_calls import ToolCall
 
 _C = TypeVar("_C", bound=type)
 

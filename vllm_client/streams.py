@@ -33,10 +33,12 @@ from .exceptions import (
     VllmError,
 )
 from .timings import Timings
-from .types import ChatCompletion, Completion
+from .types.completion import Completion
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from .types.chat import ChatCompletion
 
 E = TypeVar("E")
 R = TypeVar("R", bound="Union[Completion, ChatCompletion]")
@@ -195,7 +197,7 @@ class CompletionStream(Stream[CompletionStreamEvent, Completion]):
     shown = "text"
 
 
-class ChatCompletionStream(Stream[StreamEvent, ChatCompletion]):
+class ChatCompletionStream(Stream[StreamEvent, "ChatCompletion"]):
     """The stream of ``client.chat.completions.stream``: an iterator of ``StreamEvent``."""
 
     shown = "content"

@@ -8,7 +8,7 @@ from typing import List, Optional
 
 from attrs import define, field
 
-from .types import Usage
+from .types.shared import Usage
 
 
 @define

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
 from .._body import check_chat, expected_choices, forces_calls, split, streamed, takes
-from .._decoding import ChatDecoder
+from .._chat_decoding import ChatDecoder
 from .._transport import Transport
 from ..params import ChatCompletionParams
 from ..streams import ChatCompletionStream, OnError
-from ..types import ChatCompletion
+from ..types.chat import ChatCompletion
 from ._base import Resource
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from .._body import check_completion, expected_choices, split, streamed, takes
 from .._decoding import CompletionDecoder
 from ..params import CompletionParams
 from ..streams import CompletionStream, OnError
-from ..types import Completion
+from ..types.completion import Completion
 from ._base import Resource
 
 if TYPE_CHECKING:

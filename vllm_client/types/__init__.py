@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from .chat import ChatCompletion, ChatCompletionChoice, ChatCompletionMessage, ToolCall
-from .completion import Completion, CompletionChoice
-from .logprobs import TokenLogprob
-from .shared import Usage
+from typing import TYPE_CHECKING
+
+from .._lazy import names_of
+
+if TYPE_CHECKING:
+    from .chat import ChatCompletion, ChatCompletionChoice, ChatCompletionMessage
+    from .completion import Completion, CompletionChoice
+    from .logprobs import TokenLogprob
+    from .shared import Usage
+    from .tool_calls import ToolCall
 
 __all__ = [
     "ChatCompletion",
@@ -17,3 +23,14 @@ __all__ = [
     "ToolCall",
     "Usage",
 ]
+
+__getattr__ = names_of(
+    __name__,
+    {
+        "chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
+        "completion": "Completion CompletionChoice",
+        "logprobs": "TokenLogprob",
+        "shared": "Usage",
+        "tool_calls": "ToolCall",
+    },
+)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from attrs import define, field
 
-from .logprobs import TokenLogprob
 from .shared import Usage
+
+if TYPE_CHECKING:
+    from .logprobs import TokenLogprob
 
 
 @define
@@ -30,6 +32,8 @@ class CompletionChoice:
     @property
     def token_logprobs(self) -> List[TokenLogprob]:
         """``logprobs`` token by token; built anew each time."""
+        from .logprobs import TokenLogprob  # noqa: PLC0415 — few ask for it
+
         return TokenLogprob.sequence(self.logprobs)
 
     @classmethod
