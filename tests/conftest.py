@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Iterator
+from typing import Any, Iterator, List
 
 import hypothesis
 import pytest
 
+from vllm_client import _chunked, _fields, _json, _repeat
+
 from .wire import WAIT
+
+SHORTCUTS: List[Any] = [_chunked, _fields, _json, _repeat]
+"""What may be switched off without a test of the wire noticing."""
 
 # The gate on coverage shall not depend on what chance has tried; everywhere else it may look.
 hypothesis.settings.register_profile("gate", derandomize=True)
 if os.environ.get("HYPOTHESIS_GATE"):
     hypothesis.settings.load_profile("gate")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--plain", action="store_true", help="switch every shortcut off")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--plain"):
+        for shortcut in SHORTCUTS:
+            shortcut.ENABLED = False
 
 
 @pytest.fixture(autouse=True)

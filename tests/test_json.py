@@ -14,6 +14,13 @@ from hypothesis import strategies as st
 
 from vllm_client import _json
 
+
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the other tests run on the plain way."""
+    monkeypatch.setattr(_json, "ENABLED", True)
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()

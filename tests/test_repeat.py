@@ -16,6 +16,13 @@ from vllm_client._repeat import RepeatedShape
 
 from .wire import CAPTURES, body_of, capture, chunk
 
+
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the other tests run on the plain way."""
+    monkeypatch.setattr(_repeat, "ENABLED", True)
+
+
 TEXTS = st.text(max_size=8) | st.sampled_from(
     ['"', "\\", '"text":"', '","index":9', "\u2028", "🐢"]
 )
@@ -37,13 +44,10 @@ def decoded(decoder: Any, lines: List[str]) -> Any:
 
 def check(kind: Any, lines: List[str]) -> None:
     """Both ways give the same, also afterwards."""
-    with_shortcut = decoded(kind(2), lines)
-    _repeat.ENABLED = False
-    try:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(_repeat, "ENABLED", False)
         plain = decoded(kind(2), lines)
-    finally:
-        _repeat.ENABLED = True
-    assert with_shortcut == plain
+    assert decoded(kind(2), lines) == plain
 
 
 def said(delta: Any, index: int = 0, finish: Any = None, **more: Any) -> Any:

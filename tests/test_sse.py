@@ -44,6 +44,34 @@ def parsed(pieces: Iterable[bytes], **options: Any) -> List[Event]:
     return [(event.event, event.data) for event in source if event.data]
 
 
+LINES = st.lists(
+    st.sampled_from(
+        [b"data: a", b"data:b", b"data", b"data:", b"data: ", b": c", b"event: e", b"id: 1",
+         b"x: y", b"data: \xc3\xa9\xe2\x80\xa8", b"data: \xff", b"retry: 5", b" data: z", b":",
+         b"event"]
+    ),
+    max_size=5,
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(LINES.map(b"\n".join), max_size=4), max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_the_shortcut_reads_the_fields_that_sseclient_reads(arrivals: List[List[bytes]]) -> None:
+    """Past its search for the ends of events, sseclient-py reads what it reads by itself."""
+
+    def read(enabled: bool) -> Any:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(_fields, "ENABLED", enabled)
+            got = []
+            try:
+                got.extend(vars(event) for event in _fields.fields_of(arrivals))
+            except UnicodeDecodeError:
+                got.append({"error": "no UTF-8"})
+            return got
+
+    assert read(True) == read(False)
+
+
 def cut(body: bytes, cuts: Iterable[int]) -> List[bytes]:
     at = sorted({0, len(body), *(one % (len(body) + 1) for one in cuts)})
     return [body[start:end] for start, end in zip(at, at[1:])]
