@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict
 from urllib.parse import urlsplit
 
 from . import wire
-from .readers import BODIES, OURS, without_orjson
+from .readers import BODIES, OURS, OURS_FAST, without_orjson
 
 Call = Callable[[], Any]
 _BODY = BODIES[wire.COMPLETIONS]
@@ -18,6 +18,10 @@ _BODY = BODIES[wire.COMPLETIONS]
 
 def _ours(url: str) -> Call:
     without_orjson()
+    return _ours_fast(url)
+
+
+def _ours_fast(url: str) -> Call:
     from vllm_client import VllmClient
 
     client = VllmClient(url)
@@ -70,6 +74,7 @@ CALLERS: Dict[str, Callable[[str], Call]] = {
     "http.client": _http_client,
     "urllib3": _urllib3,
     OURS: _ours,
+    OURS_FAST: _ours_fast,
     "httpx": _httpx,
     "requests Session.post": _requests,
     "openai": _openai,

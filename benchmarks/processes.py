@@ -18,6 +18,7 @@ CHECKOUT = Path(__file__).parent.parent
 _HEEDED = re.compile("proxy$|^(openai|vllm|hf|python)_?", re.IGNORECASE)
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not _HEEDED.search(name)}
 ENVIRONMENT["PYTHONHASHSEED"] = "0"
+_LONGEST = 900
 _REFS = re.compile(r"I\s+refs:\s+([\d,]+)")
 VALGRIND = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
 
@@ -65,16 +66,19 @@ def has_valgrind() -> bool:
 
 def _run(work: str, before: List[str], arguments: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks.processes", work, json.dumps(arguments)]
-    done = subprocess.run(
-        [*before, *command],
-        cwd=CHECKOUT,
-        env=ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*before, *command],
+            cwd=CHECKOUT,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_LONGEST,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ClientError(f"{work} has not ended after {_LONGEST} s") from None
     if done.returncode:
         raise ClientError(done.stderr.strip()[-2000:])
     return done

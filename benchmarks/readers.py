@@ -21,6 +21,7 @@ from .wire import CHAT, COMPLETIONS
 Take = Callable[[str], object]
 LIMIT = "raw socket + json"
 OURS, OURS_ASYNC, OURS_FAST = "vllm_client", "vllm_client async", "vllm_client + orjson"
+OURS_PLAIN = "vllm_client, shortcuts off"
 BODIES: Dict[str, Dict[str, Any]] = {
     COMPLETIONS: {"model": "m", "prompt": "What is machine learning?", "max_tokens": 500},
     CHAT: {
@@ -66,7 +67,7 @@ def missing(name: str) -> str:
 
 def uses_orjson() -> bool:
     """Whether our client decodes with orjson, being installed with it."""
-    import vllm_client  # noqa: F401
+    import vllm_client._json  # noqa: F401
 
     return "orjson" in sys.modules
 
@@ -210,6 +211,17 @@ def ours(url: str, kind: str) -> Callable[[Take], None]:
 
 @_reader(OURS_FAST, needs="orjson")
 def ours_fast(url: str, kind: str) -> Callable[[Take], None]:
+    return _ours(url, kind)
+
+
+@_reader(OURS_PLAIN)
+def ours_plain(url: str, kind: str) -> Callable[[Take], None]:
+    without_orjson()
+    from vllm_client import _fields, _framing, _json, _repeat
+
+    shortcuts: List[Any] = [_framing, _fields, _json, _repeat]
+    for shortcut in shortcuts:
+        shortcut.ENABLED = False
     return _ours(url, kind)
 
 

@@ -220,9 +220,16 @@ def unchunked(bench: Bench) -> List[Table]:
     found = bench.interleaved(
         names, "many_streams:unchunked", events=bench.size(300, 100), gap=5_000
     )
-    rows = _medians(found, ("p50_ms", "p99_ms"))
+    ratios = {row["client"]: row for row in _ratios(found, "p50_ms", LIMIT)}
+    rows = [{**row, **ratios[row["client"]]} for row in _medians(found, ("p50_ms", "p99_ms"))]
+    columns = [
+        Column("p50_ms", "p50 ms", "{:.3f}"),
+        Column("ratio", "p50 × limit", "{:.2f}"),
+        RATIO[1],
+        LATENCY[1],
+    ]
     title = "delivery latency where the body ends with the connection, an event every 5 ms"
-    return [Table("unchunked", title, LATENCY, rows, "p50_ms")]
+    return [Table("unchunked", title, columns, rows, "ratio")]
 
 
 def small(bench: Bench) -> List[Table]:
@@ -232,11 +239,13 @@ def small(bench: Bench) -> List[Table]:
     medians = _median(found, "cpu_us")
     for row in rows:
         row["cpu_us"] = medians[row["client"]]
+        row["openai"] = row["cpu_us"] / medians[OPENAI] if OPENAI in medians else None
     rows.sort(key=lambda row: row["ratio"])
     columns = [
         Column("cpu_us", "CPU µs/call", "{:.0f}"),
         Column("ratio", "× http.client", "{:.2f}"),
         RATIO[1],
+        Column("openai", "× openai", "{:.2f}"),
     ]
     title = "completions.create() on a kept connection, the answer some 600 bytes"
     return [Table("small", title, columns, rows, "cpu_us")]
@@ -245,7 +254,7 @@ def small(bench: Bench) -> List[Table]:
 def logprobs(bench: Bench) -> List[Table]:
     """One answer with very many log-probabilities."""
     tokens, alone_name = 32_000, "json.loads alone"
-    found = bench.interleaved((OURS, OPENAI), "calls:huge", tokens=tokens)
+    found = bench.interleaved((OURS, OURS_FAST, OPENAI), "calls:huge", tokens=tokens)
     rounds = max(map(len, found.values()), default=1)
     found[alone_name] = [in_process("calls:json_alone", tokens=tokens) for _ in range(rounds)]
     megabytes = found[alone_name][0]["megabytes"]
@@ -270,7 +279,9 @@ def imports(bench: Bench) -> List[Table]:
         "requests": "import requests",
         "requests, sseclient-py and attrs": "import requests, sseclient, attrs",
         OURS: "import vllm_client",
-        OURS_ASYNC: "from vllm_client import AsyncVllmClient",
+        f"{OURS}.VllmClient": "from vllm_client import VllmClient",
+        f"{OURS}.VllmClient().completions": "import vllm_client.resources.completions as _",
+        f"{OURS}.AsyncVllmClient": "from vllm_client import AsyncVllmClient",
         "openai": "import openai",
         "huggingface_hub": "from huggingface_hub import InferenceClient",
     }
@@ -280,10 +291,18 @@ def imports(bench: Bench) -> List[Table]:
             results.append({"cpu_ms": footprint.import_cpu(statements[name])})
     for results in found.values():
         del results[0]  # It may have written byte code.
-    columns = [Column("cpu_ms", "CPU ms", "{:.0f}"), Column("spread", "spread", "{:.0f}")]
+    columns = [
+        Column("cpu_ms", "CPU ms", "{:.0f}"),
+        Column("spread", "spread", "{:.0f}"),
+        Column("above", "above requests, ms", "{:+.0f}"),
+        Column("openai", "× openai", "{:.2f}"),
+    ]
     rows = _medians(found, ["cpu_ms"])
+    cpu = {row["client"]: row["cpu_ms"] for row in rows}
     for row in rows:
         row["spread"] = [f(each["cpu_ms"] for each in found[row["client"]]) for f in (min, max)]
+        row["above"] = row["cpu_ms"] - cpu["requests"]
+        row["openai"] = row["cpu_ms"] / cpu["openai"] if "openai" in cpu else None
     return [Table("imports", "import in a fresh interpreter", columns, rows, "cpu_ms")]
 
 

@@ -9,11 +9,11 @@ from typing import Any, Iterator, List
 import hypothesis
 import pytest
 
-from vllm_client import _chunked, _fields, _json, _repeat
+from vllm_client import _fields, _framing, _json, _repeat
 
 from .wire import WAIT
 
-SHORTCUTS: List[Any] = [_chunked, _fields, _json, _repeat]
+SHORTCUTS: List[Any] = [_framing, _fields, _json, _repeat]
 """What may be switched off without a test of the wire noticing."""
 
 # The gate on coverage shall not depend on what chance has tried; everywhere else it may look.

@@ -37,7 +37,7 @@ ROWS: List[Tuple[str, Set[str]]] = [
         "wire",
         {
             "_call",
-            "_chunked",
+            "_framing",
             "_connection",
             "_exchange",
             "_faults",
@@ -65,7 +65,7 @@ ARROWS: Dict[str, Set[str]] = {
     "_sse": {"_fields"},
     "_transport": {"_call", "_connection", "_exchange", "_faults", "_pool"},
     "_pool": {"_call", "_connection"},
-    "_exchange": {"_call", "_chunked", "_connection", "_faults"},
+    "_exchange": {"_call", "_framing", "_connection", "_faults"},
     "_faults": {"_call", "_connection"},
     "_connection": {"_call"},
     "batch": {"client"},

@@ -318,7 +318,11 @@ class Running(threading.Thread):
 def _reads_socket(frame: Any) -> bool:
     while frame is not None:
         place = Path(frame.f_code.co_filename).name, frame.f_code.co_name
-        if place in {("socket.py", "readinto"), ("_chunked.py", "_receive")}:
+        if place in {
+            ("socket.py", "readinto"),
+            ("_framing.py", "_receive"),
+            ("_framing.py", "read1"),
+        }:
             return True
         frame = frame.f_back
     return False

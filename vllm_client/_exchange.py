@@ -7,15 +7,15 @@ import functools
 import io
 import threading
 import weakref
-from typing import Any, Callable, Iterator, Optional, Tuple
+from typing import Any, Callable, Iterator, Optional, Tuple, Union
 
 import requests
 import urllib3
 
-from . import _chunked
+from . import _framing
 from ._call import NOT_DRAINED, Call, watchdog
-from ._chunked import ChunkedBody
 from ._faults import WIRE_ERRORS, broken, stopped
+from ._framing import ChunkedBody, ClosingBody
 from .exceptions import (
     APIConnectionError,
     StreamConsumedError,
@@ -53,8 +53,8 @@ class Exchange:
         if response.raw is None or getattr(response, "_content", False) is not False:
             # A mock made of its content alone, or a hook of the user's session has read it.
             response.raw = io.BytesIO(response.content)
-        self._chunks = _chunks(response, call)
-        self._read1 = _reader(response.raw) if self._chunks is None else self._chunks.read1
+        self._body = _body(response, call)
+        self._read1 = _reader(response.raw) if self._body is None else self._body.read1
         self._reading = False
         self._closed = threading.Lock()  # Taken once, by whoever comes first.
         _hold(response.raw, call)
@@ -84,7 +84,7 @@ class Exchange:
                 if data:
                     return data
                 if self.call.reason is None:
-                    self._end_chunks()
+                    self._end_body()
                     return b""
         except WIRE_ERRORS as error:
             if self.call.reason is None:
@@ -94,9 +94,9 @@ class Exchange:
         self.close()
         raise stopped(self.call, self.timeout, StreamConsumedError("the stream was closed"))
 
-    def _end_chunks(self) -> None:
+    def _end_body(self) -> None:
         # What urllib3 does when it has read a body to its end.
-        if self._chunks is not None:
+        if self._body is not None:
             self.call.answer.close()
             self.response.raw.release_conn()
 
@@ -135,11 +135,11 @@ class Exchange:
 
         Bounded: a peer that trickles on must not hold up an answer that is whole.
         """
-        if self._chunks is None:
+        if self._body is None:
             self._drain_any()
-        else:
+        elif isinstance(self._body, ChunkedBody):  # No other leaves a connection to use again.
             with self._reader_at_work(), contextlib.suppress(*WIRE_ERRORS):
-                self._drain_chunks(self._chunks)
+                self._drain_chunks(self._body)
         self.close()
 
     def _drain_chunks(self, chunks: ChunkedBody) -> None:
@@ -148,7 +148,7 @@ class Exchange:
         if reusable and self.call.reason is None:
             chunks.drain(DRAIN_SECONDS, DRAIN_BYTES)
             if chunks.ended:
-                self._end_chunks()
+                self._end_body()
 
     def _drain_any(self) -> None:
         alarm = watchdog.stop_in(DRAIN_SECONDS, self.call, NOT_DRAINED)
@@ -193,12 +193,14 @@ class Exchange:
         return broken(error, self.timeout) or kind(text)
 
 
-def _chunks(response: requests.Response, call: Call) -> Optional[ChunkedBody]:
+def _body(response: requests.Response, call: Call) -> Optional[Union[ChunkedBody, ClosingBody]]:
     # Past urllib3, which costs more than all the rest, where its only service is the framing.
-    chunked = _chunked.ENABLED and getattr(call.answer, "chunked", False)
-    if not chunked or call.answer.isclosed() or "content-encoding" in response.headers:
+    answer = call.answer
+    if not _framing.ENABLED or answer is None or answer.isclosed():
         return None
-    return ChunkedBody(call.answer.fp, call.sock)
+    if "content-encoding" in response.headers or not (answer.chunked or answer.length is None):
+        return None
+    return (ChunkedBody if answer.chunked else ClosingBody)(answer.fp, call.sock)
 
 
 def _reader(raw: Any) -> Callable[[], bytes]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_client._chunked import ChunkedBody
+from vllm_client._framing import ChunkedBody
 
 
 class Arrivals(io.RawIOBase):

@@ -1,9 +1,9 @@
-"""Chunked bodies, taken out of their framing as fast as they arrive.
+"""Bodies of streams, taken out of their framing as fast as they arrive.
 
 http.client gives one HTTP chunk a call, through two layers of objects, and urllib3 adds a third:
 together half of what a hand-written socket loop costs in all. Here everything that one ``recv``
-brought comes out at once. The framing is that of RFC 9112, section 7.1, read as generously as
-http.client reads it; tests hold the two against each other.
+brought comes out at once. The framing is that of RFC 9112, sections 6.3 and 7.1, read as
+generously as http.client reads it; tests hold the two against each other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Callable, List, Optional, Protocol
 
 ENABLED = True
-"""Whether chunked bodies are read here; False reads them through urllib3."""
+"""Whether bodies are read here; False reads them through urllib3."""
 
 READ_SIZE = 65536
 _LONGEST_LINE = 65536
@@ -140,6 +140,27 @@ class ChunkedBody:
                 if left == 2:
                     self._trailing, left = True, 0
         self._left = left
+
+
+class ClosingBody:
+    """The body of an answer that has neither chunks nor a length: it ends with its connection.
+
+    Arguments as those of :class:`ChunkedBody`.
+    """
+
+    def __init__(self, file: Arriving, sock: socket.socket) -> None:
+        self._sock = sock
+        self._more: Callable[[int], bytes] = file.read1
+
+    def read1(self) -> bytes:
+        """What has arrived, waiting for the first byte of it; empty at the end of the body.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        data = self._more(READ_SIZE)
+        self._more = self._sock.recv
+        return data
 
 
 def _take_out_plain(framed: bytes, pieces: List[bytes]) -> int:
