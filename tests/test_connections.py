@@ -34,6 +34,35 @@ def _collect(client: VllmClient) -> str:
         return stream.collect().text
 
 
+def test_a_connection_with_more_in_it_than_was_asked_for_is_closed() -> None:
+    """Bytes behind the end of a stream are no answer to the next request."""
+    behind = json_bytes(answer("never asked for"))
+
+    def handler(connection: Connection) -> None:
+        request = connection.receive()
+        if request is not None and request.json.get("stream"):
+            connection.send(stream_bytes(*WHOLE) + behind)
+            assert connection.wait_gone()
+        else:
+            connection.send_json(answer("fine"))
+
+    with WireServer(handler) as server, VllmClient(server.base_url) as client:
+        assert _collect(client) == "Hello"
+        assert client.completions.create(prompt="x").text == "fine"
+        assert server.connections == 2
+
+
+def test_many_addresses_are_not_kept() -> None:
+    """A client that asks for ever new routes keeps a bounded number of them."""
+    with WireServer(answering(json_bytes({}))) as server, VllmClient(server.url) as client:
+        for number in range(200):
+            client.request("GET", f"/v1/responses/{number}")
+        pool = client._transport.pool
+        kept = pool._session("").get_adapter(server.url)._target_of
+        assert len(pool._addresses) == len(kept) == 64
+        assert server.requests[-1].path == "/v1/responses/199"
+
+
 @pytest.mark.parametrize("size", [10, 200_000])
 def test_head_and_short_body_leave_together(size: int) -> None:
     """A request of ordinary size is one piece on the wire; a large one follows its head."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_client._framing import ChunkedBody
+from vllm_client._framing import ChunkedBody, ClosingBody
 
 
 class Arrivals(io.RawIOBase):
@@ -181,6 +181,24 @@ def test_sizes_of_one_chunk_alone(bad: bytes) -> None:
     assert ours(arrivals) == (b"datadata" + b"x" * (b"1" in bad and b"-" not in bad), "broken")
 
 
+@pytest.mark.parametrize("kind", [ChunkedBody, ClosingBody])
+def test_a_file_that_holds_more_than_a_read(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that the file has buffered comes before what the socket has."""
+    monkeypatch.setattr(io, "DEFAULT_BUFFER_SIZE", 1 << 17)
+    parts = [b"a" * 1000] * 100, [b"b"]
+    whole, rest = (framed(p)[:-5] if kind is ChunkedBody else b"".join(p) for p in parts)
+    arrivals = Arrivals([whole, rest])
+    file = io.BufferedReader(arrivals, 1 << 17)
+    file.peek(1)
+    body = kind(file, arrivals)
+    assert body.read1() == b"a" * 100_000
+    assert body.read1() == b"b"
+
+
 def test_after_the_end() -> None:
     """What stands behind the last chunk is not read as a part of the body."""
     assert ours([framed([b"a"]) + b"HTTP/1.1 200 OK\r\n"]) == (b"a", True)
+    for behind in (b"", b"HTTP/1.1 200 OK\r\n"):
+        body = chunked(Arrivals([framed([b"a"]) + behind]))
+        assert b"".join(iter(body.read1, b"")) == b"a"
+        assert body.overrun is bool(behind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import cached_property
 from typing import Any, Iterator, List, Tuple
 
 import pytest
@@ -28,11 +27,7 @@ def public(kind: type) -> List[str]:
 
 def resources(client: Any, path: Tuple[str, ...] = ()) -> Iterator[Tuple[str, ...]]:
     """The paths of all groups of routes: ("completions",), ("chat",), ("chat", "completions")."""
-    lazy = [
-        name for name, value in vars(type(client)).items() if isinstance(value, cached_property)
-    ]
-    for name in {*vars(client), *lazy}:
-        value = getattr(client, name)
+    for name, value in vars(client).items():
         if type(value).__module__.startswith("vllm_client.resources") and name[0] != "_":
             yield (*path, name)
             yield from resources(value, (*path, name))

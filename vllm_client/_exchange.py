@@ -95,8 +95,9 @@ class Exchange:
         raise stopped(self.call, self.timeout, StreamConsumedError("the stream was closed"))
 
     def _end_body(self) -> None:
-        # What urllib3 does when it has read a body to its end.
-        if self._body is not None:
+        # What urllib3 does when it has read a body to its end. A connection with more in it than
+        # was asked for is closed.
+        if self._body is not None and not getattr(self._body, "overrun", False):
             self.call.answer.close()
             self.response.raw.release_conn()
 
@@ -108,7 +109,7 @@ class Exchange:
         """
         self._reading = True
         try:
-            content = _content(self.response)
+            content = _content(self.response, self.call)
             if self.call.reason is None:
                 return content
         except WIRE_ERRORS as error:
@@ -209,12 +210,11 @@ def _reader(raw: Any) -> Callable[[], bytes]:
     return functools.partial(raw.read1, READ_SIZE)  # A mock's file object.
 
 
-def _content(response: requests.Response) -> bytes:
+def _content(response: requests.Response, call: Call) -> bytes:
     # requests would read 10 KB at a time through three layers of generators. All at once would
     # set memory aside for whatever length the server names.
-    raw: Any = response.raw
-    if getattr(response, "_content", None) is False and type(raw) is urllib3.HTTPResponse:
-        read = functools.partial(raw.read, CONTENT_SIZE, decode_content=True)
+    if call.answer is not None and getattr(response, "_content", None) is False:
+        read = functools.partial(response.raw.read, CONTENT_SIZE, decode_content=True)
         response._content = b"".join(iter(read, b""))
         setattr(response, "_content_consumed", True)  # noqa: B010 — no stub knows it
     return response.content

@@ -9,6 +9,7 @@ generously as http.client reads it; tests hold the two against each other.
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 from time import monotonic
 from typing import Callable, List, Optional, Protocol
@@ -38,12 +39,14 @@ class ChunkedBody:
 
     Attributes:
         ended: Whether the last chunk and what trails it have been read.
+        overrun: Whether more came behind that, which answers nothing that was asked.
     """
 
     def __init__(self, file: Arriving, sock: socket.socket) -> None:
         self.ended = False
+        self.overrun = False
         self._sock = sock
-        self._more: Callable[[int], bytes] = file.read1
+        self._more = _all_in(file)
         self._tail = b""
         self._left = 0
         self._trailing = False
@@ -94,7 +97,6 @@ class ChunkedBody:
         return self._taken_out(framed)
 
     def _taken_out(self, framed: bytes) -> bytes:
-        # One call empties a file whose buffer is smaller than a read.
         self._more = self._sock.recv
         if not framed:
             raise http.client.IncompleteRead(b"")
@@ -133,7 +135,7 @@ class ChunkedBody:
             at = end + 1
             if self._trailing:
                 if line in {b"", b"\r"}:
-                    self.ended = True
+                    self.ended, self.overrun = True, at < size
                     break
             else:
                 left = _size(line) + 2
@@ -150,7 +152,7 @@ class ClosingBody:
 
     def __init__(self, file: Arriving, sock: socket.socket) -> None:
         self._sock = sock
-        self._more: Callable[[int], bytes] = file.read1
+        self._more = _all_in(file)
 
     def read1(self) -> bytes:
         """What has arrived, waiting for the first byte of it; empty at the end of the body.
@@ -161,6 +163,12 @@ class ClosingBody:
         data = self._more(READ_SIZE)
         self._more = self._sock.recv
         return data
+
+
+def _all_in(file: Arriving) -> Callable[[int], bytes]:
+    # One call empties a file whose buffer is no larger than what is asked for; Python 3.14 has
+    # made it larger than our reads.
+    return lambda size: file.read1(max(size, io.DEFAULT_BUFFER_SIZE))
 
 
 def _take_out_plain(framed: bytes, pieces: List[bytes]) -> int:

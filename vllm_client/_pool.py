@@ -23,6 +23,8 @@ from .exceptions import APIConnectionError
 KEPT_CONNECTIONS = 1024
 """Idle connections kept; more calls than that at once still work, each on its own connection."""
 
+_MOST_ADDRESSES = 64
+
 
 class _OwnSession(requests.Session):
     """A session for one server, used for its settings and its adapters alone."""
@@ -102,7 +104,7 @@ class Pool:
         address = str(request.method), str(request.url)
         if request.params or address not in self._addresses:
             prepared.prepare(*address, params=request.params)
-            if not request.params:
+            if not request.params and len(self._addresses) < _MOST_ADDRESSES:
                 self._addresses[address] = str(prepared.url)
         prepared.method, prepared.url = address[0], prepared.url or self._addresses[address]
         headers = merged(session.headers, request.headers)

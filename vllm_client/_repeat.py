@@ -16,6 +16,7 @@ ENABLED = True
 _scanstring: Callable[[str, int], Tuple[str, int]] = getattr(decoder, "scanstring")  # noqa: B009
 _MOST_SHAPES = 64
 _MOST_VAIN = 16
+_LONGEST = 16384
 
 
 Say = Callable[[str, str], Any]
@@ -65,7 +66,7 @@ class RepeatedShape:
             text: What was parsed.
             say: Says what this chunk said, with another text.
         """
-        if not self.learning:
+        if not self.learning or len(data) > _LONGEST:
             return
         self._vain += 1
         # Quotes inside a JSON string are escaped, so this can only be a member's name.

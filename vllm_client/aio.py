@@ -306,16 +306,8 @@ class AsyncVllmClient(_Face):
     def _wrap(self, sync: VllmClient, calls: Calls, *, owns_calls: bool) -> None:
         super().__init__(sync, calls)
         self._owns_calls = owns_calls
-
-    @functools.cached_property
-    def completions(self) -> AsyncCompletions:
-        """As :attr:`VllmClient.completions`."""
-        return AsyncCompletions(self._sync.completions, self._calls)
-
-    @functools.cached_property
-    def chat(self) -> AsyncChat:
-        """As :attr:`VllmClient.chat`."""
-        return AsyncChat(self._sync.chat, self._calls)
+        self.completions = AsyncCompletions(sync.completions, calls)
+        self.chat = AsyncChat(sync.chat, calls)
 
     request = in_thread(VllmClient.request)
 

@@ -6,7 +6,7 @@ import functools
 import os
 import re
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type
+from typing import Any, Dict, Mapping, Optional, Type
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import requests
@@ -16,10 +16,6 @@ from ._pool import Pool, merged
 from ._transport import Transport, checked_headers
 from ._version import __version__
 from .timeouts import Timeout, TimeoutTypes
-
-if TYPE_CHECKING:
-    from .resources.chat import Chat
-    from .resources.completions import Completions
 
 DEFAULT_BASE_URL = "http://localhost:8000/v1"
 DEFAULT_TIMEOUT = Timeout()
@@ -58,30 +54,26 @@ class VllmClient:
     ) -> None:
         self._session = session
         self._owns_pool = True
-        self._transport = Transport(
-            _address(_default_address() if base_url in (None, "") else base_url),
-            _key(os.environ.get("VLLM_API_KEY") if api_key is None else api_key),
-            _own_headers(headers, session),
-            Timeout.of(timeout),
-            _retries(max_retries),
-            Pool(session),
+        self._set_transport(
+            Transport(
+                _address(_default_address() if base_url in (None, "") else base_url),
+                _key(os.environ.get("VLLM_API_KEY") if api_key is None else api_key),
+                _own_headers(headers, session),
+                Timeout.of(timeout),
+                _retries(max_retries),
+                Pool(session),
+            )
         )
 
-    # Groups of routes are imported with their first use: a program needs one or two of them.
-
-    @functools.cached_property
-    def completions(self) -> Completions:
-        """``POST /v1/completions``."""
+    def _set_transport(self, transport: Transport) -> None:
+        # Imported with the first client: who only names the class, or catches errors, does not
+        # wait for them, and a process that forks later has them.
+        from .resources.chat import Chat  # noqa: PLC0415
         from .resources.completions import Completions  # noqa: PLC0415
 
-        return Completions(self._transport)
-
-    @functools.cached_property
-    def chat(self) -> Chat:
-        """``client.chat.completions``: ``POST /v1/chat/completions``."""
-        from .resources.chat import Chat  # noqa: PLC0415
-
-        return Chat(self._transport)
+        self._transport = transport
+        self.completions = Completions(transport)
+        self.chat = Chat(transport)
 
     @property
     def base_url(self) -> str:
@@ -126,7 +118,7 @@ class VllmClient:
         copy = object.__new__(type(self))
         copy._session = self._session
         copy._owns_pool = False
-        copy._transport = evolve(self._transport, **changes)
+        copy._set_transport(evolve(self._transport, **changes))
         return copy
 
     def request(

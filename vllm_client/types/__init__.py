@@ -30,6 +30,7 @@ __getattr__ = names_of(
         "chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "completion": "Completion CompletionChoice",
         "logprobs": "TokenLogprob",
+        "messages": "",
         "shared": "Usage",
         "tool_calls": "ToolCall",
     },
