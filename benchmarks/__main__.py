@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 from . import processes, tables
 from .plot import svg
@@ -27,6 +27,7 @@ def main() -> None:
             for table in SCENARIOS[name](bench):
                 print(tables.as_text(table), flush=True)
                 found.append(table)
+    found = _with_earlier(found, arguments.keep)
     data = {"machine": about, "tables": [tables.as_data(table) for table in found]}
     if arguments.json:
         arguments.json.write_text(json.dumps(data, indent=1, ensure_ascii=False))
@@ -36,6 +37,14 @@ def main() -> None:
         arguments.markdown.write_text("\n".join(parts))
     if arguments.svg:
         arguments.svg.write_text(svg(data))
+
+
+def _with_earlier(found: List[Table], earlier: Optional[Path]) -> List[Table]:
+    if earlier is None:
+        return found
+    measured = {table.name: table for table in found}
+    kept = [tables.from_data(data) for data in json.loads(earlier.read_text())["tables"]]
+    return [measured.pop(table.name, table) for table in kept] + list(measured.values())
 
 
 def _say(text: str) -> None:
@@ -48,6 +57,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="shorter, and so less sure")
     parser.add_argument("--instructions", action="store_true", help="count them, with valgrind")
     parser.add_argument("--only", action="append", default=[], metavar="CLIENT", help="repeatable")
+    parser.add_argument(
+        "--keep", type=Path, metavar="JSON", help="tables of an earlier run, here, not made again"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--svg", type=Path, metavar="FILE")

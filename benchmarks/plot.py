@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 _WIDTH, _LABEL, _BAR, _ROW, _HEAD = 820, 250, 460, 20, 34
+_MOST = 40
+"""Bars are at most so many times as long as the shortest."""
 _STYLE = (
     "text{font:12px sans-serif;fill:#333}.title{font-weight:bold;font-size:13px}"
     ".ours{fill:#c2410c}.limit{fill:#64748b}.peer{fill:#cbd5e1}"
@@ -40,16 +42,18 @@ def _bars(table: Dict[str, Any]) -> List[Tuple[str, float]]:
 
 def _group(table: Dict[str, Any], bars: List[Tuple[str, float]], top: int) -> List[str]:
     column = next(each for each in table["columns"] if each["key"] == table["plotted"])
-    longest = max(value for _, value in bars) or 1
+    values = [value for _, value in bars]
+    longest = min(max(values), _MOST * min(values)) or 1
     title = f"{table['name']}: {table['title']} ({column['heading']})"
     parts = [_text(10, top + 14, title, "title")]
     for number, (client, value) in enumerate(bars):
         y = top + _HEAD - 10 + number * _ROW
-        width = max(1, value / longest * _BAR)
+        width = max(1, min(value / longest, 1) * _BAR)
+        cut = " (bar cut)" if value > longest else ""
         parts += [
             _text(_LABEL - 8, y + 12, client, anchor="end"),
             f'<rect x="{_LABEL}" y="{y}" width="{width:.1f}" height="14" class="{_kind(client)}"/>',
-            _text(int(_LABEL + width + 6), y + 12, column["form"].format(value)),
+            _text(int(_LABEL + width + 6), y + 12, column["form"].format(value) + cut),
         ]
     return parts
 

@@ -72,6 +72,12 @@ def as_data(table: Table) -> Dict[str, Any]:
     }
 
 
+def from_data(data: Dict[str, Any]) -> Table:
+    """The table that :func:`as_data` was given."""
+    columns = [Column(**column) for column in data["columns"]]
+    return Table(**{**data, "columns": columns})
+
+
 def machine() -> Dict[str, str]:
     """What the figures were made with."""
     return {
