@@ -6,7 +6,7 @@ import importlib.util
 import json
 import math
 import sys
-from typing import Any
+from typing import Any, List
 
 import pytest
 from hypothesis import given, settings
@@ -101,6 +101,28 @@ def test_a_fast_reader_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(_json, "_orjson_loads", fast)
     assert (_json.loads("1"), _json.loads("2")) == ("fast", 2)
     assert seen == [b"1", b"2"]
+
+
+NUMBERS = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,22})(\.[0-9]{1,22})?([eE][+-]?[0-9]{1,2})?", fullmatch=True
+)
+
+
+@given(numbers=st.lists(NUMBERS, min_size=1, max_size=3), space=st.sampled_from(["", " ", "\n"]))
+@settings(max_examples=1000, deadline=None)
+def test_any_number(numbers: List[str], space: str) -> None:
+    """However many digits a number has, alone or among others."""
+    check(numbers[0] + space)
+    check("[" + f"{space},".join(numbers) + space + "]")
+
+
+def test_long_fractions_are_not_odd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log-probabilities with all their digits are left to orjson, as are ordinary integers."""
+    monkeypatch.setattr(_json, "_orjson_loads", lambda data: "fast")
+    for text in ('{"a":[-0.0001234567890123456789,-12]}', "[-9999.0,123456789012345678,-0.5]"):
+        assert _json.loads(text) == "fast"
+    for text in ("[1234567890123456789]", "-1234567890123456789", "[-0]"):
+        assert _json.loads(text) == json.loads(text)
 
 
 def test_where_orjson_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,14 @@ except ImportError:
 ENABLED = True
 _scan_once: Callable[[str, int], Any] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009
 
-# A 64-bit integer may have 19 digits; "-0" is an integer in Python and a float in JavaScript.
-_DIGITS_AS_0 = bytes.maketrans(b"123456789", b"000000000")
-_MANY_DIGITS = b"0" * 19
+# Every digit a 0, the characters of numbers as they are, all others a space: in that an integer
+# that may not fit into 64 bits is 19 zeros behind a space or a sign. "-0", an integer in Python and
+# a float in JavaScript, is a single one.
+_OUTLINE = bytes(
+    ord("0") if chr(byte).isdigit() and byte < 128 else byte if chr(byte) in "-." else ord(" ")
+    for byte in range(256)
+)
+_LONG, _LONG_NEGATIVE = b" " + b"0" * 19, b"-" + b"0" * 19
 _MINUS_0 = re.compile(rb"-0(?![.0-9eE])")
 
 
@@ -50,7 +55,10 @@ def loads(text: Union[str, bytes]) -> Any:
 
 
 def _is_odd(data: bytes) -> bool:
-    # A search for nineteen of one byte skips ahead; one for any of ten bytes cannot.
-    return data.translate(_DIGITS_AS_0).find(_MANY_DIGITS) >= 0 or (
-        data.find(b"-0") >= 0 and _MINUS_0.search(data) is not None
+    # A search for a text that repeats skips ahead, where one for any of ten digits cannot.
+    outline = b" %b " % data.translate(_OUTLINE)
+    return (
+        outline.find(_LONG) >= 0
+        or outline.find(_LONG_NEGATIVE) >= 0
+        or (outline.find(b"-0 ") >= 0 and _MINUS_0.search(data) is not None)
     )
