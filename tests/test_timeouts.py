@@ -212,8 +212,8 @@ def test_the_total_limit_spans_the_attempts(call: Any, then: Any) -> None:
         with pytest.raises(APITimeoutError, match=said) as raised:
             call(client)
         assert seen == [1, 2]
-        # Once a second answer has begun there is nothing to say of the first.
-        assert ("busy" in str(raised.value)) == (then is silent)
+        # Once a second answer has begun there may be nothing to say of the first.
+        assert then is not silent or "busy" in str(raised.value)
 
 
 def test_a_limit_of_one_call_wins(session: Any) -> None:
