@@ -15,6 +15,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import pytest
 
 import vllm_client
+from vllm_client._lazy import names_of
 
 NAMES = vllm_client.__all__
 
@@ -65,6 +66,16 @@ def test_names_come_from_where_the_source_says(name: str, module: str) -> None:
     """What a type checker reads and what is imported with the first use are the same object."""
     home = importlib.import_module(f"vllm_client.{module}")
     assert getattr(vllm_client, name) is getattr(home, name)
+
+
+def test_modules_come_with_the_first_use_too() -> None:
+    """A module of a package is an attribute of it; what is neither name nor module is an error."""
+    get = names_of("vllm_client", {"types.chat": "ChatCompletion", "events": ""})
+    assert get("events") is importlib.import_module("vllm_client.events")
+    assert get("types") is importlib.import_module("vllm_client.types")
+    assert get("ChatCompletion") is vllm_client.ChatCompletion
+    with pytest.raises(AttributeError, match="'vllm_client' has no attribute 'chat'"):
+        get("chat")
 
 
 def test_an_import_brings_no_more_than_is_used() -> None:

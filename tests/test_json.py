@@ -51,6 +51,8 @@ def check(text: str) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(_json, "_orjson_loads", None)
         assert outcome(_json.loads, text) == expected
+        if text.isascii():
+            assert outcome(_json.loads, text.encode()) == expected
 
 
 @given(value=VALUES, ascii_only=st.booleans())
