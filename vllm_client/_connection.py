@@ -19,7 +19,8 @@ import urllib3.connection
 from ._call import Call, shut_socket
 
 _SHORT = 65536
-_MOST_ADDRESSES = 64
+MOST_ADDRESSES = 64
+"""Of how many addresses it is remembered what they mean; more are looked at each time."""
 
 
 class _Current(threading.local):
@@ -136,7 +137,7 @@ class HeldAdapter(requests.adapters.HTTPAdapter):
         target = self._target_of.get(url)
         if target is None:
             target = super().request_url(request, proxies)
-            if len(self._target_of) < _MOST_ADDRESSES:
+            if len(self._target_of) < MOST_ADDRESSES:
                 self._target_of[url] = target
         return target
 

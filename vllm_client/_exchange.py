@@ -97,7 +97,7 @@ class Exchange:
     def _end_body(self) -> None:
         # What urllib3 does when it has read a body to its end. A connection with more in it than
         # was asked for is closed.
-        if self._body is not None and not getattr(self._body, "overrun", False):
+        if self._body is not None and not self._body.overrun:
             self.call.answer.close()
             self.response.raw.release_conn()
 

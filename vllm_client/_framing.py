@@ -150,6 +150,8 @@ class ClosingBody:
     Arguments as those of :class:`ChunkedBody`.
     """
 
+    overrun = False  # Whatever comes is part of it.
+
     def __init__(self, file: Arriving, sock: socket.socket) -> None:
         self._sock = sock
         self._more = _all_in(file)

@@ -17,13 +17,11 @@ from requests.hooks import default_hooks
 from requests.structures import CaseInsensitiveDict
 
 from ._call import Call, adopted
-from ._connection import HeldAdapter, current
+from ._connection import MOST_ADDRESSES, HeldAdapter, current
 from .exceptions import APIConnectionError
 
 KEPT_CONNECTIONS = 1024
 """Idle connections kept; more calls than that at once still work, each on its own connection."""
-
-_MOST_ADDRESSES = 64
 
 
 class _OwnSession(requests.Session):
@@ -104,7 +102,7 @@ class Pool:
         address = str(request.method), str(request.url)
         if request.params or address not in self._addresses:
             prepared.prepare(*address, params=request.params)
-            if not request.params and len(self._addresses) < _MOST_ADDRESSES:
+            if not request.params and len(self._addresses) < MOST_ADDRESSES:
                 self._addresses[address] = str(prepared.url)
         prepared.method, prepared.url = address[0], prepared.url or self._addresses[address]
         headers = merged(session.headers, request.headers)
