@@ -31,7 +31,7 @@ class ClientError(Exception):
 def server() -> Iterator[str]:
     """Start the replay server; gives its address."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.server"],
+        [sys.executable, "-m", "benchmarks.replay_server"],
         cwd=CHECKOUT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Sequence
 
-from . import calls, footprint, readers
+from . import clients, footprint
+from .children import calls
+from .clients import LIMIT, OURS, OURS_ASYNC, OURS_FAST, READERS
 from .processes import ClientError, in_process, instructions
-from .readers import LIMIT, OURS, OURS_ASYNC, OURS_FAST, READERS
+from .recorded_streams import CHAT, COMPLETIONS
 from .tables import Column, Table
-from .wire import CHAT, COMPLETIONS
 
 _BEHIND = 50  # Milliseconds.
 LIMITS = (LIMIT, "http.client")
@@ -67,11 +68,11 @@ class Bench(NamedTuple):
 
 def missing(name: str) -> str:
     """Why a client cannot take part; empty if it can."""
-    if name == OURS_FAST and not in_process("readers:uses_orjson"):
+    if name == OURS_FAST and not in_process("clients:uses_orjson"):
         return "vllm_client does not use orjson here"
     if name in READERS:
-        return readers.missing(name)
-    return readers.absent(calls.NEEDS.get(name, ""))
+        return clients.missing(name)
+    return clients.absent(calls.NEEDS.get(name, ""))
 
 
 def _median(results: Results, key: str) -> Dict[str, float]:
@@ -112,7 +113,7 @@ def _one_stream(bench: Bench, mode: str, events: int, gap: int) -> List[Table]:
     for kind in (COMPLETIONS, CHAT):
         names = [name for name, reader in READERS.items() if kind in reader.kinds]
         found = bench.interleaved(
-            names, "one_stream:timed", mode=mode, kind=kind, events=events, gap=gap
+            names, "children.one_stream:timed", mode=mode, kind=kind, events=events, gap=gap
         )
         digests = {each["digest"] for results in found.values() for each in results}
         assert len(digests) == 1, f"the clients did not read the same: {digests}"
@@ -133,7 +134,7 @@ def _count(bench: Bench, rows: List[Dict[str, Any]], mode: str, kind: str) -> No
     for row in rows:
         refs = [
             instructions(
-                "one_stream:counted",
+                "children.one_stream:counted",
                 name=row["client"], server=bench.server, mode=mode, kind=kind, events=events,
             )
             for events in (short, long)
@@ -169,7 +170,7 @@ def many(bench: Bench) -> List[Table]:
     for streams, rate in ((50, 10), (200, 10), (1000, 2)):
         found = bench.interleaved(
             names,
-            "many_streams:many",
+            "children.many_streams:many",
             bench.size(3, 1),
             streams=streams,
             rate=rate,
@@ -201,7 +202,9 @@ def cancel(bench: Bench) -> List[Table]:
     """Cancelling a task that reads a silent stream."""
     names, at_once = (OURS_ASYNC, OPENAI_ASYNC, AIOHTTP), 200
     times = bench.size(100, 30)
-    found = bench.interleaved(names, "many_streams:cancel", 1, times=times, at_once=at_once)
+    found = bench.interleaved(
+        names, "children.many_streams:cancel", 1, times=times, at_once=at_once
+    )
     columns = [
         Column("p50_ms", "p50 ms", "{:.2f}"),
         Column("max_ms", "max ms", "{:.2f}"),
@@ -218,7 +221,7 @@ def unchunked(bench: Bench) -> List[Table]:
     """Bodies without chunks or a length, such as some gateways send."""
     names = [name for name, reader in READERS.items() if COMPLETIONS in reader.kinds]
     found = bench.interleaved(
-        names, "many_streams:unchunked", events=bench.size(300, 100), gap=5_000
+        names, "children.many_streams:unchunked", events=bench.size(300, 100), gap=5_000
     )
     ratios = {row["client"]: row for row in _ratios(found, "p50_ms", LIMIT)}
     rows = [{**row, **ratios[row["client"]]} for row in _medians(found, ("p50_ms", "p99_ms"))]
@@ -234,7 +237,7 @@ def unchunked(bench: Bench) -> List[Table]:
 
 def small(bench: Bench) -> List[Table]:
     """Requests with small answers."""
-    found = bench.interleaved(calls.CALLERS, "calls:small", calls=bench.size(1000, 200))
+    found = bench.interleaved(calls.CALLERS, "children.calls:small", calls=bench.size(1000, 200))
     rows = _ratios(found, "cpu_us", "http.client")
     medians = _median(found, "cpu_us")
     for row in rows:
@@ -254,9 +257,11 @@ def small(bench: Bench) -> List[Table]:
 def logprobs(bench: Bench) -> List[Table]:
     """One answer with very many log-probabilities."""
     tokens, alone_name = 32_000, "json.loads alone"
-    found = bench.interleaved((OURS, OURS_FAST, OPENAI), "calls:huge", tokens=tokens)
+    found = bench.interleaved((OURS, OURS_FAST, OPENAI), "children.calls:huge", tokens=tokens)
     rounds = max(map(len, found.values()), default=1)
-    found[alone_name] = [in_process("calls:json_alone", tokens=tokens) for _ in range(rounds)]
+    found[alone_name] = [
+        in_process("children.calls:json_alone", tokens=tokens) for _ in range(rounds)
+    ]
     megabytes = found[alone_name][0]["megabytes"]
     rows = _ratios(found, "cpu_ms", alone_name)
     medians = _median(found, "cpu_ms")
@@ -308,7 +313,7 @@ def imports(bench: Bench) -> List[Table]:
 
 def _absent(statement: str) -> str:
     modules = ("openai", "huggingface_hub")
-    return readers.absent(" ".join(name for name in modules if name in statement))
+    return clients.absent(" ".join(name for name in modules if name in statement))
 
 
 def size(_: Bench) -> List[Table]:
@@ -333,8 +338,12 @@ def size(_: Bench) -> List[Table]:
 def memory(bench: Bench) -> List[Table]:
     """Memory of open streams, and what is left of very many."""
     names = (LIMIT, OURS, OPENAI)
-    idle = bench.interleaved(names, "many_streams:idle_memory", bench.size(3, 1), streams=200)
-    grown = bench.interleaved(names, "many_streams:growth", 1, streams=bench.size(100_000, 10_000))
+    idle = bench.interleaved(
+        names, "children.many_streams:idle_memory", bench.size(3, 1), streams=200
+    )
+    grown = bench.interleaved(
+        names, "children.many_streams:growth", 1, streams=bench.size(100_000, 10_000)
+    )
     streams = bench.size(100_000, 10_000)
     growth = {row["client"]: row for row in _medians(grown, ["growth_kb", "cpu_us_per_stream"])}
     rows = [{**row, **growth[row["client"]]} for row in _medians(idle, ["kb_per_stream"])]

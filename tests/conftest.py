@@ -9,11 +9,12 @@ from typing import Any, Iterator, List
 import hypothesis
 import pytest
 
-from vllm_client import _fields, _framing, _json, _repeat
+from vllm_client._decoding import fast_json, sse_fields, templates
+from vllm_client._http import framing
 
-from .wire import WAIT
+from .threads import WAIT
 
-SHORTCUTS: List[Any] = [_framing, _fields, _json, _repeat]
+SHORTCUTS: List[Any] = [framing, sse_fields, fast_json, templates]
 """What may be switched off without a test of the wire noticing."""
 
 # The gate on coverage shall not depend on what chance has tried; everywhere else it may look.

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         VllmError,
     )
     from .params import ChatCompletionParams, CompletionParams, SamplingParams
-    from .resources.content_parts import audio_part, image_part
+    from .resources._media import audio_part, image_part
     from .streams import ChatCompletionStream, CompletionStream
     from .timeouts import Timeout
     from .timings import Timings
@@ -146,7 +146,7 @@ __getattr__ = names_of(
         StreamInterruptedError UnprocessableEntityError VllmError
     """,
         "params": "ChatCompletionParams CompletionParams SamplingParams",
-        "resources.content_parts": "audio_part image_part",
+        "resources._media": "audio_part image_part",
         "streams": "ChatCompletionStream CompletionStream",
         "timeouts": "Timeout",
         "timings": "Timings",

@@ -12,8 +12,8 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 import requests
 from attrs import evolve
 
-from ._pool import Pool, merged
-from ._transport import Transport, checked_headers
+from ._http.session import Pool, merged
+from ._http.transport import Transport, checked_headers
 from ._version import __version__
 from .timeouts import Timeout, TimeoutTypes
 

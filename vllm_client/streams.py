@@ -21,10 +21,11 @@ from typing import (
 
 import requests
 
-from ._decoding import Decoder, aborted_error
-from ._errors import decoded_or_text, frame_error, hide, message_in
-from ._exchange import Exchange
-from ._sse import EventSource
+from ._decoding.chunks import Decoder, aborted_error
+from ._decoding.sse import EventSource
+from ._error_bodies import decoded_or_text, frame_error, message_in
+from ._http.redaction import hide
+from ._http.response import Exchange
 from .events import CompletionStreamEvent, Done, Error, StreamEvent
 from .exceptions import (
     InvalidStreamError,

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from .._lazy import names_of
 
-__getattr__ = names_of(__name__, {"chat": "", "completions": "", "content_parts": ""})
+__getattr__ = names_of(__name__, {"chat": "", "completions": "", "_media": ""})

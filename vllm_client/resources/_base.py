@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Mapping, TypeVar
 
-from .._decoding import Decoder, decoded_answer
-from .._errors import hide
-from .._transport import EVENT_STREAM, Transport
+from .._decoding.chunks import Decoder, decoded_answer
+from .._http.redaction import hide
+from .._http.transport import EVENT_STREAM, Transport
 from ..exceptions import VllmError
 from ..streams import OnError, Stream, check_event_stream
 from ..timings import Timings

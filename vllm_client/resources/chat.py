@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
-from .._body import check_chat, expected_choices, forces_calls, split, streamed, takes
-from .._chat_decoding import ChatDecoder
-from .._transport import Transport
+from .._decoding.chat import ChatDecoder
+from .._http.transport import Transport
+from .._request import check_chat, expected_choices, forces_calls, split, streamed, takes
 from ..params import ChatCompletionParams
 from ..streams import ChatCompletionStream, OnError
 from ..types.chat import ChatCompletion

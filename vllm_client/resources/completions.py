@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
-from .._body import check_completion, expected_choices, split, streamed, takes
-from .._decoding import CompletionDecoder
+from .._decoding.chunks import CompletionDecoder
+from .._request import check_completion, expected_choices, split, streamed, takes
 from ..params import CompletionParams
 from ..streams import CompletionStream, OnError
 from ..types.completion import Completion

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Callable
 
-from .arrival import Arrival, MalformedError, read_request
-from .engine import Engine
+from ._engine.engine import Engine
+from ._routes.table import Exchange, respond
+from ._wire.replies import ClientGoneError, DroppedError, EventStream, Reply, Wire, Work
+from ._wire.requests import Arrival, MalformedError, read_request
 from .recorded import Recorder, RequestLog
-from .routes import Exchange, respond
 from .script import GENERATING, Script, ScriptFields, ScriptQueue, script_from
-from .wire import ClientGoneError, DroppedError, EventStream, Reply, Wire, Work
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack

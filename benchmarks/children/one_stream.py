@@ -1,0 +1,33 @@
+"""One stream of many events: in a burst, or with each event in a read of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any, Dict, List
+
+from .. import clients
+
+
+def timed(name: str, server: str, mode: str, kind: str, events: int, gap: int) -> Dict[str, Any]:
+    """Read a stream; what it cost this process. Runs in the client's process."""
+    clients.read(name, _url(server, mode, 200, 0), kind, len)  # Imports, code warmed up.
+    return _measured(name, _url(server, mode, events, gap), kind)
+
+
+def counted(name: str, server: str, mode: str, kind: str, events: int) -> str:
+    """The same for valgrind, which counts the process."""
+    return str(_measured(name, _url(server, mode, events, 0), kind)["digest"])
+
+
+def _url(server: str, mode: str, events: int, gap: int) -> str:
+    return f"{server}/burst/{events}/v1" if mode == "burst" else f"{server}/alone/{events}/{gap}/v1"
+
+
+def _measured(name: str, url: str, kind: str) -> Dict[str, Any]:
+    texts: List[str] = []
+    wall, cpu = time.perf_counter(), time.process_time()
+    clients.read(name, url, kind, texts.append)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    # Proof that all have read the same.
+    return {"cpu": cpu, "wall": wall, "digest": hashlib.md5("".join(texts).encode()).hexdigest()}

@@ -1,0 +1,212 @@
+"""The replay server, a process of its own: sends bytes that were built beforehand.
+
+It parses no more than the head of a request. What to answer is part of the base URL:
+
+=============================  ====================================================================
+``/burst/N/v1``                a stream of N events, as fast as the socket takes it
+``/alone/N/GAP/v1``            each event once the one before was read, and GAP µs after
+``/ticks/RATE/v1``             RATE events a second without end; the text is when it was sent
+``/unchunked/N/GAP/v1``        the body ends with the connection; an event every GAP µs, stamped
+``/idle/v1``                   one event, whose text is the number of the connection; then silence
+``/answer/N/v1``               no stream; log-probabilities of N tokens
+``/closed/NUMBER``             when that connection was seen closed (waits for it)
+=============================  ====================================================================
+
+Stamps are nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import re
+import socket
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, List, Tuple
+
+from . import recorded_streams
+from .receive_queue import ReceiveQueue
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_GOLDEN = 0.6180339887
+
+
+class Ticker:
+    """Sends the events of all endless streams, from one thread and evenly spread in time."""
+
+    def __init__(self) -> None:
+        self._due: List[Tuple[float, int, float, socket.socket, Tuple[bytes, bytes]]] = []
+        self._count = itertools.count()
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def add(self, sock: socket.socket, kind: str, rate: float) -> None:
+        """Send ``rate`` events a second until the connection is gone."""
+        number, period = next(self._count), 1 / rate
+        # Steps of the golden ratio fill a period evenly, however many streams there are.
+        due = time.monotonic() + period * (number * _GOLDEN % 1)
+        with self._changed:
+            heapq.heappush(self._due, (due, number, period, sock, recorded_streams.stamped(kind)))
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._due:
+                    self._changed.wait()
+                wait = self._due[0][0] - time.monotonic()
+                if wait > 0:
+                    self._changed.wait(wait)
+                    continue
+                due, number, period, sock, event = heapq.heappop(self._due)
+            if send_stamped(sock, event, recorded_streams.framed, socket.MSG_DONTWAIT):
+                with self._changed:
+                    heapq.heappush(self._due, (due + period, number, period, sock, event))
+
+
+def send_stamped(
+    sock: socket.socket,
+    event: Tuple[bytes, bytes],
+    framed: Callable[[bytes], bytes],
+    flags: int = 0,
+) -> bool:
+    """Whether the connection is still there."""
+    before, after = event
+    try:
+        sock.send(framed(b"%b%019d%b" % (before, time.monotonic_ns(), after)), flags)
+    except BlockingIOError:
+        pass  # A client that is far behind misses events rather than hold up the others.
+    except OSError:
+        return False
+    return True
+
+
+class Closings:
+    """When connections were seen closed."""
+
+    def __init__(self) -> None:
+        self._times: Dict[int, int] = {}
+        self._changed = threading.Condition()
+
+    def note(self, number: int) -> None:
+        """Seen now."""
+        with self._changed:
+            self._times[number] = time.monotonic_ns()
+            self._changed.notify_all()
+
+    def wait(self, number: int) -> int:
+        """When it was, which may be yet to come; 0 if it does not come."""
+        with self._changed:
+            self._changed.wait_for(lambda: number in self._times, timeout=30)
+            return self._times.get(number, 0)
+
+
+class Connection:
+    """One client's connection, on a thread."""
+
+    def __init__(self, number: int, sock: socket.socket, ticker: Ticker, closings: Closings):
+        self._number = number
+        self._sock = sock
+        self._ticker = ticker
+        self._closings = closings
+        self._buffer = b""
+
+    def serve(self) -> None:
+        """Answer requests until the client closes."""
+        with contextlib.suppress(OSError), self._sock:
+            while self._serve_one():
+                pass
+        self._closings.note(self._number)
+
+    def _serve_one(self) -> bool:
+        path = self._request()
+        if not path:
+            return False
+        mode, *arguments = path.partition("/v1")[0].strip("/").split("/")
+        kind = recorded_streams.CHAT if "/chat/" in path else recorded_streams.COMPLETIONS
+        answer: Callable[..., Any] = getattr(self, f"_{mode}")
+        return answer(kind, *map(int, arguments)) is not False
+
+    def _request(self) -> str:
+        while b"\r\n\r\n" not in self._buffer:
+            data = self._sock.recv(65536)
+            if not data:
+                return ""
+            self._buffer += data
+        head, _, rest = self._buffer.partition(b"\r\n\r\n")
+        found = _LENGTH.search(head)
+        missing = int(found[1]) - len(rest) if found else 0
+        while missing > 0:
+            missing -= len(self._sock.recv(missing))
+        self._buffer = b""
+        return head.split(b" ", 2)[1].decode()
+
+    def _burst(self, kind: str, count: int) -> None:
+        self._sock.sendall(recorded_streams.stream(kind, count))
+
+    def _alone(self, kind: str, count: int, gap: int) -> None:
+        queue = ReceiveQueue(self._sock)
+        self._sock.sendall(recorded_streams.head(kind))
+        for data in [
+            *map(recorded_streams.framed, recorded_streams.events(kind, count)),
+            recorded_streams.LAST_CHUNK,
+        ]:
+            queue.wait_until_read()
+            if gap:
+                time.sleep(gap / 1e6)
+            self._sock.sendall(data)
+        queue.close()
+
+    def _ticks(self, kind: str, rate: int) -> bool:
+        self._sock.sendall(recorded_streams.head(kind))
+        self._ticker.add(self._sock, kind, rate)
+        return self._until_closed()
+
+    def _unchunked(self, kind: str, count: int, gap: int) -> bool:
+        self._sock.sendall(recorded_streams.head(kind, chunked=False))
+        for _ in range(count):
+            time.sleep(gap / 1e6)
+            send_stamped(self._sock, recorded_streams.stamped(kind), bytes)
+        self._sock.sendall(b"".join(recorded_streams.events(kind, 0)))
+        return False
+
+    def _idle(self, kind: str) -> bool:
+        first = recorded_streams.framed(recorded_streams.text_event(kind, str(self._number)))
+        self._sock.sendall(recorded_streams.head(kind) + first)
+        return self._until_closed()
+
+    def _answer(self, _: str, count: int) -> None:
+        self._sock.sendall(recorded_streams.document(recorded_streams.answer(count)))
+
+    def _closed(self, _: str, number: int) -> None:
+        self._sock.sendall(recorded_streams.document(b"%d" % self._closings.wait(number)))
+
+    def _until_closed(self) -> bool:
+        with contextlib.suppress(ConnectionError):
+            while self._sock.recv(4096):
+                pass
+        return False
+
+
+def _accept(listener: socket.socket) -> None:
+    ticker, closings = Ticker(), Closings()
+    for number in itertools.count(1):
+        sock, _ = listener.accept()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(number, sock, ticker, closings)
+        threading.Thread(target=connection.serve, daemon=True).start()
+
+
+def main() -> None:
+    threading.stack_size(256 * 1024)  # There may be thousands of connections.
+    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    print(listener.getsockname()[1], flush=True)
+    threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+    sys.stdin.read()  # Until whoever started this ends, however it does.
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,390 @@
+"""The command line: what it prints where, and the exit status it ends with."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any, Iterator, List, Optional
+
+import pytest
+
+from vllm_client import __version__
+from vllm_client.cli import INTERRUPTED, main, visible
+from vllm_client.testing import FakeServer
+
+from ..recorded import STREAM_HEAD, chunk
+from ..servers import Connection, WireServer
+from ..threads import WAIT
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """An embedded server that VLLM_BASE_URL points at."""
+    with FakeServer() as fake:
+        monkeypatch.setenv("VLLM_BASE_URL", fake.base_url)
+        yield fake
+
+
+class Terminal(io.StringIO):
+    """Takes text as a terminal would."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def typed(monkeypatch, *lines: Any) -> None:
+    """Somebody types these lines at a terminal; an exception is what a key raises."""
+    waiting = list(lines)
+
+    class Keyboard(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self, *_: Any) -> str:
+            line = waiting.pop(0) if waiting else ""
+            if isinstance(line, BaseException):
+                raise line
+            return line
+
+    monkeypatch.setattr(sys, "stdin", Keyboard())
+
+
+def test_complete_prints_text_on_stdout_and_notes_on_stderr(server, capsys):
+    """The answer goes to stdout, finish reason and usage to stderr, and the status is 0."""
+    server.enqueue(text=" Paris")
+    assert main(["complete", "The capital is"]) == 0
+    out, err = capsys.readouterr()
+    assert out == " Paris\n"
+    assert "finish reason: stop" in err
+    assert "prompt +" in err
+    assert server.requests[0].json["prompt"] == "The capital is"
+
+
+def test_complete_demo_needs_no_server(monkeypatch, capsys):
+    """--demo answers from the embedded server and sends it no key of the environment."""
+    monkeypatch.setenv("VLLM_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("VLLM_API_KEY", "sk-of-the-user")
+    assert main(["complete", "--demo", "--max-tokens", "5", "What is machine learning?"]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_options_become_fields(server):
+    """Each option is sent as the field of the same name, and what is left out is not sent."""
+    server.enqueue(text="x")
+    main(
+        [
+            *("complete", "--model", "fake-vllm", "--max-tokens", "7", "--temperature", "0.5"),
+            *("--top-p", "0.9", "--seed", "3", "--stop", "A", "--stop", "B", "--timeout", "9"),
+            "hello",
+        ]
+    )
+    body = server.requests[0].json
+    body.pop("stream_options")
+    assert body == {
+        "model": "fake-vllm",
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 3,
+        "stop": ["A", "B"],
+        "prompt": "hello",
+        "stream": True,
+    }
+
+
+@pytest.mark.parametrize("arguments", [["complete"], ["complete", "-"]])
+def test_prompt_from_standard_input(server, monkeypatch, arguments):
+    """Without a prompt, or with -, the prompt is what stands on standard input."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("from a pipe"))
+    assert main(arguments) == 0
+    assert server.requests[0].json["prompt"] == "from a pipe"
+
+
+def test_a_cut_answer_is_printed_and_fails(server, capsys):
+    """What had arrived of a broken answer is printed, and the status is not 0."""
+    server.enqueue(text="one two three four", cut_after=2)
+    assert main(["complete", "x"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("one two")
+    assert "vllm-client:" in err
+
+
+def test_nobody_answers(monkeypatch, capsys):
+    """A server that is not there is said in one line, with what to do."""
+    assert main(["complete", "--base-url", "http://127.0.0.1:9/v1", "--timeout", "1", "x"]) == 1
+    assert "vllm serve" in capsys.readouterr().err
+
+
+def test_a_bad_address_is_said(capsys):
+    """An address that cannot be one is an error message and no traceback."""
+    assert main(["complete", "--base-url", "ftp://x", "x"]) == 1
+    assert "base_url" in capsys.readouterr().err
+
+
+def test_control_characters_never_reach_a_terminal(server, monkeypatch):
+    """To a terminal control characters are written as escapes."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    server.enqueue(text="a\x1b[2Jb\r\n\tc\u202e\x9b")
+    assert main(["complete", "x"]) == 0
+    assert screen.getvalue() == "a\\x1b[2Jb\\r\n\tc\\u202e\\x9b\n"
+
+
+def test_control_characters_pass_through_a_pipe(server, capsys):
+    """What is not a terminal gets the text as it is."""
+    server.enqueue(text="a\x1b[2Jb")
+    main(["complete", "x"])
+    assert capsys.readouterr().out == "a\x1b[2Jb\n"
+
+
+def test_visible_keeps_ordinary_text():
+    """Letters of any script, tabs and line ends stay as they are."""
+    assert visible("żółw\t🐢\n") == "żółw\t🐢\n"
+
+
+class Stalling:
+    """A handler whose answer begins and then goes silent."""
+
+    def __init__(self, event: Any) -> None:
+        self.event = event
+        self.reached = threading.Event()
+        self.gone = threading.Event()
+
+    def __call__(self, connection: Connection) -> None:
+        if connection.receive() is None:
+            return
+        connection.send(STREAM_HEAD)
+        connection.send_event(self.event)
+        self.reached.set()
+        connection.wait_gone()
+        self.gone.set()
+
+
+@contextlib.contextmanager
+def ctrl_c(stalling: Stalling) -> Iterator[None]:
+    """Presses Ctrl-C once the answer has begun, until it works.
+
+    A signal that arrives just before a read begins is seen only when the read is over, as for
+    every Python program; so the key is pressed again, like anybody would.
+    """
+    pressed_in = threading.main_thread().ident
+    assert pressed_in is not None
+
+    def press() -> None:
+        stalling.reached.wait(WAIT)
+        while not stalling.gone.is_set():
+            signal.pthread_kill(pressed_in, signal.SIGINT)
+            stalling.gone.wait(1)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    yield
+    thread.join(WAIT)
+
+
+CHAT_EVENT = {
+    "id": "c",
+    "model": "m",
+    "created": 1,
+    "choices": [{"index": 0, "delta": {"content": "begun"}, "finish_reason": None}],
+}
+
+
+def test_ctrl_c_while_completing(capsys):
+    """Ctrl-C in the middle of an answer keeps what came, says so and gives status 130."""
+    stalling = Stalling(chunk("begun"))
+    with WireServer(stalling) as wire, ctrl_c(stalling):
+        assert main(["complete", "--base-url", wire.base_url, "x"]) == INTERRUPTED
+    out, err = capsys.readouterr()
+    assert out in {"", "begun\n"}
+    assert "stopped" in err
+
+
+def run(arguments: List[str], base_url: str, text: Optional[str] = None, **more: Any) -> Any:
+    """The program in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "vllm_client", *arguments, "--base-url", base_url],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **more},
+    )
+
+
+def test_a_closed_pipe_is_no_traceback(server):
+    """`vllm-client … | head -c 1` ends quietly."""
+    server.enqueue(text="word " * 5000)
+    command = f"{sys.executable} -m vllm_client complete x --base-url {server.base_url} | head -c 1"
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "w"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_pipe_is_status_1(server, monkeypatch):
+    """When whoever reads the output has gone, the program ends with 1 and says nothing."""
+
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    errors = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", Gone())
+    monkeypatch.setattr(sys, "stderr", errors)
+    server.enqueue(text="word")
+    assert main(["complete", "x"]) == 1
+    assert errors.closed
+
+
+def test_a_token_without_text_prints_nothing(server, capsys):
+    """An event that carries ids and no text leaves no trace in the output."""
+    server.enqueue(chunks=[chunk("", token_ids=[1]), chunk("x", finish="stop")])
+    assert main(["complete", "x"]) == 0
+    assert capsys.readouterr().out == "x\n"
+
+
+def test_as_a_module(server):
+    """`python -m vllm_client` is the same program, and importing it runs nothing."""
+    server.enqueue(text="x")
+    assert run(["complete", "x"], server.base_url).stdout == "x\n"
+    assert importlib.import_module("vllm_client.__main__").main is main
+
+
+def test_a_narrow_encoding_is_no_error(server):
+    """On a terminal of another encoding characters it lacks are written as escapes."""
+    server.enqueue(text="snowman ☃")
+    done = run(["complete", "x"], server.base_url, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout) == (0, "snowman \\u2603\n")
+
+
+def test_usage_error_is_status_2():
+    """Without a command, argparse says what there is."""
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+
+
+def test_version(capsys):
+    """--version prints the version of the package."""
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert __version__ in capsys.readouterr().out
+
+
+def test_chat_keeps_the_history(server, monkeypatch, capsys):
+    """Each question is asked with everything that was said before; /exit ends it."""
+    typed(monkeypatch, "first\n", "\n", "second\n", "/exit\n", "never\n")
+    server.enqueue(text="one")
+    server.enqueue(text="two")
+    assert main(["chat", "--system", "Be brief."]) == 0
+    assert [request.json["messages"] for request in server.requests] == [
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "first"}],
+        [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "first"},
+            {"role": "assistant", "content": "one"},
+            {"role": "user", "content": "second"},
+        ],
+    ]
+    assert capsys.readouterr().out == "> one\n> > two\n> "
+
+
+def test_chat_from_a_pipe(server, monkeypatch, capsys):
+    """From a pipe every line is a turn, no prompt is printed, and the end of input ends it."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nagain\n"))
+    server.enqueue(text="one")
+    server.enqueue(text="two")
+    assert main(["chat"]) == 0
+    assert capsys.readouterr().out == "one\ntwo\n"
+    assert len(server.requests) == 2
+
+
+def test_chat_goes_on_after_an_error(server, monkeypatch, capsys):
+    """A failed turn is said and left out of the history, and the status is 1 in the end."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nagain\n"))
+    server.enqueue(error="no", status=400)
+    server.enqueue(text="fine")
+    assert main(["chat"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "fine\n"
+    assert "no" in err
+    assert server.requests[1].json["messages"] == [{"role": "user", "content": "again"}]
+
+
+def test_chat_shows_thinking_and_calls(server, monkeypatch, capsys):
+    """--thinking puts the reasoning on stderr; a tool call is noted there as well."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nnow\n"))
+    server.enqueue(reasoning="let me see", text="done")
+    server.enqueue(tool_calls=[{"name": "look", "arguments": {"at": 1}}])
+    assert main(["chat", "--thinking"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "done\n"
+    assert "let me see\n" in err
+    assert 'tool call: look({"at": 1})' in err
+
+
+def test_chat_hides_thinking(server, monkeypatch, capsys):
+    """Without --thinking only the answer is shown."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\n"))
+    server.enqueue(reasoning="let me see", text="done")
+    main(["chat"])
+    assert "let me see" not in "".join(capsys.readouterr())
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_conversation(monkeypatch, capsys):
+    """At a terminal Ctrl-C ends one answer; it stays in the history and the next one is asked."""
+    stalling = Stalling(CHAT_EVENT)
+    typed(monkeypatch, KeyboardInterrupt(), "hello\n", "/exit\n")
+    with WireServer(stalling) as wire, ctrl_c(stalling):
+        assert main(["chat", "--base-url", wire.base_url]) == 0
+    out, err = capsys.readouterr()
+    assert "stopped" in err
+    assert out.startswith("> \n> ")
+
+
+def test_ctrl_c_ends_a_conversation_from_a_pipe(monkeypatch):
+    """Without a terminal Ctrl-C ends the program."""
+    stalling = Stalling(CHAT_EVENT)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nagain\n"))
+    with WireServer(stalling) as wire, ctrl_c(stalling):
+        assert main(["chat", "--base-url", wire.base_url]) == INTERRUPTED
+    assert len(wire.requests) == 1
+
+
+def test_ctrl_c_while_a_pipe_is_silent(monkeypatch):
+    """Ctrl-C while waiting for a line of a pipe ends the program."""
+
+    class Pipe(io.StringIO):
+        def readline(self, *_: Any) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", Pipe())
+    assert main(["chat", "--base-url", "http://127.0.0.1:9"]) == INTERRUPTED
+
+
+def test_output_on_a_real_terminal(server):
+    """On a pseudo-terminal the text comes, and its escape characters do not."""
+    server.enqueue(text="red \x1b[31m alert")
+    parent, child = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "vllm_client", "complete", "x", "--base-url", server.base_url],
+        stdout=child,
+        stderr=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+    )
+    os.close(child)
+    shown = os.read(parent, 4096)
+    os.close(parent)
+    assert done.returncode == 0
+    assert shown == b"red \\x1b[31m alert\r\n"

@@ -1,0 +1,553 @@
+"""Chat: captured traffic replayed, events of calls and thinking, and what the answer knows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Iterator, List, Tuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import vllm_client
+from vllm_client import (
+    ChatCompletion,
+    Content,
+    Done,
+    FinishReason,
+    GenerationAbortedError,
+    InvalidResponseError,
+    InvalidStreamError,
+    Reasoning,
+    StreamInterruptedError,
+    ToolCall,
+    ToolCallDelta,
+    VllmClient,
+)
+
+from ..recorded import CAPTURES, body_of, capture, stream_bytes
+from ..servers import Connection, WireServer, answering
+
+SAY = [{"role": "user", "content": "hi"}]
+
+
+def _names() -> Iterator[Tuple[str, int, bool]]:
+    for file in sorted(CAPTURES.glob("*.request.json")):
+        name = file.name[: -len(".request.json")]
+        request, response = capture(name)
+        if (request["method"], request["path"]) == ("POST", "/v1/chat/completions"):
+            head = response.partition(b"\r\n\r\n")[0]
+            yield name, int(head.split()[1]), b"event-stream" in head
+
+
+ALL = list(_names())
+STREAMS = [name for name, _, streamed in ALL if streamed]
+ANSWERS = [name for name, status, streamed in ALL if status == 200 and not streamed]
+ERRORS = [name for name, status, _ in ALL if status >= 400]
+
+
+def _asked(name: str) -> Dict[str, Any]:
+    body = capture(name)[0]["body"]
+    return {key: value for key, value in body.items() if key not in {"stream", "stream_options"}}
+
+
+PAIRS = [(one, two) for one in ANSWERS for two in STREAMS if _asked(one) == _asked(two)]
+
+
+def test_there_are_captures_to_replay() -> None:
+    """The selection finds what is in the folder."""
+    assert len(STREAMS) >= 13
+    assert len(ANSWERS) >= 20
+    assert len(ERRORS) >= 10
+    assert len(PAIRS) >= 8
+
+
+class Replay:
+    """A server that sends what it is told, in pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: List[bytes] = []
+
+    def __call__(self, connection: Connection) -> None:
+        while connection.receive():
+            for piece in self.pieces:
+                connection.send(piece)
+
+
+@pytest.fixture
+def replay() -> Iterator[Tuple[Replay, VllmClient]]:
+    sender = Replay()
+    with WireServer(sender) as server, VllmClient(server.base_url, max_retries=0) as client:
+        yield sender, client
+
+
+def _expected(name: str) -> List[Tuple[Any, ...]]:
+    """What the deltas say, decoded in the plainest way; whole calls and usage left out."""
+    events: List[Tuple[Any, ...]] = []
+    kind = {}
+    for block in body_of(capture(name)[1]).decode().split("\n\n"):
+        if not block.startswith("data: {"):
+            continue
+        decoded = json.loads(block[len("data: ") :])
+        for choice in decoded["choices"]:
+            index, delta = choice["index"], choice["delta"]
+            tokens = choice.get("logprobs"), choice.get("token_ids")
+            if delta.get("reasoning"):
+                kind[index] = "reasoning"
+            elif delta.get("content"):
+                kind[index] = "content"
+            text = delta.get("reasoning") or delta.get("content") or ""
+            calls = delta.get("tool_calls") or []
+            if text or (tokens != (None, None) and not calls):
+                events.append((kind.get(index, "content"), index, text, *tokens, decoded))
+            for call in calls:
+                function = call.get("function", {})
+                events.append(
+                    (
+                        "tool_call_delta",
+                        index,
+                        call["index"],
+                        call.get("id"),
+                        function.get("name"),
+                        function.get("arguments", ""),
+                        decoded,
+                    )
+                )
+            if choice["finish_reason"]:
+                events.append(("finish_reason", index, choice["finish_reason"], decoded))
+    return events
+
+
+def _as_tuple(event: Any) -> Tuple[Any, ...]:
+    if event.type == "finish_reason":
+        return (event.type, event.index, event.reason, event.chunk)
+    if event.type == "tool_call_delta":
+        said = event.call_index, event.id, event.name, event.arguments
+        return (event.type, event.index, *said, event.chunk)
+    return (event.type, event.index, event.text, event.logprobs, event.token_ids, event.chunk)
+
+
+def _check(client: VllmClient, name: str) -> None:
+    body = dict(_asked(name))
+    with client.chat.completions.stream(messages=body.pop("messages"), extra_body=body) as stream:
+        events = list(stream)
+    assert events[-1] == Done()
+    deltas = [event for event in events if event.type not in {"tool_call", "usage", "done"}]
+    assert [_as_tuple(event) for event in deltas] == _expected(name)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_stream_captures(name: str, replay: Tuple[Replay, VllmClient]) -> None:
+    """Every captured chat stream gives the events its deltas say, whole and byte by byte."""
+    sender, client = replay
+    whole = capture(name)[1]
+    for pieces in ([whole], [whole[at : at + 1] for at in range(len(whole))]):
+        sender.pieces = pieces
+        _check(client, name)
+
+
+@given(data=st.data())
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_stream_captures_in_random_pieces(
+    data: st.DataObject, replay: Tuple[Replay, VllmClient]
+) -> None:
+    """However the bytes of a stream are cut up, the events are the same."""
+    sender, client = replay
+    name = data.draw(st.sampled_from(STREAMS))
+    whole = capture(name)[1]
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(whole) - 1), max_size=30)))
+    sender.pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)])]
+    _check(client, name)
+
+
+def _without_ids(answer: ChatCompletion) -> Any:
+    """What may be compared of two answers: a server makes up the ids of calls each time."""
+    return [
+        (
+            choice.index,
+            choice.message.content,
+            choice.message.reasoning,
+            [(call.name, call.arguments) for call in choice.message.tool_calls],
+            choice.finish_reason,
+            choice.stop_reason,
+            choice.logprobs,
+            choice.token_ids,
+        )
+        for choice in answer.choices
+    ]
+
+
+@pytest.mark.parametrize(("answer", "streamed"), PAIRS)
+def test_deltas_add_up(answer: str, streamed: str, replay: Tuple[Replay, VllmClient]) -> None:
+    """For each request captured both ways, collect() gives what create() gives."""
+    sender, client = replay
+    body = dict(_asked(answer))
+    messages = body.pop("messages")
+    sender.pieces = [capture(answer)[1]]
+    whole = client.chat.completions.create(messages=messages, extra_body=body)
+    sender.pieces = [capture(streamed)[1]]
+    with client.chat.completions.stream(messages=messages, extra_body=body) as stream:
+        put_together = stream.collect()
+    assert _without_ids(put_together) == _without_ids(whole)
+    assert put_together.model == whole.model
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answer_captures(name: str, replay: Tuple[Replay, VllmClient]) -> None:
+    """Every captured answer is read whole: messages, reasons, usage and the raw JSON."""
+    sender, client = replay
+    sender.pieces = [capture(name)[1]]
+    raw = json.loads(body_of(capture(name)[1]))
+    body = dict(_asked(name))
+    answer = client.chat.completions.create(messages=body.pop("messages"), extra_body=body)
+    assert answer.raw == raw
+    assert answer.id == raw["id"]
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == raw["usage"]["total_tokens"]
+    for choice, said in zip(answer.choices, raw["choices"]):
+        message = said["message"]
+        assert choice.message.content == message["content"]
+        assert choice.message.reasoning == message["reasoning"]
+        assert [call.raw() for call in choice.message.tool_calls] == message.get("tool_calls", [])
+        assert choice.finish_reason == said["finish_reason"]
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_error_captures(name: str, replay: Tuple[Replay, VllmClient]) -> None:
+    """Every captured refusal is an error with the server's message, streamed or not."""
+    sender, client = replay
+    response = capture(name)[1]
+    sender.pieces = [response]
+    for call in (client.chat.completions.create, client.chat.completions.stream):
+        with pytest.raises(vllm_client.APIStatusError) as raised:
+            call(messages=SAY)
+        body = json.loads(body_of(response))
+        said = body.get("detail") or body["error"]["message"]
+        assert raised.value.message == said.strip()
+
+
+def delta(index: int = 0, finish: Any = None, **said: Any) -> Any:
+    """A chunk as /v1/chat/completions sends it."""
+    tokens = {key: said.pop(key) for key in ("logprobs", "token_ids") if key in said}
+    choice = {"index": index, "delta": said, "finish_reason": finish, **tokens}
+    return {"id": "chatcmpl-1", "created": 1, "model": "m", "choices": [choice]}
+
+
+def piece(number: int, arguments: Any = None, *, id: Any = None, name: Any = None) -> Any:  # noqa: A002
+    """A piece of a tool call."""
+    function = {"name": name, "arguments": arguments}
+    call = {"index": number, "id": id, "function": {k: v for k, v in function.items() if v}}
+    return {key: value for key, value in call.items() if value is not None}
+
+
+def opened(*events: Any, **params: Any) -> Any:
+    """The events of a stream of these chunks, the collected answer and the stream itself."""
+    with (
+        WireServer(answering(stream_bytes(*events))) as server,
+        VllmClient(server.base_url) as client,
+        client.chat.completions.stream(messages=SAY, **params) as stream,
+    ):
+        try:
+            return list(stream), stream.snapshot, None
+        except vllm_client.VllmError as error:
+            return [], stream.snapshot, error
+
+
+def calls(events: List[Any]) -> List[ToolCall]:
+    return [event for event in events if event.type == "tool_call"]
+
+
+def test_a_call_is_given_once_it_is_whole() -> None:
+    """A call is given when the next one begins, the last one when its choice ends."""
+    events, answer, _ = opened(
+        delta(tool_calls=[piece(0, id="a", name="f")]),
+        delta(tool_calls=[piece(0, '{"x"')]),
+        delta(tool_calls=[piece(0, ": 1}")]),
+        delta(tool_calls=[piece(1, "{}", id="b", name="g")]),
+        delta(finish="tool_calls"),
+        "[DONE]",
+    )
+    assert events == [
+        ToolCallDelta(0, "a", "f", ""),
+        ToolCallDelta(0, None, None, '{"x"'),
+        ToolCallDelta(0, None, None, ": 1}"),
+        ToolCall("a", "f", '{"x": 1}'),
+        ToolCallDelta(1, "b", "g", "{}"),
+        ToolCall("b", "g", "{}"),
+        FinishReason("tool_calls"),
+        Done(),
+    ]
+    assert answer.tool_calls == calls(events)
+    assert answer.content is None
+
+
+def test_interleaved_calls_do_not_mix() -> None:
+    """Pieces that alternate between calls go to their own call, given no sooner than its end."""
+    events, answer, _ = opened(
+        delta(tool_calls=[piece(0, '{"a', id="a", name="f"), piece(1, '{"b', id="b", name="g")]),
+        delta(1, tool_calls=[piece(0, '{"c', id="c", name="h")]),
+        delta(tool_calls=[piece(1, '": 2}'), piece(0, '": 1}')]),
+        delta(1, tool_calls=[piece(0, '": 3}')]),
+        delta(1, finish="tool_calls"),
+        delta(finish="tool_calls"),
+        "[DONE]",
+        n=2,
+    )
+    assert calls(events) == [
+        ToolCall("c", "h", '{"c": 3}', 1),
+        ToolCall("a", "f", '{"a": 1}'),
+        ToolCall("b", "g", '{"b": 2}'),
+    ]
+    assert answer.choices[1].message.tool_calls == [ToolCall("c", "h", '{"c": 3}', 1)]
+
+
+@pytest.mark.parametrize("reason", ["length", "repetition"])
+def test_a_call_cut_off_is_never_given(reason: str) -> None:
+    """A call still open when its choice is cut off stays in the snapshot and is no event."""
+    events, answer, _ = opened(
+        delta(tool_calls=[piece(0, '{"x": 1', id="a", name="f")]), delta(finish=reason), "[DONE]"
+    )
+    assert calls(events) == []
+    assert answer.tool_calls == [ToolCall("a", "f", '{"x": 1')]
+
+
+def test_a_call_of_an_interrupted_stream_is_never_given() -> None:
+    """A stream that breaks off gives no call, and keeps what came of it in the partial."""
+    _, answer, error = opened(delta(tool_calls=[piece(0, '{"x": 1}', id="a", name="f")]))
+    assert isinstance(error, StreamInterruptedError)
+    assert error.partial.tool_calls == [ToolCall("a", "f", '{"x": 1}')]
+    assert answer.tool_calls == error.partial.tool_calls
+
+
+def test_an_aborted_call_is_never_given() -> None:
+    """The finish reason abort is an error, whose partial holds the call."""
+    _, _, error = opened(
+        delta(tool_calls=[piece(0, "{", id="a", name="f")]), delta(finish="abort"), "[DONE]"
+    )
+    assert isinstance(error, GenerationAbortedError)
+    assert error.partial.tool_calls[0].arguments == "{"
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_thinking_under_both_names(field: str) -> None:
+    """Old servers call it reasoning_content; both are one event."""
+    events, answer, _ = opened(
+        delta(role="assistant", content=""),
+        delta(**{field: "hm"}),
+        delta(content="yes", finish="stop"),
+        "[DONE]",
+    )
+    assert events == [Reasoning("hm"), Content("yes"), FinishReason("stop"), Done()]
+    assert (answer.reasoning, answer.content, answer.text) == ("hm", "yes", "yes")
+
+
+def test_both_names_of_thinking_are_read_once() -> None:
+    """Servers of 0.11.2 to 0.14 send both, with equal text."""
+    events, _, _ = opened(
+        delta(reasoning="hm", reasoning_content="hm"), delta(finish="stop"), "[DONE]"
+    )
+    assert events[0] == Reasoning("hm")
+    assert events[1] == FinishReason("stop")
+
+
+def test_tokens_that_show_nothing_go_with_the_text_before() -> None:
+    """A chunk with ids and no text has the class of the choice's last text, Content at first."""
+    events, answer, _ = opened(
+        delta(token_ids=[1]),
+        delta(reasoning="a", token_ids=[2]),
+        delta(token_ids=[3]),
+        delta(reasoning="b", content="c", token_ids=[4, 5]),
+        delta(token_ids=[6], finish="stop"),
+        "[DONE]",
+    )
+    assert events[:-2] == [
+        Content("", token_ids=[1]),
+        Reasoning("a", token_ids=[2]),
+        Reasoning("", token_ids=[3]),
+        Reasoning("b"),
+        Content("c", token_ids=[4, 5]),
+        Content("", token_ids=[6]),
+    ]
+    assert answer.choices[0].token_ids == [1, 2, 3, 4, 5, 6]
+
+
+def test_tokens_of_calls_are_in_the_chunk() -> None:
+    """Ids of a chunk with calls are in its chunk and in the collected answer, in no event."""
+    events, answer, _ = opened(
+        delta(tool_calls=[piece(0, "{}", id="a", name="f")], token_ids=[7]),
+        delta(finish="tool_calls"),
+        "[DONE]",
+    )
+    assert events[0].chunk["choices"][0]["token_ids"] == [7]
+    assert not [event for event in events if event.type == "content"]
+    assert answer.choices[0].token_ids == [7]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"choices": [{"index": 0, "delta": {"content": 5}}]},
+        {"choices": [{"index": 0, "delta": {"reasoning": ["x"]}}]},
+        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": "0"}]}}]},
+        {"choices": [{"index": 0, "delta": {"tool_calls": 7}}]},
+        {"choices": [{"index": 0, "delta": {"tool_calls": [{"function": {"arguments": {}}}]}}]},
+        {"choices": [{"index": 0, "delta": {"tool_calls": [{"function": {"arguments": 5}}]}}]},
+        {"choices": [{"index": 0, "delta": "x"}]},
+        {"choices": [{"index": -1, "delta": {"content": "x"}}]},
+        {"choices": [{"index": 0, "finish_reason": 5}]},
+    ],
+)
+def test_misshapen_chunks(bad: Any) -> None:
+    """A chunk that cannot be one is an error that keeps what came before it."""
+    _, answer, error = opened(delta(content="so far"), bad)
+    assert isinstance(error, (InvalidStreamError, StreamInterruptedError))
+    assert answer.content == "so far"
+
+
+def test_text_deltas_are_the_answer_only() -> None:
+    """text_deltas() leaves out thinking, other choices and empty texts."""
+    chunks = [
+        delta(reasoning="hm"),
+        delta(content="a"),
+        delta(1, content="b", finish="stop"),
+        delta(content="c", finish="stop"),
+        "[DONE]",
+    ]
+    with (
+        WireServer(answering(stream_bytes(*chunks))) as server,
+        VllmClient(server.base_url) as client,
+    ):
+        for index, expected in ((0, ["a", "c"]), (1, ["b"])):
+            with client.chat.completions.stream(messages=SAY, n=2) as stream:
+                assert list(stream.text_deltas(index)) == expected
+        with client.chat.completions.stream(messages=SAY, n=2) as stream:
+            assert stream.collect_text() == "ac"
+
+
+def test_what_is_sent() -> None:
+    """The messages pass untouched, and usage is asked for."""
+    messages: Any = [
+        {"role": "system", "content": "s", "name": "odd"},
+        {"role": "critic", "content": [{"type": "unknown", "x": None}]},
+    ]
+    with WireServer(answering(stream_bytes(delta(content="x", finish="stop"), "[DONE]"))) as server:
+        client = VllmClient(server.base_url)
+        client.chat.completions.create(messages=messages, stream=True, top_k=3).close()
+        client.close()
+    assert server.requests[0].path == "/v1/chat/completions"
+    assert server.requests[0].json == {
+        "messages": messages,
+        "top_k": 3,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("params", "kind", "says"),
+    [
+        ({}, TypeError, "messages="),
+        ({"messages": "hello"}, TypeError, "messages="),
+        ({"messages": {"role": "user"}}, TypeError, "messages="),
+        ({"messages": []}, ValueError, "empty list"),
+        ({"messages": SAY, "tools": []}, ValueError, "tools is an empty list"),
+        ({"messages": SAY, "prompt": "x"}, TypeError, "'prompt'"),
+    ],
+)
+def test_refused_before_it_is_sent(params: Any, kind: Any, says: str) -> None:
+    """What the server is known to refuse never leaves the client."""
+    client = VllmClient("http://127.0.0.1:9")
+    for call in (client.chat.completions.create, client.chat.completions.stream):
+        with pytest.raises(kind, match=says):
+            call(**params)
+
+
+def test_history() -> None:
+    """The answer's message and the results of its calls are what comes next in the history."""
+    call = ToolCall("id1", "look", '{"at": 1}')
+    answer = ChatCompletion.from_raw(
+        {
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {
+                        "role": "assistant",
+                        "content": None,
+                        "reasoning": "hm",
+                        "tool_calls": [call.raw()],
+                    },
+                    "finish_reason": "tool_calls",
+                }
+            ]
+        }
+    )
+    raw = {
+        "id": "id1",
+        "type": "function",
+        "function": {"name": "look", "arguments": '{"at": 1}'},
+    }
+    assert answer.tool_calls == [call]
+    assert answer.finish_reason == "tool_calls"
+    message = {"role": "assistant", "content": None, "tool_calls": [raw]}
+    assert answer.assistant_message() == message
+    assert answer.assistant_message(reasoning=True) == {**message, "reasoning": "hm"}
+    assert call.result({"seen": "ä"}) == {
+        "role": "tool",
+        "tool_call_id": "id1",
+        "content": '{"seen": "ä"}',
+    }
+    assert call.result("text")["content"] == "text"
+
+
+def test_an_empty_snapshot() -> None:
+    """Before the first chunk the shortcuts are empty and nothing fails."""
+    answer = ChatCompletion.from_raw({"choices": []})
+    assert (answer.content, answer.text, answer.reasoning, answer.tool_calls) == (
+        None,
+        "",
+        None,
+        [],
+    )
+    assert answer.finish_reason is None
+    assert answer.assistant_message() == {"role": "assistant", "content": None}
+
+
+def test_arguments() -> None:
+    """Arguments are decoded; none are {}; what is no JSON is an error that shows it."""
+    assert ToolCall("i", "f", '{"x": [1]}').parse_args() == {"x": [1]}
+    assert ToolCall("i", "f", " ").parse_args() == {}
+    with pytest.raises(InvalidResponseError, match='"x": 1') as raised:
+        ToolCall("i", "f", '{"x": 1').parse_args()
+    assert raised.value.body == '{"x": 1'
+
+
+def test_token_logprobs_of_chat() -> None:
+    """The list per token of chat as a sequence of tokens."""
+    raw = json.loads(body_of(capture("chat_logprobs")[1]))
+    choice = ChatCompletion.from_raw(raw).choices[0]
+    entries = raw["choices"][0]["logprobs"]["content"]
+    assert [token.token for token in choice.token_logprobs] == [e["token"] for e in entries]
+    first = choice.token_logprobs[0]
+    assert (first.logprob, first.bytes) == (entries[0]["logprob"], entries[0]["bytes"])
+    assert [top.token for top in first.top_logprobs] == [
+        top["token"] for top in entries[0]["top_logprobs"]
+    ]
+    assert ChatCompletion.from_raw({"choices": []}).raw == {"choices": []}
+
+
+def test_token_logprobs_of_completions() -> None:
+    """The parallel lists of completions as the same kind of sequence; none without them."""
+    raw = json.loads(body_of(capture("completion_echo_logprobs")[1]))
+    choice = vllm_client.Completion.from_raw(raw).choices[0]
+    lists = raw["choices"][0]["logprobs"]
+    tokens = choice.token_logprobs
+    assert [token.token for token in tokens] == lists["tokens"]
+    assert [token.logprob for token in tokens] == lists["token_logprobs"]
+    assert [token.text_offset for token in tokens] == lists["text_offset"]
+    assert tokens[0].logprob is None
+    assert tokens[0].top_logprobs == []
+    assert {top.token: top.logprob for top in tokens[1].top_logprobs} == lists["top_logprobs"][1]
+    assert vllm_client.TokenLogprob.sequence(None) == []
+    assert vllm_client.TokenLogprob.sequence({"content": None}) == []

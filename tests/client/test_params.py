@@ -1,0 +1,149 @@
+"""The fields of requests: their names are those of vLLM 0.32, and everybody can see them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pydoc
+from pathlib import Path
+from typing import Any, Dict, List, Set
+
+import pytest
+
+from vllm_client import params
+from vllm_client.params import (
+    ChatCompletionParams,
+    CompletionParams,
+    RequestOptions,
+    SamplingParams,
+    names,
+)
+from vllm_client.resources.chat import ChatCompletions
+from vllm_client.resources.completions import Completions
+
+# The fields of the request classes of vLLM 0.32, without ``stream``, which is a parameter of its
+# own: python -c "from vllm.entrypoints.openai.completion.protocol import CompletionRequest as R;
+# print(*sorted(R.model_fields), sep='\n')"
+PINNED = Path(__file__).parents[1] / "data" / "fields"
+METHODS = [
+    (Completions.create, CompletionParams),
+    (Completions.stream, CompletionParams),
+    (ChatCompletions.create, ChatCompletionParams),
+    (ChatCompletions.stream, ChatCompletionParams),
+]
+each_method = pytest.mark.parametrize(("method", "kind"), METHODS)
+# Of the same name in both, but not of the same meaning.
+OF_EACH_KIND = {"max_tokens", "logprobs", "echo"}
+
+
+def pinned(name: str) -> Set[str]:
+    return set((PINNED / f"{name}-0.32.txt").read_text().split())
+
+
+def fields(kind: type) -> Set[str]:
+    return set(names(kind)) - set(names(RequestOptions))
+
+
+def test_completion_fields_are_those_of_the_server() -> None:
+    """The keywords of completions are the fields of vLLM's request class, no more and no less."""
+    assert fields(CompletionParams) == pinned("completions")
+    assert "stream" not in names(CompletionParams)
+
+
+def test_chat_fields_are_those_of_the_server() -> None:
+    """The keywords of chat are the fields of vLLM's request class too."""
+    assert fields(ChatCompletionParams) == pinned("chat")
+
+
+def test_common_fields_are_those_of_the_server() -> None:
+    """The fields that both routes have are typed once."""
+    both = pinned("completions") & pinned("chat")
+    assert both - OF_EACH_KIND == fields(SamplingParams)
+    assert both >= OF_EACH_KIND
+
+
+@pytest.mark.parametrize("kind", [CompletionParams, ChatCompletionParams, RequestOptions])
+def test_every_field_may_be_left_out(kind: Any) -> None:
+    """No field is required by its type: an absent one is not sent."""
+    assert kind.__required_keys__ == frozenset()
+    assert len(names(kind)) == len(set(names(kind)))
+
+
+@each_method
+def test_signature_shows_every_field(method: Any, kind: Any) -> None:
+    """inspect.signature names every field, keyword-only, with its type, and no **params."""
+    shown = inspect.signature(method).parameters
+    assert set(names(kind)) <= set(shown)
+    assert set(shown) - set(names(kind)) <= {"self", "stream", "on_error"}
+    for name, parameter in shown.items():
+        assert name == "self" or parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    hints = {name: shown[name].annotation for name in ("model", "stop", "max_tokens")}
+    assert hints == {
+        "model": "str",
+        "stop": "Union[str, Sequence[str]]",
+        "max_tokens": "int",
+    }
+
+
+@each_method
+def test_signature_ends_with_the_options(method: Any, kind: Any) -> None:
+    """What belongs to one call stands behind the fields of its body."""
+    shown = list(inspect.signature(method).parameters)
+    assert set(shown[-3:]) == set(names(RequestOptions))
+
+
+@each_method
+def test_help_shows_every_field(method: Any, kind: Any) -> None:
+    """help() names every field with its type."""
+    text = pydoc.plain(pydoc.render_doc(method))
+    missing = [name for name in names(kind) if f" {name}: " not in text]
+    assert missing == []
+
+
+@each_method
+def test_bound_method_shows_its_fields(method: Any, kind: Any) -> None:
+    """On an instance, as Shift-Tab asks for it, the signature has no self."""
+    bound = method.__get__(object())
+    shown = inspect.signature(bound).parameters
+    assert "self" not in shown
+    assert set(names(kind)) <= set(shown)
+
+
+def field_docstrings(node: ast.ClassDef) -> Dict[str, bool]:
+    """Each annotated name of a class body, and whether a text literal stands under it."""
+    found = {}
+    for statement, following in zip(node.body, [*node.body[1:], None]):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            found[statement.target.id] = (
+                isinstance(following, ast.Expr)
+                and isinstance(following.value, ast.Constant)
+                and isinstance(following.value.value, str)
+                and bool(following.value.value.strip())
+            )
+    return found
+
+
+def classes() -> List[ast.ClassDef]:
+    tree = ast.parse(inspect.getsource(params))
+    return [node for node in tree.body if isinstance(node, ast.ClassDef)]
+
+
+def test_every_field_is_explained() -> None:
+    """Under every field of a request stands what it means, where editors look for it."""
+    # Reached by a keyword of another class; explained in its docstring.
+    values = {"StreamOptions", "StructuredOutputs", "RepetitionDetection"}
+    seen: Set[str] = set()
+    for node in classes():
+        found = field_docstrings(node)
+        seen |= set(found)
+        if node.name not in values:
+            assert [name for name, explained in found.items() if not explained] == []
+    assert set(names(CompletionParams)) | set(names(ChatCompletionParams)) <= seen
+
+
+def test_every_field_is_written_once() -> None:
+    """No field is declared in a class and again in one that inherits from it."""
+    own = {node.name: set(field_docstrings(node)) for node in classes()}
+    for name in ("CompletionParams", "ChatCompletionParams"):
+        assert not own[name] & (own["SamplingParams"] | own["RequestOptions"])
+    assert not own["SamplingParams"] & own["RequestOptions"]

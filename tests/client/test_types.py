@@ -1,0 +1,181 @@
+"""The answers as classes: what is read from the JSON, and what a program asks of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any, Dict
+
+import attrs
+import pytest
+
+from vllm_client import Completion, CompletionChoice, Usage
+
+from ..recorded import CAPTURES, body_of, capture
+
+FULL: Dict[str, Any] = {
+    "id": "cmpl-1",
+    "object": "text_completion",
+    "created": 17,
+    "model": "m",
+    "choices": [
+        {
+            "index": 1,
+            "text": "b",
+            "logprobs": {"tokens": ["b"]},
+            "finish_reason": "stop",
+            "stop_reason": "x",
+            "token_ids": [2],
+            "prompt_token_ids": [3],
+            "prompt_logprobs": [None, {"4": {"logprob": -1.0}}],
+            "routed_experts": None,
+        },
+        {"index": 0, "text": "a", "finish_reason": "length"},
+    ],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+    "system_fingerprint": "f",
+}
+
+
+def test_completion() -> None:
+    """Every field is read; choices are in the order of their index."""
+    answer = Completion.from_raw(copy.deepcopy(FULL))
+    assert (answer.id, answer.model, answer.created) == ("cmpl-1", "m", 17)
+    assert answer.usage == Usage(1, 2, 3)
+    assert answer.choices == [
+        CompletionChoice(0, "a", "length"),
+        CompletionChoice(
+            1, "b", "stop", "x", {"tokens": ["b"]}, [2], [3], [None, {"4": {"logprob": -1.0}}]
+        ),
+    ]
+    assert answer.raw == FULL
+
+
+def test_shortcuts_are_those_of_choice_0() -> None:
+    """The text and finish_reason are those of the choice with index 0, wherever it stands."""
+    answer = Completion.from_raw(copy.deepcopy(FULL))
+    assert (answer.text, answer.finish_reason) == ("a", "length")
+    only_second = Completion("", "", 0, [CompletionChoice(1, "b", "stop")])
+    assert (only_second.text, only_second.finish_reason) == ("", None)
+
+
+def test_what_an_old_server_leaves_out() -> None:
+    """An answer with the text alone is an answer."""
+    answer = Completion.from_raw({"choices": [{"text": "a"}]})
+    assert answer == Completion("", "", 0, [CompletionChoice(0, "a")])
+    nothing = Completion.from_raw({"id": None, "model": None, "created": None, "choices": []})
+    assert nothing == Completion("", "", 0, [])
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {},
+        {"choices": None},
+        {"choices": [{}]},
+        {"choices": [{"text": None}]},
+        {"choices": [{"text": 5}]},
+        {"choices": ["a"]},
+        {"choices": [], "usage": "many"},
+        [],
+        None,
+    ],
+)
+def test_another_shape(raw: Any) -> None:
+    """Anything else is refused with one of the three errors that are announced."""
+    with pytest.raises((KeyError, TypeError, AttributeError)):
+        Completion.from_raw(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "usage"),
+    [
+        (None, None),
+        ({}, Usage()),
+        ({"prompt_tokens": 5, "completion_tokens": None}, Usage(5)),
+        (
+            {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "more": 4},
+            Usage(1, 2, 3),
+        ),
+        ({"prompt_tokens_details": {"cached_tokens": 4}}, Usage(0, 0, 0, {"cached_tokens": 4})),
+        ({"completion_tokens_details": {"a": 4}}, Usage(0, 0, 0, None, {"a": 4})),
+    ],
+)
+def test_usage(raw: Any, usage: Any) -> None:
+    """Counts that are left out are 0, details None."""
+    assert Usage.from_raw(raw) == usage
+
+
+def test_answers_are_equal_by_what_they_say() -> None:
+    """Two answers of the same content are equal, whatever else their JSON holds."""
+    one, two = Completion.from_raw(FULL), Completion.from_raw({**FULL, "extension": 1})
+    assert one == two
+    assert one != Completion.from_raw({**FULL, "id": "cmpl-2"})
+
+
+def test_repr_shows_no_raw() -> None:
+    """The JSON is not printed a second time."""
+    assert "system_fingerprint" not in repr(Completion.from_raw(FULL))
+    assert "text='a'" in repr(Completion.from_raw(FULL))
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles(protocol: int) -> None:
+    """An answer survives the way to another process."""
+    answer = Completion.from_raw(FULL)
+    back = pickle.loads(pickle.dumps(answer, protocol))
+    assert back == answer
+    assert back.raw == FULL
+
+
+@pytest.mark.parametrize("kind", [Completion, CompletionChoice, Usage])
+def test_slots(kind: Any) -> None:
+    """A misspelt attribute of an answer is an error."""
+    assert "__dict__" not in dir(kind)
+    assert attrs.has(kind)
+
+
+def test_asdict_is_json() -> None:
+    """attrs.asdict of an answer can be written to a file."""
+    found = attrs.asdict(Completion.from_raw(FULL))
+    assert json.loads(json.dumps(found)) == found
+    assert found["usage"]["type"] == "usage"
+
+
+WHOLE = [
+    name
+    for name in sorted(path.name[: -len(".response.http")] for path in CAPTURES.glob("*.http"))
+    if name.startswith(("completion", "b_completion", "f_lora_completion"))
+    and b'"object":"text_completion"' in body_of(capture(name)[1])[:200]
+    and b"data: " not in body_of(capture(name)[1])[:10]
+]
+
+
+def test_captures_are_there() -> None:
+    """There are answers of a real server to read."""
+    assert len(WHOLE) > 25
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_captured_answer(name: str) -> None:
+    """Of every answer of a real server each field that has an attribute is found in it."""
+    raw = json.loads(body_of(capture(name)[1]))
+    answer = Completion.from_raw(raw)
+    assert (answer.id, answer.model, answer.created) == (raw["id"], raw["model"], raw["created"])
+    assert len(answer.choices) == len(raw["choices"])
+    for choice, one in zip(answer.choices, raw["choices"]):
+        for field in attrs.fields(CompletionChoice):
+            assert getattr(choice, field.name) == one[field.name], field.name
+    assert answer.usage is not None
+    for field in attrs.fields(Usage):
+        if field.init:
+            assert getattr(answer.usage, field.name) == raw["usage"].get(field.name)
+    assert answer.raw is raw
+
+
+def test_token_logprobs() -> None:
+    """The parallel lists of log-probabilities can be had token by token."""
+    choice = Completion.from_raw(copy.deepcopy(FULL)).choices[1]
+    assert [token.token for token in choice.token_logprobs] == ["b"]
+    assert CompletionChoice(0, "a").token_logprobs == []

@@ -1,0 +1,170 @@
+"""The pieces of an answer: what is kept, from which chunk, and at what cost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Dict, List
+
+import pytest
+
+from vllm_client import Completion
+from vllm_client._decoding.chunks import CompletionDecoder
+
+from ..recorded import chunk
+
+
+def snapshot_of(*chunks: Any) -> Completion:
+    decoder = CompletionDecoder(1)
+    for data in chunks:
+        decoder.decode(json.dumps(data))
+    return decoder.snapshot()
+
+
+def test_nothing_yet() -> None:
+    """Before the first chunk the snapshot is an answer without choices."""
+    snapshot = CompletionDecoder(2).snapshot()
+    assert snapshot == Completion("", "", 0, [])
+    assert snapshot.text == ""
+    assert snapshot.finish_reason is None
+    assert snapshot.usage is None
+
+
+def test_what_stands_beside_the_choices() -> None:
+    """Names and extensions come from whatever chunk has them, the latest first."""
+    snapshot = snapshot_of(
+        {**chunk("a"), "extension": 1},
+        {**chunk("b"), "extension": 2, "system_fingerprint": "f"},
+        {"id": "cmpl-1", "model": "m", "created": 1, "choices": [], "object": "text_completion"},
+    )
+    assert (snapshot.id, snapshot.model, snapshot.created) == ("cmpl-1", "m", 1)
+    assert snapshot.raw["extension"] == 2
+    assert snapshot.raw["system_fingerprint"] == "f"
+    assert snapshot.raw["object"] == "text_completion"
+
+
+def test_raw_has_the_shape_of_an_answer() -> None:
+    """``raw`` of a snapshot reads back as the same answer, so it can be stored in its place."""
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    snapshot = snapshot_of(
+        chunk("a", token_ids=[1], logprobs={"tokens": ["a"], "token_logprobs": [-1.5]}),
+        chunk("b", index=1, finish="stop", stop_reason="x"),
+        {"choices": [], "usage": usage},
+    )
+    assert Completion.from_raw(json.loads(json.dumps(snapshot.raw))) == snapshot
+    assert usage.items() <= snapshot.raw["usage"].items()
+    assert "type" not in snapshot.raw["usage"]
+
+
+def test_log_probabilities_are_joined() -> None:
+    """Each of the parallel lists is joined; null stands for a list without entries."""
+    snapshot = snapshot_of(
+        chunk("a", logprobs={"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": None}),
+        chunk("b"),
+        chunk("", logprobs={"tokens": [], "token_logprobs": []}),
+        chunk("cd", logprobs={"tokens": ["c", "d"], "token_logprobs": [-2.0, None]}),
+    )
+    assert snapshot.choices[0].logprobs == {
+        "tokens": ["a", "c", "d"],
+        "token_logprobs": [-1.0, -2.0, None],
+        "top_logprobs": [],
+    }
+
+
+def test_without_log_probabilities_and_ids() -> None:
+    """What was not asked for is None, not empty."""
+    choice = snapshot_of(chunk("a"), chunk("b", token_ids=[])).choices[0]
+    assert (choice.logprobs, choice.token_ids, choice.prompt_token_ids) == (None, None, None)
+
+
+def test_token_ids_are_joined() -> None:
+    """Token ids add up, those of chunks without text too."""
+    snapshot = snapshot_of(
+        chunk("", token_ids=[1, 2]), chunk("a", token_ids=[3]), chunk("", finish="stop")
+    )
+    assert snapshot.choices[0].token_ids == [1, 2, 3]
+
+
+def test_prompt_token_ids_are_kept() -> None:
+    """The prompt's token ids come with the first chunk of each choice only, and stay."""
+    snapshot = snapshot_of(
+        chunk("a", prompt_token_ids=[7, 8]),
+        chunk("b", index=1, prompt_token_ids=[9]),
+        chunk("c"),
+        chunk("", index=1, finish="stop"),
+    )
+    assert [choice.prompt_token_ids for choice in snapshot.choices] == [[7, 8], [9]]
+
+
+def test_finish_is_kept() -> None:
+    """Finish and stop reason are those of the chunk that ended the choice."""
+    snapshot = snapshot_of(chunk("a", finish="stop", stop_reason=13), {"choices": []})
+    choice = snapshot.choices[0]
+    assert (choice.finish_reason, choice.stop_reason) == ("stop", 13)
+    assert snapshot.finish_reason == "stop"
+
+
+def test_snapshots_are_independent() -> None:
+    """A snapshot does not grow with the stream, and changing it changes nothing else."""
+    decoder = CompletionDecoder(1)
+    data = chunk("a", token_ids=[1], logprobs={"tokens": ["a"]})
+    decoder.decode(json.dumps(data))
+    early = decoder.snapshot()
+    decoder.decode(json.dumps(data))
+    assert (early.text, early.choices[0].token_ids) == ("a", [1])
+    assert early.choices[0].logprobs == {"tokens": ["a"]}
+    assert early.choices[0].token_ids is not None
+    early.choices[0].token_ids.append(5)
+    early.choices[0].logprobs["tokens"].append("b")
+    early.raw["choices"].clear()
+    late = decoder.snapshot()
+    assert (late.text, late.choices[0].token_ids) == ("aa", [1, 1])
+    assert late.choices[0].logprobs == {"tokens": ["a", "a"]}
+
+
+def test_events_are_not_changed_by_what_follows() -> None:
+    """The lists of an event are its own: they do not grow as later chunks are joined."""
+    decoder = CompletionDecoder(1)
+    data = chunk("a", token_ids=[1], logprobs={"tokens": ["a"]})
+    first = decoder.decode(json.dumps(data))[0]
+    decoder.decode(json.dumps(data))
+    assert (first.token_ids, first.logprobs) == ([1], {"tokens": ["a"]})  # type: ignore[union-attr]
+
+
+def work_of(decoder: CompletionDecoder, datas: List[str]) -> Dict[str, int]:
+    """How often which function, of Python or C, is called while these chunks are decoded."""
+    counted: Dict[str, int] = {}
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        if event in {"call", "c_call"}:
+            called = argument if event == "c_call" else frame.f_code
+            name = getattr(called, "co_name", None) or called.__qualname__
+            counted[name] = counted.get(name, 0) + 1
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        for data in datas:
+            decoder.decode(data)
+    finally:
+        sys.setprofile(before)
+    counted.pop("setprofile", None)
+    return counted
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"token_ids": [1]}, {"token_ids": [1], "logprobs": {"tokens": ["a"]}}]
+)
+def test_work_does_not_grow(more: Dict[str, Any]) -> None:
+    """A chunk costs the same late in a stream as early: nothing is joined or copied meanwhile."""
+    decoder = CompletionDecoder(1)
+    datas = [json.dumps(chunk("word ", **more))] * 200
+    work_of(decoder, datas)  # The first chunk makes the pieces of its choice.
+    early = work_of(decoder, datas)
+    for _ in range(10):
+        work_of(decoder, datas)
+    late = work_of(decoder, datas)
+    assert late == early
+    assert not {"str.join", "list.copy", "raw", "snapshot"} & set(late)
+    assert sum(late.values()) < 200 * 60
+    assert decoder.snapshot().text == "word " * 200 * 13

@@ -1,0 +1,139 @@
+"""JSON by orjson: the same values as by the standard library, or left to it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+from typing import Any, List
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vllm_client._decoding import fast_json
+
+
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the other tests run on the plain way."""
+    monkeypatch.setattr(fast_json, "ENABLED", True)
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(2**64), 2**64)
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["\ud800", "\u2028", "\x00"]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def outcome(loads: Any, text: Any) -> Any:
+    """What comes out, told apart by type as well, or the kind of error."""
+    try:
+        return repr(loads(text))
+    except (ValueError, RecursionError) as error:
+        return type(error)
+
+
+def check(text: str) -> None:
+    """With orjson and without it the outcome is that of the standard library."""
+    expected = outcome(json.loads, text)
+    assert outcome(fast_json.loads, text) == expected
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(fast_json, "_orjson_loads", None)
+        assert outcome(fast_json.loads, text) == expected
+        if text.isascii():
+            assert outcome(fast_json.loads, text.encode()) == expected
+
+
+@given(value=VALUES, ascii_only=st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_any_value(value: Any, ascii_only: bool) -> None:
+    """Every value that json can write is read the same."""
+    check(json.dumps(value, ensure_ascii=ascii_only))
+
+
+@given(text=st.text('{}[]:,"\\u0123456789deDE+-. \n\tnulltruefaseNI\ud83d', max_size=20))
+@settings(max_examples=500, deadline=None)
+def test_any_text(text: str) -> None:
+    """What is no JSON is refused the same, and what is, is read the same."""
+    check(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-0", "-0.0", "[-0]", "1e400", "NaN", "-Infinity", "18446744073709551616", '"\\ud800"',
+     "9223372036854775808", "-9223372036854775809", '{"a":1,"a":2}', "[" * 1000 + "]" * 1000,
+     "[" * 100000, "0.1234567890123456789012", "\ufeff1", ""],
+)  # fmt: skip
+def test_odd_texts(text: str) -> None:
+    """Where orjson and json would differ, json has the word; bytes are read as text is."""
+    assert outcome(fast_json.loads, text) == outcome(json.loads, text)
+    assert outcome(fast_json.loads, text.encode()) == outcome(json.loads, text.encode())
+
+
+def test_without_orjson(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without orjson, or with it switched off, the standard library reads."""
+    monkeypatch.setattr(fast_json, "_orjson_loads", None)
+    assert fast_json.loads('{"a": [1]}') == {"a": [1]}
+    monkeypatch.setattr(fast_json, "_orjson_loads", pytest.fail)
+    monkeypatch.setattr(fast_json, "ENABLED", False)
+    assert math.isnan(fast_json.loads("NaN"))
+
+
+def test_a_fast_reader_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not odd is given to the fast reader; what that refuses is read after all."""
+    seen = []
+
+    def fast(text: bytes) -> Any:
+        seen.append(text)
+        if text == b"1":
+            return "fast"
+        raise ValueError
+
+    monkeypatch.setattr(fast_json, "_orjson_loads", fast)
+    assert (fast_json.loads("1"), fast_json.loads("2")) == ("fast", 2)
+    assert seen == [b"1", b"2"]
+
+
+NUMBERS = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,22})(\.[0-9]{1,22})?([eE][+-]?[0-9]{1,2})?", fullmatch=True
+)
+
+
+@given(numbers=st.lists(NUMBERS, min_size=1, max_size=3), space=st.sampled_from(["", " ", "\n"]))
+@settings(max_examples=1000, deadline=None)
+def test_any_number(numbers: List[str], space: str) -> None:
+    """However many digits a number has, alone or among others."""
+    check(numbers[0] + space)
+    check("[" + f"{space},".join(numbers) + space + "]")
+
+
+def test_long_fractions_are_not_odd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log-probabilities with all their digits are left to orjson, as are ordinary integers."""
+    monkeypatch.setattr(fast_json, "_orjson_loads", lambda data: "fast")
+    for text in ('{"a":[-0.0001234567890123456789,-12]}', "[-9999.0,123456789012345678,-0.5]"):
+        assert fast_json.loads(text) == "fast"
+    for text in ("[1234567890123456789]", "-1234567890123456789", "[-0]"):
+        assert fast_json.loads(text) == json.loads(text)
+
+
+def test_where_orjson_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module loads and reads without the extra."""
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    spec = importlib.util.spec_from_file_location("plain_json", fast_json.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    plain = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plain)
+    assert plain.loads("[1]") == [1]
+    assert plain._orjson_loads is None

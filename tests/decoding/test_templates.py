@@ -1,0 +1,182 @@
+"""The shortcut for chunks that repeat: it says what the plain way says, or leaves it to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, List
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vllm_client import VllmError
+from vllm_client._decoding import templates
+from vllm_client._decoding.chat import ChatDecoder
+from vllm_client._decoding.chunks import CompletionDecoder
+from vllm_client._decoding.templates import RepeatedShape
+
+from ..recorded import CAPTURES, body_of, capture, chunk
+
+
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the other tests run on the plain way."""
+    monkeypatch.setattr(templates, "ENABLED", True)
+
+
+TEXTS = st.text(max_size=8) | st.sampled_from(
+    ['"', "\\", '"text":"', '","index":9', "\u2028", "🐢"]
+)
+
+
+def decoded(decoder: Any, lines: List[str]) -> Any:
+    """What a decoder makes of chunks: the events with their chunks, or the kind of its error."""
+    events = []
+    try:
+        for line in lines:
+            again = decoder.again(line)
+            said = decoder.decode(line) if again is None else [again]
+            counts = again is not None or decoder.counts
+            events.append([counts, *((e, getattr(e, "chunk", None)) for e in said)])
+    except VllmError as error:
+        return events, type(error), decoder.snapshot(), decoder.usage
+    return events, decoder.unfinished(), decoder.snapshot(), decoder.usage
+
+
+def check(kind: Any, lines: List[str]) -> None:
+    """Both ways give the same, also afterwards."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(templates, "ENABLED", False)
+        plain = decoded(kind(2), lines)
+    assert decoded(kind(2), lines) == plain
+
+
+def said(delta: Any, index: int = 0, finish: Any = None, **more: Any) -> Any:
+    choice = {"index": index, "delta": delta, "finish_reason": finish, **more}
+    return {"id": "c", "model": "m", "created": 1, "choices": [choice]}
+
+
+CHUNKS = st.one_of(
+    st.builds(lambda text, index: chunk(text, index=index), TEXTS, st.integers(0, 11)),
+    st.builds(lambda text: chunk(text, finish="stop"), TEXTS),
+    st.builds(lambda text: chunk(text, token_ids=[1]), TEXTS),
+    st.builds(lambda text: chunk(text, logprobs={"tokens": [text]}), TEXTS),
+    st.builds(lambda text: {**chunk(text), "usage": {"prompt_tokens": len(text)}}, TEXTS),
+    st.builds(lambda text: {**chunk(text), "note": {"text": text}}, TEXTS),
+    st.builds(lambda a, b: {"choices": chunk(a)["choices"] + chunk(b)["choices"]}, TEXTS, TEXTS),
+    st.builds(
+        lambda a: {"choices": [chunk(a)["choices"][0], {"index": 1, "finish_reason": "stop"}]},
+        TEXTS,
+    ),
+)
+CHAT = st.one_of(
+    st.builds(lambda text, index: said({"content": text}, index), TEXTS, st.integers(0, 1)),
+    st.builds(lambda text: said({"reasoning": text}), TEXTS),
+    st.builds(lambda text: said({"role": "assistant", "content": text}), TEXTS),
+    st.builds(lambda a, b: said({"reasoning": a, "content": b}), TEXTS, TEXTS),
+    st.builds(lambda text: said({"content": text}, finish="stop"), TEXTS),
+    st.builds(lambda text: said({"content": text}, token_ids=[1]), TEXTS),
+    st.just(said({}, token_ids=[2])),
+    st.builds(lambda text: said({"reasoning_content": text}), TEXTS),
+    st.builds(
+        lambda text: said({"tool_calls": [{"index": 0, "function": {"arguments": text}}]}), TEXTS
+    ),
+)
+
+
+@given(chunks=st.lists(CHUNKS, max_size=12), ascii_only=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_completions_are_the_same(chunks: List[Any], ascii_only: bool) -> None:
+    """Any sequence of chunks gives the same events, chunks, errors and snapshot both ways."""
+    check(
+        CompletionDecoder,
+        [json.dumps(c, ensure_ascii=ascii_only, separators=(",", ":")) for c in chunks],
+    )
+
+
+@given(chunks=st.lists(CHAT, max_size=12), ascii_only=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_chat_is_the_same(chunks: List[Any], ascii_only: bool) -> None:
+    """The same for chat."""
+    check(
+        ChatDecoder, [json.dumps(c, ensure_ascii=ascii_only, separators=(",", ":")) for c in chunks]
+    )
+
+
+@given(data=st.data())
+@settings(max_examples=400, deadline=None)
+def test_damaged_repetitions_are_the_same(data: st.DataObject) -> None:
+    """A chunk that is nearly of a known shape, cut or changed in any place, is no other for it."""
+    good = json.dumps(chunk("Hello"), separators=(",", ":"))
+    at = data.draw(st.integers(0, len(good)))
+    end = data.draw(st.integers(at, len(good)))
+    bad = good[:at] + data.draw(st.text('"\\{}[]:,a0\n\ud800', max_size=4)) + good[end:]
+    check(CompletionDecoder, [good, bad, good])
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        file.name[: -len(".request.json")]
+        for file in CAPTURES.glob("*.request.json")
+        if b"event-stream" in capture(file.name[: -len(".request.json")])[1][:400]
+    ),
+)
+def test_captures_are_the_same(name: str) -> None:
+    """Every captured stream gives the same both ways."""
+    lines = [
+        block[len("data: ") :]
+        for block in body_of(capture(name)[1]).decode().split("\n\n")
+        if block.startswith("data: {")
+    ]
+    path = capture(name)[0]["path"]
+    check(ChatDecoder if "chat" in path else CompletionDecoder, lines)
+
+
+def says(number: int) -> Any:
+    return lambda text, data: (number, text, data)
+
+
+def test_repetitions_are_not_parsed() -> None:
+    """Chunks of a known shape match, also those of several choices in turn."""
+    shapes = RepeatedShape()
+    for index in (0, 1):
+        data = json.dumps(chunk("a", index=index), separators=(",", ":"))
+        shapes.learn(data, "text", "a", says(index))
+    for index, text in ((0, "b"), (1, 'x"\\\n🐢')):
+        data = json.dumps(chunk(text, index=index), separators=(",", ":"))
+        assert shapes.again(data) == (index, text, data)
+    assert shapes.again(json.dumps(chunk(""), separators=(",", ":"))) is None
+
+
+def test_it_gives_up_where_nothing_repeats() -> None:
+    """After a number of shapes that never came again no more are learnt; one that did resets it."""
+    shapes = RepeatedShape()
+
+    def line(number: int) -> str:
+        return json.dumps({**chunk("a"), "usage": {"n": number}}, separators=(",", ":"))
+
+    for number in range(100):
+        shapes.learn(line(number), "text", "a", says(number))
+    assert shapes.again(line(15)) == (15, "a", line(15))
+    assert shapes.again(line(99)) is None
+    shapes.learn(line(99), "text", "a", says(99))
+    assert shapes.again(line(99)) == (99, "a", line(99))
+
+
+def test_it_remembers_a_bounded_number() -> None:
+    """However many shapes come and go, only so many are kept."""
+    shapes = RepeatedShape()
+    for number in range(200):
+        data = json.dumps({"n": f"{number:03}", **chunk("a")}, separators=(",", ":"))
+        shapes.learn(data, "text", "a", says(number))
+        shapes.again(data)
+    assert len(shapes._shapes) <= 64
+
+
+def test_a_second_member_of_that_name_is_no_shape() -> None:
+    """Where the name of the member comes twice, or is spelt otherwise, nothing is learnt."""
+    shapes = RepeatedShape()
+    for data in ('{"text":"a","x":{"text":"a"}}', '{"text": "a"}', '{"text":"b"}'):
+        shapes.learn(data, "text", "a", says(0))
+        assert shapes.again(data) is None

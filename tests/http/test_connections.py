@@ -1,0 +1,443 @@
+"""Connections: used again when that is safe, never shared by two calls."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, List
+
+import pytest
+import requests
+import requests.adapters
+import urllib3
+
+from vllm_client import (
+    APIConnectionError,
+    APIStatusError,
+    NotFoundError,
+    VllmClient,
+)
+from vllm_client._http import framing
+from vllm_client._http import session as session_module
+from vllm_client._http.call import shut_socket
+
+from ..recorded import STREAM_HEAD, WHOLE, answer, chunk, json_bytes, stream_bytes
+from ..servers import Connection, WireServer, answering
+from ..threads import WAIT
+
+
+def _collect(client: VllmClient) -> str:
+    with client.completions.stream(prompt="x") as stream:
+        return stream.collect().text
+
+
+def test_a_connection_with_more_in_it_than_was_asked_for_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bytes behind the end of a stream are no answer to the next request."""
+    monkeypatch.setattr(framing, "ENABLED", True)  # http.client drops what it has of them.
+    behind = json_bytes(answer("never asked for"))
+
+    def handler(connection: Connection) -> None:
+        request = connection.receive()
+        if request is not None and request.json.get("stream"):
+            connection.send(stream_bytes(*WHOLE) + behind)
+            assert connection.wait_gone()
+        else:
+            connection.send_json(answer("fine"))
+
+    with WireServer(handler) as server, VllmClient(server.base_url, timeout=WAIT) as client:
+        assert _collect(client) == "Hello"
+        assert client.completions.create(prompt="x").text == "fine"
+        assert server.connections == 2
+
+
+def test_many_addresses_are_not_kept() -> None:
+    """A client that asks for ever new routes keeps a bounded number of them."""
+    with WireServer(answering(json_bytes({}))) as server, VllmClient(server.url) as client:
+        for number in range(200):
+            client.request("GET", f"/v1/responses/{number}")
+        pool = client._transport.pool
+        kept = pool._session("").get_adapter(server.url)._target_of
+        assert len(pool._addresses) == len(kept) == 64
+        assert server.requests[-1].path == "/v1/responses/199"
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_head_and_short_body_leave_together(size: int) -> None:
+    """A request of ordinary size is one piece on the wire; a large one follows its head."""
+    received: List[bytes] = []
+
+    def handler(connection: Connection) -> None:
+        while True:
+            received.append(connection.sock.recv(1 << 20))
+            head, _, body = b"".join(received).partition(b"\r\n\r\n")
+            if f"content-length: {len(body)}".encode() in head.lower():
+                return connection.send_json(answer("fine"))
+
+    with WireServer(handler) as server, VllmClient(server.base_url) as client:
+        assert client.completions.create(prompt="x" * size).text == "fine"
+    head, _, body = received[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /v1/completions HTTP/1.1\r\n")
+    assert len(b"".join(received)) > size
+    if size == 10:
+        assert body == b'{"prompt":"xxxxxxxxxx"}'
+
+
+def test_a_whole_stream_gives_its_connection_back() -> None:
+    """Streams read to their end share a connection with each other and with answers."""
+
+    def handler(connection: Connection) -> None:
+        while True:
+            request = connection.receive()
+            if request is None:
+                return
+            if request.json.get("stream"):
+                connection.send(stream_bytes(*WHOLE))
+            else:
+                connection.send_json(answer("fine"))
+
+    with WireServer(handler) as server, VllmClient(server.base_url) as client:
+        for _ in range(3):
+            assert _collect(client) == "Hello"
+            assert client.completions.create(prompt="x").text == "fine"
+            with client.completions.stream(prompt="x") as stream:
+                for _ in stream:
+                    pass
+        assert server.connections == 1
+        assert len(server.requests) == 9
+
+
+def test_the_end_of_the_body_may_come_late() -> None:
+    """The last chunk, after [DONE] and in a packet of its own, is waited for."""
+
+    def handler(connection: Connection) -> None:
+        while connection.receive():
+            whole = stream_bytes(*WHOLE)
+            connection.send(whole[:-5])
+            for byte in whole[-5:]:
+                connection.send(bytes([byte]))
+
+    with WireServer(handler) as server, VllmClient(server.base_url) as client:
+        for _ in range(5):
+            assert _collect(client) == "Hello"
+        assert server.connections == 1
+
+
+def test_a_stream_left_early_does_not_give_its_connection_back() -> None:
+    """What is left of one answer never reaches the next call."""
+
+    def handler(connection: Connection) -> None:
+        while connection.receive():
+            connection.send(STREAM_HEAD)
+            connection.send_event(chunk(f"of connection {connection.number}"))
+            connection.send(stream_bytes(*WHOLE[2:]).removeprefix(STREAM_HEAD))
+
+    with WireServer(handler) as server, VllmClient(server.base_url) as client:
+        for number in range(1, 4):
+            with client.completions.stream(prompt="x") as stream:
+                assert next(stream).text == f"of connection {number}"
+        assert server.connections == 3
+
+
+def test_an_error_gives_its_connection_back() -> None:
+    """A refusal whose body was read costs no new connection."""
+    with (
+        WireServer(answering(json_bytes({"detail": "no"}, "404 Not Found"))) as server,
+        VllmClient(server.base_url) as client,
+    ):
+        for _ in range(3):
+            with pytest.raises(NotFoundError):
+                client.completions.create(prompt="x")
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_connection_dropped_while_idle_is_not_used_again(retries: int) -> None:
+    """A connection that the server closed between two calls costs not even a retry."""
+    closed = threading.Event()
+
+    def handler(connection: Connection) -> None:
+        assert connection.receive()
+        connection.send_json(answer(f"by {connection.number}"))
+        connection.sock.shutdown(socket.SHUT_RDWR)
+        connection.sock.close()
+        closed.set()
+
+    with WireServer(handler) as server, VllmClient(server.base_url, max_retries=retries) as client:
+        for number in (1, 2, 3):
+            assert client.completions.create(prompt="x").text == f"by {number}"
+            assert closed.wait(WAIT)
+            closed.clear()
+        assert len(server.requests) == 3
+
+
+def test_an_unasked_answer_on_an_idle_connection_is_not_taken() -> None:
+    """What a server says before it was asked (a proxy's 408, say) answers nothing."""
+    sent = threading.Event()
+
+    def handler(connection: Connection) -> None:
+        assert connection.receive()
+        connection.send_json(answer(f"by {connection.number}"))
+        connection.send_json({"error": "too slow"}, "408 Request Timeout")
+        sent.set()
+
+    with WireServer(handler) as server, VllmClient(server.base_url, max_retries=0) as client:
+        for number in (1, 2):
+            assert client.completions.create(prompt="x").text == f"by {number}"
+            assert sent.wait(WAIT)
+            sent.clear()
+
+
+def test_64_threads_get_their_own_answers() -> None:
+    """Calls and streams of many threads on one client never see each other's text."""
+
+    def echo(connection: Connection) -> None:
+        while True:
+            request = connection.receive()
+            if request is None:
+                return
+            prompt = request.json["prompt"]
+            if not request.json.get("stream"):
+                connection.send_json(answer(prompt))
+                continue
+            connection.send(STREAM_HEAD)
+            for letter in prompt:
+                connection.send_event(chunk(letter))
+            connection.send_event(chunk("", finish="stop"))
+            connection.send_event("[DONE]")
+            connection.end_chunks()
+
+    with WireServer(echo) as server, VllmClient(server.base_url) as client:
+        together = threading.Barrier(64)
+
+        def ask(number: int) -> None:
+            together.wait(WAIT)
+            for turn in range(5):
+                prompt = f"{number}/{turn}"
+                assert client.completions.create(prompt=prompt).text == prompt
+                with client.completions.stream(prompt=prompt) as stream:
+                    assert stream.collect().text == prompt
+
+        with ThreadPoolExecutor(64) as threads:
+            for asked in [threads.submit(ask, number) for number in range(64)]:
+                asked.result(WAIT * 3)
+        assert len(server.requests) == 640
+        assert server.connections <= 64
+
+
+def test_cookies_are_not_kept() -> None:
+    """One caller's cookie is not sent with another's request."""
+    response = json_bytes(answer(), headers="set-cookie: a=b; path=/\r\n")
+    with WireServer(answering(response)) as server, VllmClient(server.base_url) as client:
+        for _ in range(2):
+            client.completions.create(prompt="x")
+        assert ["cookie" in request.headers for request in server.requests] == [False, False]
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_redirects_are_errors_that_name_their_target(code: int) -> None:
+    """Nothing is followed: a POST could become a GET, a key could leave the house."""
+    with WireServer(answering(json_bytes(answer()))) as other:
+        headers = f"location: {other.url}/elsewhere\r\n"
+        with (
+            WireServer(answering(json_bytes(b"", f"{code} Moved", headers))) as server,
+            VllmClient(server.base_url) as client,
+        ):
+            for call in (client.completions.create, client.completions.stream):
+                with pytest.raises(APIStatusError, match=f"{other.url}/elsewhere") as raised:
+                    call(prompt="x")
+                assert raised.value.status_code == code
+        assert other.requests == []
+
+
+class Proxy:
+    """A proxy that knows HTTP requests and CONNECT, for one request per connection."""
+
+    def __init__(self) -> None:
+        self.asked: List[str] = []
+
+    def __call__(self, connection: Connection) -> None:
+        request = connection.receive()
+        assert request is not None
+        self.asked.append(f"{request.method} {request.path}")
+        if request.method == "CONNECT":
+            host, _, port = request.path.partition(":")
+            connection.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+            self._tunnel(connection, (host, int(port)))
+        else:
+            connection.send_json(answer("by proxy"))
+
+    @staticmethod
+    def _tunnel(connection: Connection, address: Any) -> None:
+        with socket.create_connection(address) as there:
+            connection.server.track(there)
+
+            def back() -> None:
+                for data in iter(lambda: there.recv(65536), b""):
+                    connection.send(data)
+
+            other = threading.Thread(target=back)
+            other.start()
+            try:
+                for data in iter(lambda: connection.sock.recv(65536), b""):
+                    there.sendall(data)
+            except OSError:
+                pass
+            there.shutdown(socket.SHUT_RDWR)
+            other.join(WAIT)
+
+
+def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """http_proxy is asked for the whole address; no_proxy keeps it out."""
+    proxy = Proxy()
+    with WireServer(proxy) as server:
+        monkeypatch.setenv("http_proxy", server.url)
+        with VllmClient("http://model.example/v1") as client:
+            assert client.completions.create(prompt="x").text == "by proxy"
+        assert proxy.asked == ["POST http://model.example/v1/completions"]
+        with WireServer(answering(json_bytes(answer("direct")))) as direct:
+            monkeypatch.setenv("no_proxy", "127.0.0.1")
+            with VllmClient(direct.base_url) as client:
+                assert client.completions.create(prompt="x").text == "direct"
+        assert len(proxy.asked) == 1
+
+
+def test_a_proxy_that_is_not_there_is_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing answers; it is tried again and then said."""
+    with WireServer(Proxy()) as server:
+        url = server.url
+    monkeypatch.setenv("http_proxy", url)
+    with VllmClient("http://model.example/v1", max_retries=0) as client:
+        with pytest.raises(APIConnectionError, match="nothing answers"):
+            client.completions.create(prompt="x")
+
+
+def test_a_socks_proxy_without_its_library_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Requests wants PySocks for it, which is not installed with this library."""
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
+    with VllmClient("http://model.example/v1", max_retries=0) as client:
+        with pytest.raises(APIConnectionError):
+            client.completions.create(prompt="x")
+
+
+def test_a_key_wins_over_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """.netrc is used where nobody said who is calling, and only there."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    basic = "Basic bWU6c2VjcmV0"
+    cases: List[Any] = [
+        ({"api_key": "k"}, {}, "Bearer k"),
+        ({"headers": {"Authorization": "Token t"}}, {}, "Token t"),
+        ({}, {"extra_headers": {"authorization": "Token u"}}, "Token u"),
+        ({"api_key": "k"}, {"extra_headers": {"Authorization": "Token u"}}, "Token u"),
+        ({"api_key": "k"}, {"extra_headers": {"Authorization": None}}, None),
+        ({}, {}, basic),
+    ]
+    for settings, options, expected in cases:
+        with WireServer(answering(stream_bytes(*WHOLE))) as server:
+            with VllmClient(server.base_url, **settings) as client:
+                with client.completions.stream(prompt="x", **options) as stream:
+                    stream.collect()
+            (request,) = server.requests
+            assert request.headers.get("authorization") == expected
+
+
+def test_a_socket_that_is_closed_is_shut_without_complaint() -> None:
+    """Nobody can be blocked on it; one inside another's TLS is found."""
+    here, there = socket.socketpair()
+
+    class Wrapped:
+        socket = here
+
+    shut_socket(Wrapped())
+    assert there.recv(1) == b""
+    here.close()
+    there.close()
+    shut_socket(here)
+
+
+def test_a_response_outlives_its_stream() -> None:
+    """Closing requests' response once more, after its stream has gone, is harmless."""
+    with (
+        WireServer(answering(stream_bytes(*WHOLE))) as server,
+        VllmClient(server.base_url) as client,
+    ):
+        with client.completions.stream(prompt="x") as stream:
+            stream.collect()
+        response = stream.response
+        del stream
+        response.close()
+        assert _collect(client) == "Hello"
+        assert server.connections == 1
+
+
+def test_a_socks_manager_keeps_its_own_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PySocks brings connection classes of its own, which are left in place."""
+    manager = urllib3.PoolManager()
+    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", lambda *_, **__: manager)
+    classes = dict(manager.pool_classes_by_scheme)
+    with WireServer(answering(json_bytes(answer()))) as server:
+        monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
+        with VllmClient(server.base_url) as client:
+            assert client.completions.create(prompt="x").text == "ok"
+    assert manager.pool_classes_by_scheme == classes
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_what_a_child_does_with_connections_it_inherits(given: bool) -> None:
+    """What runs in the child after a fork: idle connections of the parent are not used."""
+    session = requests.Session() if given else None
+    with WireServer(answering(json_bytes(answer()))) as server:
+        with VllmClient(server.base_url, session=session) as client:
+            parents = client._transport.pool
+            client.completions.create(prompt="x")
+            own = parents._own
+            session_module._after_fork()
+            client.completions.create(prompt="x")
+            client.completions.create(prompt="x")
+            assert server.connections == 2
+            if own is not None:
+                own.close()
+        if session is not None:
+            session.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "error", "said"),
+    [
+        ({"a b": "c"}, ValueError, "name of a header"),
+        ({"a": "b\r\nc: d"}, ValueError, "value of header 'a'"),
+        ({"a": "\u2028"}, ValueError, "value of header 'a'"),
+        ({"a": 5}, TypeError, "has to be text"),
+        ({5: "a"}, TypeError, "has to be text"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_refused_before(
+    headers: Any, error: type, said: str
+) -> None:
+    """No header is split in two, whoever gives it."""
+    with WireServer(answering(json_bytes(answer()))) as server:
+        with pytest.raises(error, match=said):
+            VllmClient(server.base_url, headers=headers)
+        with VllmClient(server.base_url) as client, pytest.raises(error, match=said):
+            client.completions.create(prompt="x", extra_headers=headers)
+        assert server.connections == 0
+
+
+def test_server_url_is_the_address_without_its_version() -> None:
+    """Routes that begin with a slash are the server's, others the API's."""
+    with (
+        WireServer(answering(json_bytes(answer()))) as server,
+        VllmClient(server.base_url) as client,
+    ):
+        client.request("get", "/health", params={"a": "b c"})
+        client.request("get", "models")
+        lines = [(request.method, request.path) for request in server.requests]
+        assert lines == [("GET", "/health?a=b+c"), ("GET", "/v1/models")]
+        assert [request.body for request in server.requests] == [b"", b""]
+        assert "content-type" not in server.requests[0].headers

@@ -1,0 +1,97 @@
+"""The key appears in no error, wherever a server repeats it, and in no representation."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from typing import Any
+
+import pytest
+
+from vllm_client import VllmClient, VllmError
+
+from ..recorded import STREAM_HEAD, chunk, json_bytes, stream_bytes
+from ..servers import WireServer, answering
+
+KEY = 'sk-"quoted\\secret'
+
+
+def everything(error: BaseException) -> str:
+    """Whatever of an error could be shown or kept."""
+    shown = [str(error), repr(error), repr(error.args), repr(vars(error)), str(error.__cause__)]
+    return "\n".join([*shown, repr(pickle.dumps(error)), json.dumps(shown)])
+
+
+def head(status: str, headers: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n{headers}\r\n".encode()
+
+
+ANSWERS = {
+    "error body": json_bytes({"error": {"message": f"bad key {KEY}", "x": [KEY]}}, "401 No"),
+    "text body": json_bytes(f"what is {KEY}?".encode(), "400 No"),
+    "reason": head(f"400 {KEY}"),
+    "location": head("307 Go", f"location: http://other/?key={KEY}\r\n"),
+    "request id": head("400 No", f"x-request-id: {KEY}\r\n"),
+    "another document": json_bytes({"seen": {KEY: [KEY]}}),
+    "no document": json_bytes(KEY.encode()),
+    "frame": stream_bytes({"error": {"message": KEY, "type": KEY}}, "[DONE]"),
+    "bad chunk": stream_bytes(f"{{ {KEY}"),
+    "good chunk, then a frame": stream_bytes(chunk("x"), {"error": KEY}),
+    "deep": json_bytes(b'{"error":' * 400 + json.dumps(KEY).encode() + b"}" * 400, "400 No"),
+}
+
+
+@pytest.mark.parametrize("where", ANSWERS)
+@pytest.mark.parametrize("given", ["api_key", "headers"])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_no_error_shows_the_key(where: str, given: str, streamed: bool, caplog: Any) -> None:
+    """A key that the server repeats is left out of message, body, pickle and log."""
+    caplog.set_level(logging.DEBUG)
+    settings: Any = {"api_key": KEY}
+    if given == "headers":
+        settings = {"headers": {"Authorization": f"Bearer {KEY}"}}
+    with WireServer(answering(ANSWERS[where])) as server:
+        with VllmClient(server.base_url, max_retries=0, **settings) as client:
+            with pytest.raises(VllmError) as raised:
+                list(client.completions.create(prompt="x", stream=streamed))
+            assert KEY not in repr(client) + repr(client._transport)
+    for spelt in (KEY, json.dumps(KEY)[1:-1], repr(KEY)[1:-1]):
+        assert spelt not in everything(raised.value)
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert KEY not in caplog.text
+
+
+def test_what_is_too_deep_to_search_is_left_out() -> None:
+    """A body is searched for the key to a depth; what lies deeper is not shown."""
+    body = b'{"error":{"message":"no"},"x":' + b"[" * 200 + b"]" * 200 + b"}"
+    with WireServer(answering(json_bytes(body, "400 No"))) as server:
+        with VllmClient(server.base_url, api_key=KEY) as client:
+            with pytest.raises(VllmError) as raised:
+                client.completions.create(prompt="x")
+    assert raised.value.message == "no"
+    depth, value = 0, vars(raised.value)["body"]["x"]
+    while value:
+        depth, value = depth + 1, value[0]
+    assert depth < 60
+    assert value is None
+
+
+def test_short_keys_are_words() -> None:
+    """A key such as EMPTY is no secret, and does not blot out the server's message."""
+    answer = json_bytes({"error": {"message": "the prompt is EMPTY"}}, "400 No")
+    with WireServer(answering(answer)) as server:
+        with VllmClient(server.base_url, api_key="EMPTY") as client:
+            with pytest.raises(VllmError, match="the prompt is EMPTY"):
+                client.completions.create(prompt="x")
+
+
+def test_the_text_of_the_model_stays() -> None:
+    """What had arrived of an answer is the caller's, whatever it says."""
+    answer = stream_bytes(chunk(f"the key {KEY}"), {"error": "x"}, head=STREAM_HEAD)
+    with WireServer(answering(answer)) as server:
+        with VllmClient(server.base_url, api_key=KEY) as client:
+            with client.completions.stream(prompt="x") as stream:
+                with pytest.raises(VllmError) as raised:
+                    stream.collect()
+    assert raised.value.partial.text == f"the key {KEY}"

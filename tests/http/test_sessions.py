@@ -1,0 +1,239 @@
+"""A session of the user's: used as it is."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from typing import Any, Dict, Iterator, List
+
+import pytest
+import requests
+import requests.adapters
+import requests.auth
+import urllib3
+
+from vllm_client import (
+    APIConnectionError,
+    InvalidStreamError,
+    NotFoundError,
+    StreamConsumedError,
+    Text,
+    VllmClient,
+    VllmError,
+)
+
+from ..recorded import UNCHUNKED_HEAD, WHOLE, answer, json_bytes, stream_bytes
+from ..servers import WireServer, answering
+
+EVENTS = stream_bytes(*WHOLE, head=UNCHUNKED_HEAD).removeprefix(UNCHUNKED_HEAD)
+ANSWER = json.dumps(answer("mocked")).encode()
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as given:
+        yield given
+
+
+def test_a_session_is_used_as_it_is_and_left_open(session: requests.Session) -> None:
+    """Nothing is mounted on it, its headers are kept, and it works after client.close()."""
+    session.headers["X-Mine"] = "1"
+    session.headers["User-Agent"] = "me"
+    adapters, headers = dict(session.adapters), dict(session.headers)
+    with WireServer(answering(stream_bytes(*WHOLE))) as server:
+        with VllmClient(server.base_url, session=session) as client:
+            with client.completions.stream(prompt="x") as stream:
+                assert stream.collect().text == "Hello"
+            with client.completions.stream(prompt="x") as stream:
+                assert stream.collect().text == "Hello"
+        assert server.connections == 1
+        assert session.get(server.url).status_code == 200
+        assert server.connections == 1
+        request = server.requests[0]
+    assert (dict(session.adapters), dict(session.headers)) == (adapters, headers)
+    assert session.auth is None
+    assert request.headers["x-mine"] == "1"
+    assert request.headers["user-agent"] == "me"
+    assert request.headers["accept"] == "text/event-stream"
+    assert request.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "Basic bWU6c2VjcmV0"),
+        ({"api_key": "k"}, "Bearer k"),
+        ({"headers": {"Authorization": "Token t"}}, "Token t"),
+    ],
+)
+def test_the_auth_of_a_session_counts_if_there_is_no_key(
+    session: requests.Session, settings: Dict[str, Any], expected: str
+) -> None:
+    """What is said to the client wins over what is said to the session."""
+    session.auth = ("me", "secret")
+    with WireServer(answering(json_bytes(answer()))) as server:
+        with VllmClient(server.base_url, session=session, **settings) as client:
+            client.completions.create(prompt="x")
+        assert server.requests[0].headers["authorization"] == expected
+
+
+class Adapter(requests.adapters.BaseAdapter):
+    """What mocks do: it answers out of memory."""
+
+    def __init__(self, kind: str, status: int = 200) -> None:
+        super().__init__()
+        self.kind = kind
+        self.status = status
+        self.sent: List[Any] = []
+
+    def send(self, request: Any, **options: Any) -> requests.Response:
+        self.sent.append((request, options))
+        response = requests.Response()
+        response.status_code = self.status
+        response.request = request
+        response.url = request.url
+        response.headers["content-type"] = "whatever"
+        data = EVENTS if b'"stream":true' in request.body else ANSWER
+        if self.kind == "content":
+            response._content = data
+        elif self.kind == "file":
+            response.raw = io.BytesIO(data)
+        else:
+            response.raw = urllib3.HTTPResponse(io.BytesIO(data), preload_content=False)
+        return response
+
+    def close(self) -> None:
+        raise AssertionError("nobody but its owner closes a session's adapter")
+
+
+@pytest.fixture(params=["file", "urllib3", "content"])
+def mocked(request: pytest.FixtureRequest) -> Any:
+    session = requests.Session()
+    session.mount("http://", Adapter(request.param))
+    return session
+
+
+def test_a_mocked_adapter_answers(mocked: Any) -> None:
+    """Raw may be a plain file, urllib3's response over one, or nothing but content."""
+    with VllmClient("localhost:1", session=mocked) as client:
+        assert client.completions.create(prompt="x").text == "mocked"
+        with client.completions.stream(prompt="x") as stream:
+            assert list(stream.text_deltas()) == ["Hel", "lo"]
+        with client.completions.stream(prompt="x") as stream:
+            assert next(stream) == Text("Hel")
+        with pytest.raises(StreamConsumedError):
+            next(stream)
+    request, options = mocked.adapters["http://"].sent[0]
+    assert request.method == "POST"
+    assert options["stream"] is True
+
+
+def test_a_mocked_adapter_refuses(mocked: Any) -> None:
+    """Statuses of mocks are errors as those of servers are."""
+    mocked.adapters["http://"].status = 404
+    with VllmClient("localhost:1", session=mocked) as client:
+        with pytest.raises(NotFoundError) as raised:
+            client.completions.create(prompt="x")
+    assert raised.value.body["choices"][0]["text"] == "mocked"
+
+
+def test_a_mock_that_is_read_behind_the_streams_back_is_an_error_of_ours(mocked: Any) -> None:
+    """Someone else who closes the response makes no other library's error escape."""
+    with VllmClient("localhost:1", session=mocked) as client:
+        stream = client.completions.stream(prompt="x")
+        stream.response.raw.close()
+        with pytest.raises(VllmError):
+            stream.collect()
+
+
+def test_request_is_the_method_that_is_called() -> None:
+    """A subclass that overrides request() sees every call, and may answer it."""
+    seen: List[Any] = []
+
+    class Mine(requests.Session):
+        def request(self, method: str, url: str, **options: Any) -> Any:
+            seen.append((method, url, options["stream"], options["allow_redirects"]))
+            return super().request(method, url, **options)
+
+    with Mine() as session, WireServer(answering(stream_bytes(*WHOLE))) as server:
+        with VllmClient(server.base_url, session=session) as client:
+            with client.completions.stream(prompt="x") as stream:
+                stream.collect()
+        assert seen == [("POST", f"{server.base_url}/completions", True, False)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.ConnectionError("no"),
+        requests.exceptions.InvalidProxyURL("no"),
+        urllib3.exceptions.ProtocolError("no"),
+        OSError("no"),
+        ValueError("no"),
+        AttributeError("no"),
+    ],
+)
+def test_what_a_session_raises_is_an_error_of_ours(error: Exception) -> None:
+    """Errors of the libraries below become ours, with the cause kept and without a request."""
+
+    class Failing(requests.Session):
+        def request(self, *_: Any, **__: Any) -> Any:
+            raise error
+
+    with Failing() as session, VllmClient("localhost:1", session=session) as client:
+        with pytest.raises(APIConnectionError) as raised:
+            client.completions.create(prompt="x")
+    assert raised.value.__cause__ is error
+
+
+def test_a_hook_that_reads_the_answer_does_not_empty_the_stream(
+    session: requests.Session,
+) -> None:
+    """A session whose hook logs each body still gives its streams."""
+    session.hooks["response"].append(lambda response, **_: response.content and None)
+    with (
+        WireServer(answering(stream_bytes(*WHOLE))) as server,
+        VllmClient(server.base_url, session=session) as client,
+    ):
+        with client.completions.stream(prompt="x") as stream:
+            assert stream.collect().text == "Hello"
+        assert client.request("POST", "completions", json={"stream": True}).content
+        assert server.connections == 1
+
+
+def test_a_document_from_a_mock_is_no_stream(mocked: Any) -> None:
+    """The content type is looked at, whoever sends it."""
+    adapter = mocked.adapters["http://"]
+    send = adapter.send
+
+    def as_json(request: Any, **options: Any) -> requests.Response:
+        response: requests.Response = send(request, **options)
+        response.headers["content-type"] = "application/json"
+        return response
+
+    adapter.send = as_json
+    with VllmClient("localhost:1", session=mocked) as client:
+        with pytest.raises(InvalidStreamError, match="application/json"):
+            client.completions.stream(prompt="x")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_closes_the_idle_connections_of_a_session_it_inherits() -> None:
+    """A mock that cannot be closed is no obstacle."""
+
+    class Uncloseable(Adapter):
+        close = requests.adapters.BaseAdapter.close
+
+    session = requests.Session()
+    session.mount("http://", Uncloseable("file"))
+    with VllmClient("localhost:1", session=session) as client:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = int(client.completions.create(prompt="x").text != "mocked")
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0

@@ -1,0 +1,777 @@
+"""What the stand-in generates when it is left alone, its other routes, and its life."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from typing import Any, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vllm_client import testing
+from vllm_client.testing import FakeServer, pytest_plugin
+from vllm_client.testing._engine.text import TEXT
+from vllm_client.testing._engine.tokenizer import EOS, Tokenizer
+
+fake_vllm = pytest_plugin.fake_vllm
+
+QUESTION = "What is machine learning?"
+WAIT = 10.0
+
+
+def ask(
+    server: FakeServer, path: str = "/v1/completions", method: str = "POST", **body: Any
+) -> tuple[int, Any]:
+    """Send one request; return the status and the JSON, or the data of each event."""
+    connection = http.client.HTTPConnection(server.url[len("http://") :], timeout=WAIT)
+    sent = json.dumps(body) if method == "POST" else None
+    connection.request(method, path, sent, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    if (response.headers["content-type"] or "").startswith("text/event-stream"):
+        return response.status, [each[len("data: ") :] for each in text.split("\n\n") if each]
+    return response.status, json.loads(text) if text.startswith("{") else text
+
+
+def choices(server: FakeServer, **body: Any) -> list[dict[str, Any]]:
+    """The choices of a completion that is not streamed."""
+    status, answer = ask(server, **{"prompt": QUESTION, **body})
+    assert status == 200, answer
+    return answer["choices"]
+
+
+def text(server: FakeServer, **body: Any) -> str:
+    """The text of the first choice."""
+    return choices(server, **body)[0]["text"]
+
+
+def events(server: FakeServer, **body: Any) -> list[dict[str, Any]]:
+    """The events of a streamed completion, which must end in [DONE]."""
+    status, data = ask(server, **{"prompt": QUESTION, "stream": True, **body})
+    assert status == 200, data
+    assert data[-1] == "[DONE]"
+    return [json.loads(each) for each in data[:-1]]
+
+
+def streamed_text(server: FakeServer, **body: Any) -> str:
+    """All the text of the first choice's events."""
+    found = (choice for event in events(server, **body) for choice in event["choices"])
+    return "".join(choice["text"] for choice in found if choice["index"] == 0)
+
+
+# --- the text ---------------------------------------------------------------------------------
+
+
+def test_an_answer_keeps_to_the_question(fake_vllm: FakeServer) -> None:
+    """The greedy answer to the README's question begins with what it asks about."""
+    answer = text(fake_vllm, temperature=0, max_tokens=500)
+    assert answer.startswith(" Machine learning is")
+    assert answer.endswith(".")
+
+
+def test_an_answer_ends_with_a_sentence(fake_vllm: FakeServer) -> None:
+    """With room enough every answer stops by itself, at the end of a sentence."""
+    for seed in range(20):
+        [choice] = choices(fake_vllm, max_tokens=2000, seed=seed)
+        assert choice["finish_reason"] == "stop"
+        assert choice["text"].endswith(".")
+
+
+@pytest.mark.parametrize("prompt", ["Hi", "zzz", "The client", "a network", "1 + 1 =", "\u00e9\n"])
+def test_greedy_answers_end(fake_vllm: FakeServer, prompt: str) -> None:
+    """No prompt leads the greedy choice round in circles."""
+    [choice] = choices(fake_vllm, prompt=prompt, temperature=0, max_tokens=2000)
+    assert choice["finish_reason"] == "stop"
+
+
+def test_a_prompt_is_continued_where_the_text_knows_it(fake_vllm: FakeServer) -> None:
+    """A prompt that stops within a known phrase is gone on with."""
+    assert text(fake_vllm, prompt="The client sends a request", seed=1).startswith(" over")
+
+
+def test_an_answer_after_white_space_begins_without_a_space(fake_vllm: FakeServer) -> None:
+    """Prompt and answer put together have no double space."""
+    assert not text(fake_vllm, prompt="Question: what is a server?\nAnswer: ").startswith(" ")
+
+
+def test_max_tokens_is_sixteen_by_default(fake_vllm: FakeServer) -> None:
+    """A completion without max_tokens, or with null, ends after sixteen tokens."""
+    for body in ({}, {"max_tokens": None}):
+        _, answer = ask(fake_vllm, prompt=QUESTION, **body)
+        assert answer["usage"]["completion_tokens"] == 16
+        assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_max_tokens_is_cut_down_to_the_context() -> None:
+    """What the context has no room for is cut off without a word."""
+    with FakeServer(max_model_len=10) as server:
+        _, answer = ask(server, prompt="a a a a a a", max_tokens=9, ignore_eos=True)
+        assert answer["usage"]["total_tokens"] == 10
+
+
+def test_the_same_seed_gives_the_same_answer(fake_vllm: FakeServer) -> None:
+    """A seed fixes the answer, streamed or not."""
+    whole = text(fake_vllm, seed=7, max_tokens=60)
+    assert text(fake_vllm, seed=7, max_tokens=60) == whole
+    assert streamed_text(fake_vllm, seed=7, max_tokens=60) == whole
+
+
+def test_other_seeds_give_other_answers(fake_vllm: FakeServer) -> None:
+    """Ten seeds give more than a few answers."""
+    assert len({text(fake_vllm, seed=seed, max_tokens=60) for seed in range(10)}) > 3
+
+
+def test_the_server_is_seeded() -> None:
+    """Two servers give the same answers to the same requests without a seed."""
+    with FakeServer(seed=3) as first, FakeServer(seed=3) as second:
+        assert [text(first) for _ in range(3)] == [text(second) for _ in range(3)]
+
+
+def test_temperature_zero_is_deterministic(fake_vllm: FakeServer) -> None:
+    """Without temperature the seed does not matter."""
+    answers = {text(fake_vllm, temperature=0, seed=seed, max_tokens=60) for seed in range(5)}
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("body", [{"top_k": 1}, {"top_p": 0.01}, {"min_p": 1}])
+def test_truncated_sampling_is_greedy(fake_vllm: FakeServer, body: dict[str, Any]) -> None:
+    """Where only the likeliest token is left, the answer is the greedy one."""
+    greedy = text(fake_vllm, temperature=0, max_tokens=40)
+    assert text(fake_vllm, max_tokens=40, **body) == greedy
+
+
+def test_choices_differ(fake_vllm: FakeServer) -> None:
+    """`n` choices are `n` texts, numbered."""
+    found = choices(fake_vllm, n=4, prompt="The client sends a request", max_tokens=6)
+    assert [choice["index"] for choice in found] == [0, 1, 2, 3]
+    assert len({choice["text"] for choice in found}) == 4
+
+
+def test_prompts_are_numbered_before_choices(fake_vllm: FakeServer) -> None:
+    """A choice's index is the prompt's number times n plus its own."""
+    found = choices(fake_vllm, prompt=["One", "Two"], n=2, echo=True)
+    assert [choice["index"] for choice in found] == [0, 1, 2, 3]
+    assert [choice["text"][:3] for choice in found] == ["One", "One", "Two", "Two"]
+
+
+def test_ignore_eos_goes_on_to_the_limit(fake_vllm: FakeServer) -> None:
+    """Without an end the answer has as many tokens as it may."""
+    _, answer = ask(fake_vllm, prompt=QUESTION, max_tokens=1000, ignore_eos=True)
+    assert answer["usage"]["completion_tokens"] == 1000
+    assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_min_tokens_puts_off_the_end(fake_vllm: FakeServer) -> None:
+    """Neither EOS nor a stop string ends an answer that is too short yet."""
+    body = {"min_tokens": 150, "max_tokens": 2000, "stop": "e"}
+    _, answer = ask(fake_vllm, prompt=QUESTION, **body)
+    assert answer["usage"]["completion_tokens"] >= 150
+    assert answer["choices"][0]["stop_reason"] == "e"
+
+
+def test_logit_bias_reaches_any_token(fake_vllm: FakeServer) -> None:
+    """A strong bias makes the answer end at once, or forbids what was likely."""
+    [choice] = choices(fake_vllm, logit_bias={str(EOS): 100})
+    assert (choice["text"], choice["finish_reason"]) == ("", "stop")
+
+
+def test_allowed_token_ids_are_the_only_ones(fake_vllm: FakeServer) -> None:
+    """Nothing but the allowed ids is generated, likely or not."""
+    ids = fake_ids(" network server")
+    [choice] = choices(fake_vllm, allowed_token_ids=ids, return_token_ids=True)
+    assert set(choice["token_ids"]) <= set(ids)
+
+
+def test_a_lone_allowed_eos_ends_even_a_text_that_ignores_it(fake_vllm: FakeServer) -> None:
+    """Constraints that leave no token at all give way instead of failing."""
+    body = {"allowed_token_ids": [EOS], "ignore_eos": True, "max_tokens": 3}
+    assert choices(fake_vllm, **body)[0]["finish_reason"] == "length"
+
+
+def fake_ids(words: str) -> list[int]:
+    """The token ids of a text."""
+    return Tokenizer(TEXT).encode(words)
+
+
+# --- stops ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stop_string_cuts_the_text_before_it(fake_vllm: FakeServer, stream: bool) -> None:
+    """A stop string that lies across tokens is found, and no part of it is let out."""
+    body = {"temperature": 0, "max_tokens": 60}
+    whole = text(fake_vllm, **body)
+    at = len(whole) // 2
+    stop = whole[at : at + 9]
+    get = streamed_text if stream else text
+    assert get(fake_vllm, stop=[stop, "zzz"], **body) == whole[: whole.index(stop)]
+
+
+def test_the_stop_string_is_the_reason(fake_vllm: FakeServer) -> None:
+    """`stop_reason` names the string that was found, which may be given by itself."""
+    [choice] = choices(fake_vllm, stop="is", max_tokens=100, temperature=0)
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "is")
+
+
+def test_a_stop_string_may_be_kept(fake_vllm: FakeServer) -> None:
+    """`include_stop_str_in_output` leaves the stop string in, and no more than that."""
+    body = {"stop": "earning is", "include_stop_str_in_output": True, "temperature": 0}
+    assert text(fake_vllm, **body) == " Machine learning is"
+    assert streamed_text(fake_vllm, **body) == " Machine learning is"
+
+
+def test_a_stop_token_is_left_out_of_the_text(fake_vllm: FakeServer) -> None:
+    """`stop_reason` is the id, which is among the token ids but not in the text."""
+    [stop] = fake_ids(" is")
+    body = {"stop_token_ids": [stop], "temperature": 0, "return_token_ids": True}
+    [choice] = choices(fake_vllm, **body)
+    assert (choice["text"], choice["stop_reason"]) == (" Machine learning", stop)
+    assert choice["token_ids"][-1] == stop
+    [kept] = choices(fake_vllm, **body, include_stop_str_in_output=True)
+    assert kept["text"] == " Machine learning is"
+
+
+# --- what is told about the tokens ------------------------------------------------------------
+
+
+def test_echo_puts_the_prompt_first(fake_vllm: FakeServer) -> None:
+    """The prompt stands before the answer, in the first event of a stream."""
+    assert text(fake_vllm, echo=True).startswith(QUESTION)
+    assert events(fake_vllm, echo=True)[0]["choices"][0]["text"] == f"{QUESTION} Machine"
+
+
+def test_echo_with_token_ids_leaves_the_text_out(fake_vllm: FakeServer) -> None:
+    """A quirk of vLLM's: who asks for the ids gets the prompt as ids alone."""
+    [choice] = choices(fake_vllm, echo=True, return_token_ids=True)
+    assert not choice["text"].startswith(QUESTION)
+    assert choice["prompt_token_ids"] == fake_ids(QUESTION)
+
+
+def test_a_prompt_can_be_scored(fake_vllm: FakeServer) -> None:
+    """With echo and no tokens at all, only the prompt is given, with its log-probabilities."""
+    _, answer = ask(fake_vllm, prompt=QUESTION, echo=True, max_tokens=0, logprobs=1)
+    assert answer["choices"][0]["text"] == QUESTION
+    assert answer["choices"][0]["logprobs"]["token_logprobs"][0] is None
+    assert answer["usage"]["completion_tokens"] == 1
+
+
+def test_logprobs_are_parallel_lists(fake_vllm: FakeServer) -> None:
+    """Each token has its text, its log-probability, the likeliest others and its offset."""
+    [choice] = choices(fake_vllm, logprobs=3, seed=1)
+    lists = choice["logprobs"]
+    assert "".join(lists["tokens"]) == choice["text"]
+    starts = [choice["text"][offset:] for offset in lists["text_offset"]]
+    assert all(map(str.startswith, starts, lists["tokens"]))
+    assert all(value <= 0 for value in lists["token_logprobs"])
+    assert all(3 <= len(top) <= 4 for top in lists["top_logprobs"])
+    for token, value, top in zip(lists["tokens"], lists["token_logprobs"], lists["top_logprobs"]):
+        assert top[token] == value
+
+
+def test_streamed_logprobs_add_up(fake_vllm: FakeServer) -> None:
+    """The lists of all events together are those of the whole answer, prompt included."""
+    body = {"logprobs": 1, "seed": 1, "echo": True, "n": 2}
+    whole = choices(fake_vllm, **body)[1]["logprobs"]
+    parts = [event["choices"][0] for event in events(fake_vllm, **body)]
+    lists = [part["logprobs"] for part in parts if part["index"] == 1]
+    for name, expected in whole.items():
+        assert [each for part in lists for each in part[name]] == expected
+
+
+def test_tokens_may_be_written_as_ids(fake_vllm: FakeServer) -> None:
+    """`return_tokens_as_token_ids` writes token_id:N in place of texts."""
+    body = {"logprobs": 1, "return_tokens_as_token_ids": True, "return_token_ids": True}
+    [choice] = choices(fake_vllm, **body)
+    expected = [f"token_id:{id_}" for id_ in choice["token_ids"]]
+    assert choice["logprobs"]["tokens"] == expected
+
+
+def test_prompt_logprobs_have_a_rank(fake_vllm: FakeServer) -> None:
+    """Each token of the prompt but the first has its own entry and the likeliest ones."""
+    [choice] = choices(fake_vllm, prompt="The network can zqj", prompt_logprobs=1)
+    first, *rest = choice["prompt_logprobs"]
+    assert first is None
+    assert all(any(entry["rank"] == 1 for entry in each.values()) for each in rest)
+    assert rest[0][str(fake_ids(" network")[0])]["decoded_token"] == " network"
+
+
+def test_usage_counts_each_prompt_once(fake_vllm: FakeServer) -> None:
+    """Prompt tokens do not multiply with n; completion tokens do."""
+    _, answer = ask(fake_vllm, prompt=["a b", "c"], n=3, max_tokens=2, ignore_eos=True)
+    assert answer["usage"]["prompt_tokens"] == 3
+    assert answer["usage"]["completion_tokens"] == 12
+
+
+def test_a_character_appears_with_its_last_byte(fake_vllm: FakeServer) -> None:
+    """A token that is half a character has an empty text; what remains half is dropped."""
+    fake_vllm.enqueue(text="\u00e9\u4e16")
+    parts = [event["choices"][0]["text"] for event in events(fake_vllm)]
+    assert parts == ["", "\u00e9", "", "", "\u4e16", ""]
+    half = fake_ids("\u00e9")[:1]
+    assert text(fake_vllm, allowed_token_ids=half, max_tokens=1) == ""
+
+
+# --- prompts ----------------------------------------------------------------------------------
+
+
+def test_token_ids_are_a_prompt(fake_vllm: FakeServer) -> None:
+    """A list of ids, and a list of such lists, are prompts."""
+    ids = fake_ids(QUESTION)
+    expected = text(fake_vllm, seed=1, echo=True)
+    assert text(fake_vllm, prompt=ids, seed=1, echo=True) == expected
+    assert len(choices(fake_vllm, prompt=[ids, ids])) == 2
+
+
+def test_prompts_can_be_truncated(fake_vllm: FakeServer) -> None:
+    """`truncate_prompt_tokens` keeps the end; -1 cuts to the length of the context."""
+    body = {"prompt": "a b c d e f", "echo": True, "max_tokens": 1}
+    assert text(fake_vllm, **body, truncate_prompt_tokens=2).startswith(" e f")
+    with FakeServer(max_model_len=8) as server:
+        _, answer = ask(server, prompt="a " * 20, truncate_prompt_tokens=-1, max_tokens=1)
+    assert "max_tokens must be at least 1, got 0." in answer["error"]["message"]
+
+
+# --- streams ----------------------------------------------------------------------------------
+
+
+def test_choices_take_turns(fake_vllm: FakeServer) -> None:
+    """The events of several choices are mixed, and each ends by itself."""
+    found = [event["choices"][0] for event in events(fake_vllm, n=2, max_tokens=3)]
+    assert [choice["index"] for choice in found] == [0, 1, 0, 1, 0, 1]
+    assert [choice["finish_reason"] for choice in found[-2:]] == ["length", "length"]
+
+
+def test_usage_is_streamed_as_asked_for(fake_vllm: FakeServer) -> None:
+    """At the end with include_usage, on every event with continuous_usage_stats as well."""
+    last = events(fake_vllm, stream_options={"include_usage": True})[-1]
+    assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 16)
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    running = events(fake_vllm, stream_options=options, n=2)
+    assert [event["usage"]["completion_tokens"] for event in running[:4]] == [1, 1, 2, 2]
+    assert running[-1]["usage"]["completion_tokens"] == 32
+
+
+def test_stream_interval_groups_tokens(fake_vllm: FakeServer) -> None:
+    """The first token comes by itself, then as many at a time as asked for."""
+    body = {"stream_interval": 6, "return_token_ids": True, "ignore_eos": True}
+    found = [event["choices"][0]["token_ids"] for event in events(fake_vllm, **body)]
+    assert [len(ids) for ids in found] == [1, 6, 6, 3]
+
+
+def test_the_request_id_is_part_of_the_id(fake_vllm: FakeServer) -> None:
+    """The header wins over the field, and the field over chance."""
+    _, answer = ask(fake_vllm, prompt="Hi", request_id="mine")
+    assert answer["id"] == "cmpl-mine"
+    connection = http.client.HTTPConnection(fake_vllm.url[7:], timeout=WAIT)
+    headers = {"Content-Type": "application/json", "X-Request-ID": "traced"}
+    body = json.dumps({"prompt": "Hi", "request_id": "mine"})
+    connection.request("POST", "/v1/completions", body, headers)
+    assert json.load(connection.getresponse())["id"] == "cmpl-traced"
+    connection.close()
+
+
+# --- constraints ------------------------------------------------------------------------------
+
+
+def test_a_choice_is_one_of_those_given(fake_vllm: FakeServer) -> None:
+    """`structured_outputs.choice` gives one of the strings, ended by EOS."""
+    [choice] = choices(fake_vllm, structured_outputs={"choice": ["red", "green"]})
+    assert choice["text"] in ("red", "green")
+    assert choice["finish_reason"] == "stop"
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "city": {"enum": ["Oslo", "Paris"]},
+        "colour": {"enum": ["red"]},
+        "kind": {"const": "report"},
+        "days": {"type": "integer", "minimum": 3, "maximum": 9},
+        "degrees": {"type": "number", "exclusiveMinimum": 4},
+        "sure": {"type": "boolean"},
+        "nothing": {"type": "null"},
+        "tags": {"type": "array", "items": {"type": "string", "maxLength": 3}, "minItems": 2},
+        "note": {"anyOf": [{"type": ["string", "null"], "minLength": 9}, {"type": "null"}]},
+        "free": True,
+    },
+}
+VALUE = {
+    "city": "Paris",
+    "colour": "red",
+    "kind": "report",
+    "days": 5,
+    "degrees": 5.0,
+    "sure": True,
+    "nothing": None,
+    "tags": ["Par", "Par"],
+    "note": "Paris....",
+    "free": "Paris",
+}
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        {"structured_outputs": {"json": SCHEMA}},
+        {"structured_outputs": {"json": json.dumps(SCHEMA)}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
+    ],
+)
+def test_json_fits_its_schema(fake_vllm: FakeServer, constraint: dict[str, Any]) -> None:
+    """Values come from the schema and from the words of the prompt."""
+    answer = text(fake_vllm, prompt="5 days in Paris", max_tokens=200, **constraint)
+    assert json.loads(answer) == VALUE
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        {"structured_outputs": {"json_object": True}},
+        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "json_schema", "json_schema": {}}},
+    ],
+)
+def test_any_json_object_will_do(fake_vllm: FakeServer, constraint: dict[str, Any]) -> None:
+    """Without a schema the object holds a word of the prompt, or a word at all."""
+    assert json.loads(text(fake_vllm, **constraint)) == {"answer": "learning"}
+    assert json.loads(text(fake_vllm, prompt="?", **constraint)) == {"answer": "text"}
+
+
+def test_a_constraint_that_is_met_ends_the_answer(fake_vllm: FakeServer) -> None:
+    """Nothing may follow what was asked for, even where EOS is to be ignored."""
+    body = {"structured_outputs": {"choice": ["red"]}, "ignore_eos": True}
+    assert choices(fake_vllm, **body)[0]["finish_reason"] == "stop"
+
+
+def test_plain_text_is_no_constraint(fake_vllm: FakeServer) -> None:
+    """The response format `text` changes nothing."""
+    assert text(fake_vllm, response_format={"type": "text"}, seed=1) == text(fake_vllm, seed=1)
+
+
+# --- refusals that no capture shows -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"structured_outputs": {"regex": "a+"}}, "This stand-in for vLLM cannot follow"),
+        ({"response_format": {"type": "structural_tag"}}, "This stand-in for vLLM cannot follow"),
+        ({"structured_outputs": {"json": {}, "choice": ["a"]}}, "You can only use one kind"),
+        ({"n": 20000}, "n must be at most 16384, got 20000."),
+        ({"n": 2, "temperature": 0}, "n must be 1 when using greedy sampling, got 2."),
+        ({"presence_penalty": 3}, "presence_penalty must be in [-2, 2], got 3.0."),
+        ({"repetition_penalty": 0}, "repetition_penalty must be greater than zero, got 0.0."),
+        ({"temperature": 3}, "temperature must be in [0, 2], got 3.0."),
+        ({"top_p": 0}, "top_p must be in (0, 1], got 0.0."),
+        ({"top_k": -2}, "top_k must be 0 (disable), or at least 1, got -2."),
+        ({"min_p": 2}, "min_p must be in [0, 1], got 2.0."),
+        ({"min_tokens": -1}, "min_tokens must be greater than or equal to 0, got -1."),
+        ({"stop": [""]}, "stop cannot contain an empty string."),
+        ({"stream_interval": 0}, "stream_interval must be at least 1, got 0."),
+        ({"logprobs": -2}, "`logprobs` must be a positive value or -1."),
+        ({"logprobs": -1}, "Requested sample logprobs of"),
+        ({"prompt_logprobs": -2}, "`prompt_logprobs` must be a positive value or -1."),
+        ({"prompt_logprobs": 21}, "Requested prompt logprobs of 21"),
+        ({"prompt": ["a"] * 1025}, "prompt list length 1025 exceeds the maximum allowed"),
+        ({"n": []}, "Input should be a valid integer"),
+        ({"n": 1.5}, "got a number with a fractional part"),
+        ({"temperature": []}, "Input should be a valid number"),
+        ({"stream": "perhaps"}, "unable to interpret input"),
+        ({"stream": []}, "Input should be a valid boolean"),
+        ({"model": 5}, "Input should be a valid string"),
+        ({"logit_bias": 5}, "Input should be a valid dictionary"),
+        ({"stop_token_ids": 5}, "Input should be a valid list"),
+        ({"stop": ["a", 5]}, "Input should be a valid string"),
+        ({"prompt": 5}, "Input should be a valid list"),
+        ({"prompt": ["a", 5]}, "Input should be a valid list"),
+        ({"logit_bias": {"5": "much"}}, "Input should be a valid number"),
+        ({"structured_outputs": {"choice": []}}, "choice must be a list of strings"),
+        ({"structured_outputs": {"json": "{"}}, "Grammar error"),
+    ],
+)
+def test_it_refuses(fake_vllm: FakeServer, body: dict[str, Any], message: str) -> None:
+    """What vLLM refuses is refused with a 400 that says why."""
+    status, answer = ask(fake_vllm, **{"prompt": "Hi", **body})
+    assert status == 400
+    assert message in answer["error"]["message"]
+
+
+def test_values_are_read_loosely(fake_vllm: FakeServer) -> None:
+    """Numbers in strings, whole floats and words for bools pass, as with vLLM."""
+    body = {"max_tokens": "3", "temperature": "0", "n": 1.0, "ignore_eos": "yes", "echo": "no"}
+    _, answer = ask(fake_vllm, prompt=QUESTION, **body)
+    assert answer["usage"]["completion_tokens"] == 3
+
+
+# --- other routes -----------------------------------------------------------------------------
+
+
+def test_it_says_that_it_is_a_stand_in(fake_vllm: FakeServer) -> None:
+    """Version, fingerprint and the server header tell it from the real one."""
+    assert ask(fake_vllm, "/version", "GET") == (200, {"version": "0.32.0+fake"})
+    _, answer = ask(fake_vllm, prompt="Hi")
+    assert "stand-in" in answer["system_fingerprint"]
+    connection = http.client.HTTPConnection(fake_vllm.url[7:], timeout=WAIT)
+    connection.request("GET", "/health")
+    assert "stand-in" in connection.getresponse().headers["server"]
+    connection.close()
+
+
+def test_models_are_all_listed() -> None:
+    """Every served name is listed and accepted; answers bear the first."""
+    with FakeServer(models=["first", "second"]) as server:
+        _, listed = ask(server, "/v1/models", "GET")
+        assert [card["id"] for card in listed["data"]] == ["first", "second"]
+        _, answer = ask(server, prompt="Hi", model="second")
+        assert answer["model"] == server.model == "first"
+
+
+def test_tokenize_and_detokenize_are_inverse(fake_vllm: FakeServer) -> None:
+    """The two routes map a text to ids and back."""
+    given = "Hello, w\u00f6rld \U0001f600!\n"
+    _, answer = ask(fake_vllm, "/tokenize", prompt=given, return_token_strs=True)
+    assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
+    assert ask(fake_vllm, "/detokenize", tokens=answer["tokens"]) == (200, {"prompt": given})
+
+
+def test_unknown_tokens_have_no_text(fake_vllm: FakeServer) -> None:
+    """An id outside the vocabulary is refused."""
+    status, answer = ask(fake_vllm, "/detokenize", tokens=[10**6])
+    assert (status, answer["error"]["message"]) == (400, "Token id 1000000 is out of vocabulary")
+
+
+def test_finished_requests_are_counted(fake_vllm: FakeServer) -> None:
+    """/metrics counts answers by their finish reason, and tokens."""
+    choices(fake_vllm, n=2)
+    choices(fake_vllm, logit_bias={str(EOS): 100})
+    metrics = counters(fake_vllm)
+    assert metrics['request_success_total{engine="0",finished_reason="length"'] == 2
+    assert metrics['request_success_total{engine="0",finished_reason="stop"'] == 1
+    assert metrics['prompt_tokens_total{engine="0"'] == 10
+    assert metrics['generation_tokens_total{engine="0"'] == 33
+    assert metrics['num_requests_running{engine="0"'] == 0
+
+
+def counters(server: FakeServer) -> dict[str, float]:
+    """The metrics by name and labels, without the model's name."""
+    _, page = ask(server, "/metrics", "GET")
+    lines = [line.partition(",model_name=") for line in page.splitlines() if line[0] != "#"]
+    return {name[len("vllm:") :]: float(rest.split()[-1]) for name, _, rest in lines}
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_any_text_survives_the_tokenizer(given_text: str) -> None:
+    """Any text becomes ids and back without loss."""
+    tokenizer = Tokenizer("Some words to know.")
+    ids = tokenizer.encode(given_text)
+    assert tokenizer.decode(ids) == given_text
+    assert all(0 <= id_ < tokenizer.vocab_size for id_ in ids)
+
+
+def test_half_a_character_in_json_is_replaced(fake_vllm: FakeServer) -> None:
+    """A lone surrogate, which JSON allows, neither fails nor comes back."""
+    status, answer = ask(fake_vllm, prompt="Hi", model="\ud800")
+    assert (status, answer["error"]["message"][:12]) == (404, "The model `?")
+    assert text(fake_vllm, prompt="\ud800", echo=True).startswith("?")
+
+
+# --- what arrived -----------------------------------------------------------------------------
+
+
+def test_requests_are_recorded(fake_vllm: FakeServer) -> None:
+    """Method, path, query, headers in any case, body and JSON are kept, in order."""
+    ask(fake_vllm, "/v1/completions?a=1", prompt="Hi")
+    ask(fake_vllm, "/health", "GET")
+    first, second = fake_vllm.requests
+    assert (first.method, first.path, first.query) == ("POST", "/v1/completions", "a=1")
+    assert first.headers["CONTENT-type"] == "application/json"
+    assert "content-length" in first.headers
+    assert "X-Nothing" not in first.headers
+    assert len(first.headers) == len(list(first.headers))
+    assert first.json == json.loads(first.body) == {"prompt": "Hi"}
+    assert (second.method, second.json) == ("GET", None)
+    assert fake_vllm.requests[-1:] == [second]
+    assert "Content-Type" in repr(first.headers)
+    assert repr(second) in repr(fake_vllm.requests)
+    fake_vllm.requests.clear()
+    assert len(fake_vllm.requests) == 0
+
+
+def test_requests_can_be_waited_for(fake_vllm: FakeServer) -> None:
+    """A test waits for what another thread sends, without sleeping."""
+    thread = threading.Thread(target=ask, args=(fake_vllm,), kwargs={"prompt": "Hi"})
+    thread.start()
+    fake_vllm.wait_for(1, timeout=WAIT)
+    assert fake_vllm.requests[0].json == {"prompt": "Hi"}
+    thread.join()
+
+
+def test_waiting_ends(fake_vllm: FakeServer) -> None:
+    """What does not come is a TimeoutError that says what came."""
+    with pytest.raises(TimeoutError, match="0 of 1 requests"):
+        fake_vllm.wait_for(1, timeout=0)
+    with pytest.raises(TimeoutError, match="0 of 1 clients"):
+        fake_vllm.wait_for_abort(timeout=0)
+
+
+# --- the connection ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def connection(fake_vllm: FakeServer) -> Iterator[socket.socket]:
+    """A bare connection to the server."""
+    host, _, port = fake_vllm.url[len("http://") :].partition(":")
+    with socket.create_connection((host, int(port)), timeout=WAIT) as connected:
+        yield connected
+
+
+def received(connection: socket.socket) -> bytes:
+    """All bytes until the server closes."""
+    parts = []
+    while True:
+        part = connection.recv(65536)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+
+
+def test_one_connection_serves_many_requests(fake_vllm: FakeServer) -> None:
+    """Whole and streamed answers leave the connection ready for the next request."""
+    connection = http.client.HTTPConnection(fake_vllm.url[7:], timeout=WAIT)
+    sockets = set()
+    for stream in (False, True, False):
+        body = json.dumps({"prompt": "Hi", "stream": stream})
+        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+        sockets.add(connection.sock)
+        assert connection.getresponse().read()
+    assert len(sockets) == 1
+    connection.close()
+
+
+def test_requests_may_be_sent_ahead(connection: socket.socket) -> None:
+    """A request that comes before the answer to the one before is answered in its turn."""
+    get = b"GET /v1/models HTTP/1.1\r\n\r\n"
+    connection.sendall(get + b"GET /version HTTP/1.1\r\nConnection: close\r\n\r\n")
+    answer = received(connection)
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert answer.endswith(b'{"version":"0.32.0+fake"}')
+
+
+def test_a_chunked_request_is_read(fake_vllm: FakeServer, connection: socket.socket) -> None:
+    """A body without a length, in chunks, is a body as well."""
+    head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+    head += b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    connection.sendall(head + b'b\r\n{"prompt": \r\n5;x=y\r\n"Hi"}\r\n0\r\n\r\n')
+    assert received(connection).startswith(b"HTTP/1.1 200 OK")
+    assert fake_vllm.requests[0].json == {"prompt": "Hi"}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"\xff\xfe / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused(connection: socket.socket, sent: bytes) -> None:
+    """Malformed requests get a plain 400, and the connection is closed."""
+    connection.sendall(sent)
+    answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request")
+    assert answer.endswith(b"Invalid HTTP request received.")
+
+
+def test_a_client_that_half_closes_gets_nothing(
+    fake_vllm: FakeServer, connection: socket.socket
+) -> None:
+    """Shutting down the sending side counts as going away, as with vLLM."""
+    fake_vllm.enqueue(stall_after=0)
+    body = b'{"prompt": "Hi"}'
+    head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: "
+    connection.sendall(head + str(len(body)).encode() + b"\r\n\r\n" + body)
+    connection.shutdown(socket.SHUT_WR)
+    assert received(connection) == b""
+    fake_vllm.wait_for_abort(timeout=WAIT)
+
+
+def test_half_a_request_is_none(fake_vllm: FakeServer, connection: socket.socket) -> None:
+    """A client that leaves within its request is not answered, and nothing is recorded."""
+    connection.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")
+    connection.shutdown(socket.SHUT_WR)
+    assert received(connection) == b""
+    assert len(fake_vllm.requests) == 0
+
+
+def test_each_event_is_one_chunk(fake_vllm: FakeServer, connection: socket.socket) -> None:
+    """A stream has one SSE event in each HTTP chunk, and the terminator by itself."""
+    body = b'{"prompt": "Hi", "stream": true, "max_tokens": 2}'
+    head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+    head += b"Connection: close\r\nContent-Length: "
+    connection.sendall(head + str(len(body)).encode() + b"\r\n\r\n" + body)
+    _, _, chunked = received(connection).partition(b"\r\n\r\n")
+    assert chunked.endswith(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+    assert chunked.count(b"data: {") == chunked.count(b"}\n\n\r\n") == 2
+
+
+# --- the life of the server -------------------------------------------------------------------
+
+
+def test_the_fixture_gives_a_running_server(fake_vllm: FakeServer) -> None:
+    """`fake_vllm` is a FakeServer that answers."""
+    assert ask(fake_vllm, "/health", "GET") == (200, "")
+    assert fake_vllm.base_url == f"{fake_vllm.url}/v1"
+
+
+def test_starting_and_closing_can_be_repeated() -> None:
+    """start() and close() are idempotent, and a closed server can be started again."""
+    server = FakeServer()
+    server.close()
+    assert server.start() is server
+    url = server.url
+    server.start()
+    assert server.url == url
+    assert url in repr(server)
+    server.close()
+    server.close()
+    assert "closed" in repr(server)
+    with pytest.raises(RuntimeError, match="not running"):
+        _ = server.base_url
+    with server:
+        assert ask(server, "/ping", "GET")[0] == 200
+
+
+def test_closing_leaves_no_thread() -> None:
+    """Threads of idle and of busy connections have ended when close() returns."""
+    before = set(threading.enumerate())
+    with FakeServer() as server:
+        host, _, port = server.url[7:].partition(":")
+        idle = [socket.create_connection((host, int(port))) for _ in range(3)]
+        ask(server, "/health", "GET")
+    assert set(threading.enumerate()) == before
+    for connection in idle:
+        connection.close()
+
+
+def test_a_reset_connection_harms_nobody(fake_vllm: FakeServer) -> None:
+    """A client that resets its connection between requests is forgotten."""
+    host, _, port = fake_vllm.url[7:].partition(":")
+    connection = socket.create_connection((host, int(port)), timeout=WAIT)
+    connection.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+    assert connection.recv(65536)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    connection.close()
+    assert ask(fake_vllm, "/health", "GET")[0] == 200
+
+
+def test_the_public_names_are_there() -> None:
+    """Everything that `vllm_client.testing` promises can be imported."""
+    assert all(hasattr(testing, name) for name in testing.__all__)

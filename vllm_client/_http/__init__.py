@@ -1,0 +1,1 @@
+"""HTTP: connections, attempts, time limits and bodies; nothing of vLLM."""

@@ -1,0 +1,1 @@
+"""The text generator behind the embedded server."""

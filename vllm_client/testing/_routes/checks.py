@@ -1,0 +1,150 @@
+"""What vLLM refuses once the fields of a request have the right types, in its words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .._engine.engine import Engine
+from .._wire.fields import Fields
+from .._wire.refusals import RefusalError, named
+
+__all__ = ["check_limits", "check_model", "check_ranges", "check_stream", "output_limit"]
+
+_MAX_N = 16384
+
+
+def check_stream(fields: Fields) -> None:
+    """Refuse what does not go with streaming, or with its absence."""
+    if fields.get("stream_options") is not None and not fields.get("stream"):
+        message = "Stream options can only be defined when `stream=True`."
+        raise named(message, "stream_options")
+    prompt_logprobs = fields.get("prompt_logprobs", 0)
+    if fields.get("stream") and prompt_logprobs != 0:
+        message = "`prompt_logprobs` are not available when `stream=True`."
+        raise named(message, "prompt_logprobs")
+    if prompt_logprobs < -1:
+        message = "`prompt_logprobs` must be a positive value or -1."
+        raise named(message, "prompt_logprobs", prompt_logprobs)
+
+
+def check_model(engine: Engine, fields: Fields) -> None:
+    """Refuse a model that is not served; none at all is the served one."""
+    name = fields.get("model")
+    if name and name not in engine.models:
+        aliases = ", ".join(engine.models)
+        message = f"The model `{name}` does not exist. Valid aliases: {aliases}."
+        raise RefusalError(message, status=404, param="model")
+
+
+def check_ranges(engine: Engine, fields: Fields) -> None:
+    """Refuse sampling parameters that are out of range."""
+    _check_unnamed(fields)
+    _check_named(fields)
+    if fields.get("temperature") == 0 and fields.get("n", 1) > 1:
+        raise RefusalError(f"n must be 1 when using greedy sampling, got {fields['n']}.")
+    if fields.get("use_beam_search") and fields.get("stream"):
+        raise RefusalError("Streaming is not currently supported with beam search")
+    _check_token_ids(engine, fields)
+
+
+def check_limits(engine: Engine, name: str, kind: str, value: int) -> None:
+    """Refuse more log-probabilities than the server gives; -1 asks for the whole vocabulary."""
+    wanted = engine.tokenizer.vocab_size if value == -1 else value
+    if wanted > engine.max_logprobs:
+        limit = f"which is greater than max allowed: {engine.max_logprobs}"
+        raise named(f"Requested {kind} logprobs of {wanted}, {limit}", name, wanted)
+
+
+def output_limit(engine: Engine, asked: int | None, prompt_tokens: int, min_tokens: int) -> int:
+    """Return how many tokens an answer may have: what is asked for, if the context has room.
+
+    Args:
+        engine: the server's engine.
+        asked: `max_tokens` of the request, or None for all that fits.
+        prompt_tokens: the length of the prompt.
+        min_tokens: `min_tokens` of the request.
+    """
+    longest = engine.max_model_len
+    if asked is not None and asked > longest:
+        message = f"max_tokens={asked} cannot be greater than max_model_len={longest}."
+        raise named(f"{message} Please request fewer output tokens.", "max_tokens", asked)
+    if prompt_tokens > longest:
+        message = (
+            f"This model's maximum context length is {longest} tokens. However, your prompt "
+            f"contains at least {longest + 1} input tokens, which exceeds this limit even without "
+            "any output tokens. Please reduce the length of the input prompt."
+        )
+        raise named(message, "input_tokens", longest + 1)
+    room = longest - prompt_tokens
+    limit = room if asked is None else min(asked, room)
+    if limit < 1:
+        raise named(f"max_tokens must be at least 1, got {limit}.", "max_tokens", limit)
+    if min_tokens > limit:
+        message = f"min_tokens must be less than or equal to max_tokens={limit}, got {min_tokens}."
+        raise RefusalError(message)
+    return limit
+
+
+def _check_unnamed(fields: Fields) -> None:
+    # vLLM names the parameter of some of its errors and not of these.
+    n = fields.get("n", 1)
+    if n < 1:
+        raise RefusalError(f"n must be at least 1, got {n}.")
+    if n > _MAX_N:
+        hint = "To increase this limit, set the VLLM_MAX_N_SEQUENCES environment variable."
+        raise RefusalError(f"n must be at most {_MAX_N}, got {n}. {hint}")
+    for name in ("presence_penalty", "frequency_penalty"):
+        if not -2 <= fields.get(name, 0) <= 2:
+            raise RefusalError(f"{name} must be in [-2, 2], got {fields[name]}.")
+    if fields.get("repetition_penalty", 1) <= 0:
+        value = fields["repetition_penalty"]
+        raise RefusalError(f"repetition_penalty must be greater than zero, got {value}.")
+    if fields.get("top_k", 0) < -1:
+        raise RefusalError(f"top_k must be 0 (disable), or at least 1, got {fields['top_k']}.")
+    if not 0 <= fields.get("min_p", 0) <= 1:
+        raise RefusalError(f"min_p must be in [0, 1], got {fields['min_p']}.")
+    if fields.get("min_tokens", 0) < 0:
+        value = fields["min_tokens"]
+        raise RefusalError(f"min_tokens must be greater than or equal to 0, got {value}.")
+    if not all(fields.get("stop", ())):
+        raise RefusalError("stop cannot contain an empty string.")
+
+
+def _check_named(fields: Fields) -> None:
+    temperature = fields.get("temperature", 1.0)
+    if temperature < 0:
+        message = f"temperature must be non-negative, got {temperature}."
+        raise named(message, "temperature", temperature)
+    if temperature > 2:
+        message = f"temperature must be in [0, 2], got {temperature}."
+        raise named(message, "temperature", temperature)
+    top_p = fields.get("top_p", 1.0)
+    if not 0 < top_p <= 1:
+        raise named(f"top_p must be in (0, 1], got {top_p}.", "top_p", top_p)
+    interval = fields.get("stream_interval", 1)
+    if interval < 1:
+        message = f"stream_interval must be at least 1, got {interval}."
+        raise named(message, "stream_interval", interval)
+    if fields.get("cache_salt") == "":
+        message = "Parameter 'cache_salt' must be a non-empty string if provided."
+        raise named(message, "cache_salt")
+
+
+def _check_token_ids(engine: Engine, fields: Fields) -> None:
+    size = engine.tokenizer.vocab_size
+    bias = fields.get("logit_bias", {})
+    wrong: Sequence[Any] = [key for key in bias if not key.lstrip("-").isdecimal()]
+    if wrong:
+        message = (
+            f"logit_bias contains key(s) that cannot be converted to integer token IDs: {wrong}"
+        )
+        raise named(message, "logit_bias", wrong)
+    wrong = [int(key) for key in bias if not 0 <= int(key) < size]
+    if wrong:
+        message = f"token_id(s) {wrong} in logit_bias contain out-of-vocab token ids."
+        raise named(f"{message} Vocabulary size: {size}", "logit_bias", wrong)
+    allowed = fields.get("allowed_token_ids", ())
+    if any(not 0 <= id_ < size for id_ in allowed):
+        message = "allowed_token_ids contains out-of-vocab token id!"
+        raise named(message, "allowed_token_ids", allowed)
