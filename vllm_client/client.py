@@ -1,4 +1,4 @@
-"""``VllmClient``: one server, and everything that can be asked of it."""
+"""``VllmClient``: the client of one server."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 import requests
 from attrs import evolve
 
-from ._http.session import Pool, merged
-from ._http.transport import Transport, checked_headers
+from ._http.headers import Headers, checked_headers, merged_headers
+from ._http.session import ClientSession
+from ._http.transport import UNSET, CallOptions, Transport
 from ._version import __version__
 from .timeouts import Timeout, TimeoutTypes
+
+__all__ = ["VllmClient"]
 
 DEFAULT_BASE_URL = "http://localhost:8000/v1"
 DEFAULT_TIMEOUT = Timeout()
 _UNSET: Any = object()
+"""Stands for an argument that was not given."""
 
 
 class VllmClient:
-    """A client of one vLLM server. Threads may share it; it pickles and survives ``fork``.
+    """A client of one vLLM server. Threads may share it; it can be pickled and survives ``fork``.
 
     Args:
         base_url: Address of the API, ``http`` or ``https``. A bare origin such as
-            ``localhost:8000`` gains ``http://`` and ``/v1``; what has a path is kept. Else
-            ``VLLM_BASE_URL``, else ``http://localhost:8000/v1``.
-        api_key: Key of a server with ``--api-key``; else ``VLLM_API_KEY``, else none. It wins
-            over ``.netrc``, and an ``Authorization`` header given here or with a call over it.
+            ``localhost:8000`` is completed with ``http://`` and ``/v1``; an address with a path is
+            used unchanged. The default is ``VLLM_BASE_URL``, else ``http://localhost:8000/v1``.
+        api_key: Key of a server with ``--api-key``; the default is ``VLLM_API_KEY``, else none. It
+            takes precedence over ``.netrc``. An ``Authorization`` header, set here or per call,
+            takes precedence over it.
         timeout: Seconds, a pair ``(connect, read)``, a :class:`Timeout`, or None for no limit.
-        max_retries: Further attempts, 0 or more, after a connection that failed before an answer
-            and after 408, 429, 500, 502, 503 and 504; never once an answer has begun.
+        max_retries: How often a request is retried, 0 or more: after a connection that failed
+            before the response, and after 408, 429, 500, 502, 503 and 504. A response that has
+            begun is never retried.
         headers: Sent with every request.
-        session: Your own ``requests.Session``, for proxies, certificates or mocks. It is used as
-            it is and left open.
+        session: Your own ``requests.Session``, for proxies, certificates or mocks. The client uses
+            it unchanged and does not close it.
 
     Raises:
-        TypeError, ValueError: An argument that cannot be meant.
+        TypeError, ValueError: An argument is invalid.
     """
 
     def __init__(
@@ -49,25 +55,25 @@ class VllmClient:
         api_key: Optional[str] = None,
         timeout: TimeoutTypes = DEFAULT_TIMEOUT,
         max_retries: int = 2,
-        headers: Optional[Mapping[str, Optional[str]]] = None,
+        headers: Optional[Headers] = None,
         session: Optional[requests.Session] = None,
     ) -> None:
         self._session = session
-        self._owns_pool = True
-        self._set_transport(
+        self._owns_connections = True
+        self._use(
             Transport(
                 _address(_default_address() if base_url in (None, "") else base_url),
                 _key(os.environ.get("VLLM_API_KEY") if api_key is None else api_key),
                 _own_headers(headers, session),
                 Timeout.of(timeout),
                 _retries(max_retries),
-                Pool(session),
+                ClientSession(session),
             )
         )
 
-    def _set_transport(self, transport: Transport) -> None:
-        # Imported with the first client: who only names the class, or catches errors, does not
-        # wait for them, and a process that forks later has them.
+    def _use(self, transport: Transport) -> None:
+        # Imported here so that importing VllmClient alone stays fast. Creating a client loads
+        # them, so a child forked later inherits them.
         from .resources.chat import Chat  # noqa: PLC0415
         from .resources.completions import Completions  # noqa: PLC0415
 
@@ -77,22 +83,22 @@ class VllmClient:
 
     @property
     def base_url(self) -> str:
-        """The root of the API, without a slash at its end."""
+        """The root of the API, without a slash at the end."""
         return self._transport.base_url
 
     @property
     def server_url(self) -> str:
-        """The same without the last ``/v1``: where ``/health``, ``/tokenize`` and the like are."""
+        """The same without the last ``/v1``, as for ``/health`` and ``/tokenize``."""
         return self._transport.server_url
 
     @property
     def timeout(self) -> Timeout:
-        """The limits of a call that brings none of its own."""
+        """The time limits of a call that sets none of its own."""
         return self._transport.timeout
 
     @property
     def max_retries(self) -> int:
-        """How many attempts may follow the first."""
+        """How often a request is retried at most."""
         return self._transport.max_retries
 
     def with_options(
@@ -100,13 +106,13 @@ class VllmClient:
         *,
         timeout: TimeoutTypes = _UNSET,
         max_retries: int = _UNSET,
-        headers: Optional[Mapping[str, Optional[str]]] = _UNSET,
+        headers: Optional[Headers] = _UNSET,
     ) -> VllmClient:
-        """A copy with other settings on the same connections.
+        """A copy with other settings that shares the connections.
 
-        The connections live until the first client is closed; closing a copy ends only the
-        streams of the copy. ``headers`` are added to those of this client. Arguments and errors
-        are those of the class.
+        The connections stay open until the original client is closed. Closing the copy ends only
+        the streams and calls of the copy. ``headers`` are added to those of this client. Arguments
+        and errors are those of the class.
         """
         changes: Dict[str, Any] = {}
         if timeout is not _UNSET:
@@ -114,11 +120,14 @@ class VllmClient:
         if max_retries is not _UNSET:
             changes["max_retries"] = _retries(max_retries)
         if headers is not _UNSET:
-            changes["headers"] = _merged(self._transport.headers, headers)
+            changes["headers"] = merged_headers(self._transport.headers, checked_headers(headers))
+        return self._sharing(evolve(self._transport, **changes))
+
+    def _sharing(self, transport: Transport) -> VllmClient:
         copy = object.__new__(type(self))
         copy._session = self._session
-        copy._owns_pool = False
-        copy._set_transport(evolve(self._transport, **changes))
+        copy._owns_connections = False
+        copy._use(transport)
         return copy
 
     def request(
@@ -128,42 +137,43 @@ class VllmClient:
         *,
         json: Any = None,
         params: Optional[Mapping[str, Any]] = None,
-        extra_headers: Optional[Mapping[str, Optional[str]]] = None,
-        timeout: TimeoutTypes = _UNSET,
+        extra_headers: Optional[Headers] = None,
+        timeout: TimeoutTypes = UNSET,
     ) -> requests.Response:
-        """Reach a route that has no method here, with the same limits, retries and errors.
+        """Call a route that has no method here, with the same time limits, retries and errors.
 
         Args:
             method: ``"GET"``, ``"POST"``, …
-            path: A route of the server as vLLM writes it (``"/v1/models"``, ``"/health"``);
-                without a slash at its beginning, relative to ``base_url`` (``"models"``).
-            json: The body, if there is one.
+            path: A route of the server as vLLM writes it (``"/v1/models"``, ``"/health"``).
+                Without a slash at the beginning it is relative to ``base_url`` (``"models"``).
+            json: The body of the request; None for none.
             params: The query.
-            extra_headers: For this call.
-            timeout: For this call.
+            extra_headers: Headers for this call.
+            timeout: The time limits of this call.
 
         Returns:
-            The answer, its body read.
+            The response, whose body has been read.
 
         Raises:
-            APIStatusError: Its status is not a success.
-            APIConnectionError: No whole answer came.
+            APIStatusError: The status is not a success.
+            APIConnectionError: No complete response arrived.
         """
-        options: Dict[str, Any] = {} if timeout is _UNSET else {"timeout": timeout}
-        if extra_headers is not None:
-            options["extra_headers"] = extra_headers
-        return self._transport.fetch(
+        options = CallOptions(timeout, extra_headers)
+        opened = self._transport.open(
             method.upper(), self._url(path), json, accept="*/*", params=params, options=options
-        ).response
+        )
+        with opened.redacting():
+            opened.read_all()
+        return opened.response
 
     def _url(self, path: str) -> str:
         if "://" in path.partition("?")[0]:
-            raise ValueError(f"path is a route of {self.server_url}, not an address: {path!r}")
+            raise ValueError(f"path must be a route of {self.server_url}, not an address: {path!r}")
         return self.server_url + path if path.startswith("/") else f"{self.base_url}/{path}"
 
     def close(self) -> None:
-        """End the streams and calls that are open, and close the connections. May be repeated."""
-        self._transport.pool.close(None if self._owns_pool else self._transport)
+        """Cancel the open streams and calls, and close the connections. May be called again."""
+        self._transport.session.close(None if self._owns_connections else self._transport)
 
     def __enter__(self) -> VllmClient:
         return self
@@ -180,7 +190,7 @@ class VllmClient:
         return f"{type(self).__name__}({self.base_url!r})"
 
     def __reduce__(self) -> Any:
-        # The copy, in another process perhaps, opens its own connections.
+        # The copy, perhaps in another process, opens connections of its own.
         return functools.partial(
             type(self),
             self.base_url,
@@ -198,21 +208,19 @@ def _default_address() -> str:
 
 def _address(base_url: Any) -> str:
     if not isinstance(base_url, str):
-        raise TypeError(
-            f"base_url has to be text, such as {DEFAULT_BASE_URL!r}; it is {base_url!r}"
-        )
+        raise TypeError(f"base_url must be text, such as {DEFAULT_BASE_URL!r}, not {base_url!r}")
     url = base_url.strip()
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url):
         url = f"http://{url}"
-    if re.search("//[^/?#]*@|[?#].", url):  # First, so that no message quotes a password.
+    if re.search("//[^/?#]*@|[?#].", url):  # Checked first: the other message quotes the address.
         raise ValueError(
-            "base_url has a user name, a query or a fragment: put credentials into api_key=… or "
-            "headers=…, and leave the rest out"
+            "base_url contains a user name, a query or a fragment: pass credentials as api_key=… "
+            "or headers=…, and remove the rest"
         )
     parts = _parts(url)
     if parts is None:
         raise ValueError(
-            f"base_url {base_url!r} is not the address of a server; one is like {DEFAULT_BASE_URL}"
+            f"base_url {base_url!r} is not the address of a server, such as {DEFAULT_BASE_URL}"
         )
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") or "/v1", "", ""))
 
@@ -224,7 +232,7 @@ def _parts(url: str) -> Optional[SplitResult]:
     except ValueError:
         return None
     host = parts.hostname or ""
-    # A host called http is what is left of "http:/localhost" or "http//localhost".
+    # "http:/localhost" and "http//localhost" parse as an address of the host "http".
     is_host = host not in {"http", "https"} and re.fullmatch(r"([^.]{1,63}\.)*[^.]{1,63}\.?", host)
     fine = parts.scheme in {"http", "https"} and is_host and port != 0
     return parts if fine and not re.search(r"[\s\x00-\x1f\\]", url) else None
@@ -234,32 +242,21 @@ def _key(api_key: Optional[str]) -> Optional[str]:
     if api_key is None:
         return None
     if not isinstance(api_key, str):
-        raise TypeError("api_key has to be text")
+        raise TypeError(f"api_key must be text, not {type(api_key).__name__}")
     key = api_key.strip()
     if not re.fullmatch(r"[\x20-\x7e]*", key):
-        raise ValueError("api_key has characters that no Authorization header can carry")
+        raise ValueError("api_key contains characters that no Authorization header can carry")
     return key or None
 
 
-def _own_headers(
-    headers: Optional[Mapping[str, Optional[str]]], session: Optional[requests.Session]
-) -> Dict[str, Optional[str]]:
-    # A session of the user's says for itself who it is.
-    named: Dict[str, Optional[str]] = {}
-    if session is None:
-        named["User-Agent"] = f"vllm-sync-client/{__version__}"
-    return _merged(named, headers)
-
-
-def _merged(
-    below: Mapping[str, Optional[str]], above: Optional[Mapping[str, Optional[str]]]
-) -> Dict[str, Optional[str]]:
-    if not isinstance(above or {}, Mapping):
-        raise TypeError(f"headers have to be a dict; they are {type(above).__name__}")
-    return merged(below, checked_headers(above or {}))
+def _own_headers(headers: Optional[Headers], session: Optional[requests.Session]) -> Headers:
+    own: Dict[str, Optional[str]] = {}
+    if session is None:  # The user's own session brings a User-Agent of its own.
+        own["User-Agent"] = f"vllm-sync-client/{__version__}"
+    return merged_headers(own, checked_headers(headers))
 
 
 def _retries(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"max_retries has to be a number of attempts, 0 or more; it is {value!r}")
+        raise ValueError(f"max_retries must be an int, 0 or greater, not {value!r}")
     return value

@@ -45,9 +45,15 @@ class VllmError(Exception):
             :class:`~vllm_client.Completion` or ``ChatCompletion``, perhaps without choices);
             elsewhere None unless there is text.
         is_retryable: Whether the same request, sent again, may well succeed.
+        method: The HTTP method, once the call has failed; None elsewhere.
+        url: The URL that was called; None elsewhere.
+        attempts: How many attempts failed; 0 if a response arrived.
     """
 
     is_retryable = False
+    method: Optional[str] = None
+    url: Optional[str] = None
+    attempts = 0
 
     def __init__(self, message: str, *, partial: Any = None) -> None:
         super().__init__(message)
@@ -55,7 +61,13 @@ class VllmError(Exception):
         self.partial = partial
 
     def __str__(self) -> str:
-        return self.message
+        return self.message + self._where()
+
+    def _where(self) -> str:
+        if self.url is None:
+            return ""
+        attempts = f", after {self.attempts} attempts" if self.attempts > 1 else ""
+        return f" ({self.method} {self.url}{attempts})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default an exception is rebuilt as cls(*args), which fails for any class with
@@ -114,7 +126,7 @@ class APIStatusError(VllmError):
         self.is_retryable = status_code in RETRYABLE_STATUSES
 
     def __str__(self) -> str:
-        return f"{self.status_code}: {self.message}"
+        return f"{self.status_code}: {self.message}{self._where()}"
 
 
 class BadRequestError(APIStatusError):

@@ -1,4 +1,4 @@
-"""The streams that a program reads: iterators of events with an end that can be trusted."""
+"""The streams that a program reads: iterators of events whose end can be trusted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import (
     Iterator,
     Literal,
     Optional,
-    Tuple,
     Type,
     TypeVar,
     Union,
@@ -21,11 +20,11 @@ from typing import (
 
 import requests
 
-from ._decoding.chunks import Decoder, aborted_error
+from ._decoding.answers import aborted_error
+from ._decoding.chunks import Decoder
 from ._decoding.sse import EventSource
 from ._error_bodies import decoded_or_text, frame_error, message_in
-from ._http.redaction import hide
-from ._http.response import Exchange
+from ._http.response import OpenResponse
 from .events import CompletionStreamEvent, Done, Error, StreamEvent
 from .exceptions import (
     InvalidStreamError,
@@ -41,60 +40,67 @@ if TYPE_CHECKING:
 
     from .types.chat import ChatCompletion
 
+__all__ = ["ChatCompletionStream", "CompletionStream", "OnError", "Stream"]
+
 E = TypeVar("E")
 R = TypeVar("R", bound="Union[Completion, ChatCompletion]")
 OnError = Literal["raise", "event"]
 
-LARGEST_DOCUMENT = 65536
+_LARGEST_DOCUMENT = 65536
+"""Bytes; a longer document that was sent instead of a stream is cut."""
 
 
 class Stream(Generic[E, R]):
-    """A streamed answer: iterate over it once, inside ``with``.
+    """A streamed response: iterate over it once, inside ``with``.
 
-    It ends without an error only if the answer is whole: every choice that was asked for has its
-    finish reason, ``[DONE]`` came, and no error frame did. Whatever is raised while it is read
-    carries in ``partial`` what had arrived.
+    It ends without an error only if the response is complete: every choice that was asked for has
+    its finish reason, the server sent ``[DONE]``, and it sent no error frame. An error that is
+    raised while the stream is read carries in ``partial`` what arrived before.
 
-    Leaving ``with``, by ``break``, an exception or Ctrl-C too, closes the connection, upon which
-    the server stops generating. Read to its end, a stream gives its connection back for the next
-    request.
+    Leaving the ``with`` block, whether by ``break``, an exception or Ctrl-C, closes the
+    connection, and the server stops generating. A stream that is read to its end releases its
+    connection for the next request.
 
     Attributes:
-        response: The ``requests.Response``; its body is read by the stream.
-        timings: When the pieces arrived.
+        response: The ``requests.Response``. The stream reads its body.
+        timings: When the chunks arrived.
 
     Raises, while it is read:
         ServerStreamError: The server reported an error inside the stream.
-        StreamInterruptedError: The stream ended before the answer was whole.
-        InvalidStreamError: What came is not a stream of completion chunks.
-        GenerationAbortedError: The server gave up the generation.
-        APITimeoutError: It was silent for too long, or the call took too long altogether.
-        StreamConsumedError: It was closed, perhaps by another thread.
+        StreamInterruptedError: The stream ended before the response was complete.
+        InvalidStreamError: The response is not a stream of chunks.
+        GenerationAbortedError: The server aborted the generation.
+        APITimeoutError: The server was silent for too long, or the call exceeded its total timeout.
+        StreamConsumedError: The stream was closed, perhaps by another thread.
     """
 
-    shown: ClassVar[str]
-    """The tag of the events whose text is the answer's."""
+    _text_event: ClassVar[str]
+    """The ``type`` of the events whose text is part of the response."""
 
     def __init__(
-        self, exchange: Exchange, decoder: Decoder[E, R], timings: Timings, on_error: OnError
+        self,
+        opened: OpenResponse,
+        decoder: Decoder[E, R, Any],
+        timings: Timings,
+        on_error: OnError,
     ) -> None:
-        self.response: requests.Response = exchange.response
+        self.response: requests.Response = opened.response
         self.timings = timings
-        self._exchange = exchange
+        self._opened = opened
         self._decoder = decoder
-        self._events = _events(exchange, decoder, timings)
+        self._events = _events(opened, decoder, timings)
         self._on_error = on_error
         self._failure: Optional[VllmError] = None
         self._closed = False
 
     @property
     def request_id(self) -> Optional[str]:
-        """The ``x-request-id`` of the answer, if the server sends one."""
-        return self._exchange.request_id
+        """The ``x-request-id`` of the response, if the server sends one."""
+        return self._opened.request_id
 
     @property
     def snapshot(self) -> R:
-        """What has arrived so far, in the shape of the whole answer."""
+        """What has arrived so far, in the shape of a complete response."""
         return self._decoder.snapshot()
 
     def __iter__(self) -> Self:
@@ -108,8 +114,8 @@ class Stream(Generic[E, R]):
         try:
             return self._advance()
         except VllmError as error:
-            self._failure = error  # Given once: the next step is the end.
-            return cast("E", Error(error))  # A member of every union.
+            self._failure = error  # Yielded once; the next call raises StopIteration.
+            return cast("E", Error(error))  # A member of both unions of events.
 
     def _advance(self) -> E:
         if self._closed:
@@ -117,8 +123,8 @@ class Stream(Generic[E, R]):
         try:
             event: E = next(self._events)
         except StopIteration:
-            # A failure or Ctrl-C ends the generator as the end of the answer does.
-            if self._exchange.whole:
+            # A failure or Ctrl-C ends the generator as the end of the response does.
+            if self._decoder.complete:
                 raise
             failure = self._failure or self._consumed()
             raise failure from failure.__cause__
@@ -127,23 +133,32 @@ class Stream(Generic[E, R]):
             raise
         return event
 
+    @property
+    def _at_end(self) -> bool:
+        return self._decoder.complete or self._failure is not None
+
+    @property
+    def _is_cancelled(self) -> bool:
+        return self._opened.call.reason is not None
+
     def _consumed(self) -> StreamConsumedError:
         return StreamConsumedError(
-            "the stream was closed; what had arrived is in stream.snapshot", partial=self.snapshot
+            "the stream is closed; stream.snapshot holds what arrived before",
+            partial=self.snapshot,
         )
 
     def collect(self) -> R:
-        """Read to the end; the answer that ``create()`` would have given.
+        """Read to the end; returns what ``create()`` would have returned.
 
         Raises:
-            VllmError: The answer did not become whole, in this reading or one before.
+            VllmError: The response is not complete: this reading or an earlier one failed.
         """
-        while not self._exchange.whole:
+        while not self._decoder.complete:
             self._advance()
         return self.snapshot
 
     def text_deltas(self, index: int = 0) -> Iterator[str]:
-        """Only the pieces of text of one choice; in chat those of the answer, not the thinking.
+        """Only the texts of choice ``index``; in chat those of the content, not of the reasoning.
 
         Raises:
             VllmError: As when the stream is read itself, also with ``on_error="event"``.
@@ -153,20 +168,20 @@ class Stream(Generic[E, R]):
                 event: Any = self._advance()
             except StopIteration:
                 return
-            if event.type == self.shown and event.index == index and event.text:
+            if event.type == self._text_event and event.index == index and event.text:
                 yield event.text
 
     def collect_text(self) -> str:
-        """Read to the end; the whole text of choice 0. Raises as :meth:`collect` does."""
+        """Read to the end; returns the whole text of choice 0. Raises as :meth:`collect`."""
         return self.collect().text
 
     def close(self) -> None:
-        """Close the connection, upon which the server stops generating. May be repeated.
+        """Close the connection, and the server stops generating. May be called again.
 
-        Safe from another thread: a read that is blocked there ends at once.
+        Any thread may call it: a read that is blocked in another thread ends at once.
         """
         self._closed = True
-        self._exchange.call.stop()
+        self._opened.call.cancel()
         self.timings.end(self._decoder.usage)
 
     def __enter__(self) -> Self:
@@ -181,9 +196,9 @@ class Stream(Generic[E, R]):
         self.close()
 
     def __del__(self) -> None:
-        exchange: Optional[Exchange] = getattr(self, "_exchange", None)
-        if exchange is not None and exchange.is_open:
-            self.close()  # First: warnings may be errors.
+        opened: Optional[OpenResponse] = getattr(self, "_opened", None)
+        if opened is not None and opened.is_open:
+            self.close()  # First: a filter may turn the warning into an error.
             warnings.warn(
                 f"{type(self).__name__} was dropped before its end: use `with`, or close() it",
                 ResourceWarning,
@@ -195,92 +210,100 @@ class Stream(Generic[E, R]):
 class CompletionStream(Stream[CompletionStreamEvent, Completion]):
     """The stream of ``client.completions.stream``: an iterator of ``CompletionStreamEvent``."""
 
-    shown = "text"
+    _text_event = "text"
 
 
 class ChatCompletionStream(Stream[StreamEvent, "ChatCompletion"]):
     """The stream of ``client.chat.completions.stream``: an iterator of ``StreamEvent``."""
 
-    shown = "content"
+    _text_event = "content"
 
 
-# Not a method, and without the stream among its variables: a cycle would keep a stream that was
-# dropped, and so its generation, alive until the next garbage collection.
-def _events(exchange: Exchange, decoder: Decoder[Any, Any], timings: Timings) -> Iterator[Any]:
-    source = EventSource(exchange.read1)
-    again, stamp = decoder.again, timings.stamps.append
+# A function, not a method, and without the stream among its variables: a reference cycle would
+# keep a dropped stream, and so its generation, alive until the next garbage collection.
+def _events(
+    opened: OpenResponse, decoder: Decoder[E, R, Any], timings: Timings
+) -> Iterator[Union[E, Any]]:
+    source = EventSource(opened.read1)
     try:
-        for message in source:
-            data = message.data
-            if not data or (message.event != "message" and _is_aside(message.event, data)):
-                continue
-            event = again(data)
-            if event is not None:
-                stamp(source.arrived)
-                yield event
-                continue
-            if data == "[DONE]":
-                timings.end(decoder.usage, source.arrived)
-                break
-            events = decoder.decode(data)
-            if decoder.counts:
-                stamp(source.arrived)
-            yield from events
-        else:
-            raise StreamInterruptedError("the stream ended without [DONE]: the answer is cut off")
-        yield from _ending(exchange, decoder)
-    except VllmError as error:
-        raise _with_partial(error, decoder, exchange.secrets) from error.__cause__
+        with opened.redacting():
+            try:
+                yield from _decoded(source, decoder, timings)
+                yield from _ending(opened, decoder)
+            except VllmError as error:
+                raise _with_partial(error, decoder) from error.__cause__
     finally:
         timings.end(decoder.usage)
-        exchange.close()
+        opened.close()
 
 
-def _ending(exchange: Exchange, decoder: Decoder[Any, Any]) -> Iterator[Any]:
+def _decoded(source: EventSource, decoder: Decoder[E, R, Any], timings: Timings) -> Iterator[E]:
+    """The events of the chunks before ``[DONE]``."""
+    # Hot path, measured, see docs/performance.md: local names, and match() before decode().
+    match, stamp = decoder.match, timings.stamps.append
+    for message in source:
+        data = message.data
+        if not data or (message.event != "message" and _is_ping(message.event, data)):
+            continue
+        event = match(data)
+        if event is not None:
+            stamp(source.arrived)
+            yield event
+            continue
+        if data == "[DONE]":
+            timings.end(decoder.usage, source.arrived)
+            return
+        events = decoder.decode(data)
+        if decoder.chunk_had_choices:
+            stamp(source.arrived)
+        yield from events
+    raise StreamInterruptedError("the stream ended without [DONE]: the response is incomplete")
+
+
+def _ending(opened: OpenResponse, decoder: Decoder[E, R, Any]) -> Iterator[Any]:
+    """The events after ``[DONE]``, if the response is complete."""
     missing = decoder.unfinished()
     if missing:
         raise StreamInterruptedError(
-            f"[DONE] came without a finish reason of choice {', '.join(map(str, missing))}: "
-            "the answer is cut off"
+            f"received [DONE], but choice {', '.join(map(str, missing))} has no finish reason: "
+            "the response is incomplete"
         )
-    exchange.drain()
+    opened.drain()
     if decoder.usage is not None:
         yield decoder.usage
     if decoder.aborted:
         raise aborted_error(None)
-    exchange.whole = True
+    decoder.complete = True
     yield Done()
 
 
-def _is_aside(name: str, data: str) -> bool:
-    # vLLM names no events; gateways before it name their errors and their pings.
+def _is_ping(name: str, data: str) -> bool:
+    # vLLM sends no `event:` field. Gateways in front of it use it for errors and pings.
     if name == "error":
         raise frame_error(decoded_or_text(data))
     return name == "ping"
 
 
-def _with_partial(
-    error: VllmError, decoder: Decoder[Any, Any], secrets: Tuple[str, ...]
-) -> VllmError:
+def _with_partial(error: VllmError, decoder: Decoder[E, R, Any]) -> VllmError:
     if decoder.aborted and isinstance(error, StreamInterruptedError):
-        # A server that shuts down may not get as far as [DONE].
+        # A server that shuts down may close the connection before it sends [DONE].
         error = aborted_error(None)
     error.partial = decoder.snapshot()
-    hide(error, secrets)
     return error
 
 
-def check_event_stream(exchange: Exchange) -> None:
-    """Refuse an answer that cannot be a stream.
+def check_event_stream(opened: OpenResponse) -> None:
+    """Refuse a response that cannot be a stream.
 
     Raises:
         InvalidStreamError: Its content type is that of a document.
     """
-    kind = exchange.response.headers.get("content-type", "").lower()
-    if "json" in kind or "html" in kind:
-        text = exchange.beginning(LARGEST_DOCUMENT)
-        exchange.close()
-        said = message_in(decoded_or_text(text)) or f"it begins {text[:200]!r}"
-        error = InvalidStreamError(f"the server answered with {kind}, not with a stream: {said}")
-        hide(error, exchange.secrets)
-        raise error
+    content_type = opened.response.headers.get("content-type", "").lower()
+    if "json" in content_type or "html" in content_type:
+        text = opened.read_text(_LARGEST_DOCUMENT)
+        opened.close()
+        message = message_in(decoded_or_text(text)) or f"it begins {text[:200]!r}"
+        with opened.redacting():
+            raise InvalidStreamError(
+                f"the server answered with {content_type}, not with a stream: {message}"
+            )

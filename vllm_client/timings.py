@@ -1,29 +1,38 @@
-"""When the pieces of a stream arrived."""
+"""When the chunks of a stream arrived."""
 
 from __future__ import annotations
 
+import functools
 from array import array
+from operator import attrgetter
 from time import perf_counter
 from typing import List, Optional
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from .types.shared import Usage
+
+__all__ = ["Timings"]
 
 
 @define
 class Timings:
-    """When the pieces of a stream arrived, in seconds and in the terms of ``vllm bench serve``.
+    """When the chunks of a stream arrived, in seconds and in the terms of ``vllm bench serve``.
 
-    The clock starts when the request is sent and a chunk is stamped as it comes off the socket,
-    before it is decoded, so the figures hold none of this library's own work. Only chunks with
-    choices count. A chunk may hold several tokens, so latencies are between chunks.
+    The clock starts when the request is sent that the server then answers: failed attempts and
+    the pauses after them do not count. ``ttft_with_retries`` and ``duration_with_retries`` count
+    them. A chunk is stamped when it leaves the socket, before it is decoded, so the figures
+    contain no work of this library. Only chunks with choices count. A chunk may hold several
+    tokens, so latencies are between chunks.
     """
 
     started: float = field(factory=perf_counter, repr=False)
-    stamps: array[float] = field(factory=lambda: array("d"), repr=False)
+    stamps: array[float] = field(factory=functools.partial(array, "d"), repr=False)
     ended: Optional[float] = field(default=None, repr=False)
     output_tokens: Optional[int] = None
+    called: float = field(
+        default=Factory(attrgetter("started"), takes_self=True), kw_only=True, repr=False
+    )
 
     @property
     def chunks(self) -> int:
@@ -36,6 +45,11 @@ class Timings:
         return self.stamps[0] - self.started if self.stamps else None
 
     @property
+    def ttft_with_retries(self) -> Optional[float]:
+        """From the call of ``stream()``, with all attempts, to the first chunk; None before it."""
+        return self.stamps[0] - self.called if self.stamps else None
+
+    @property
     def inter_chunk_latencies(self) -> List[float]:
         """The time from each chunk to the next: one less than there are chunks."""
         return [later - sooner for sooner, later in zip(self.stamps, self.stamps[1:])]
@@ -46,8 +60,13 @@ class Timings:
         return (perf_counter() if self.ended is None else self.ended) - self.started
 
     @property
+    def duration_with_retries(self) -> float:
+        """From the call of ``stream()``, with all attempts, to the end of the stream or to now."""
+        return self.duration + self.started - self.called
+
+    @property
     def output_tokens_per_second(self) -> Optional[float]:
-        """Tokens of the server's usage figure by ``duration``; None without usage."""
+        """Tokens of the server's usage divided by ``duration``; None without usage."""
         return None if self.output_tokens is None else self.output_tokens / self.duration
 
     def end(self, usage: Optional[Usage], at: Optional[float] = None) -> None:

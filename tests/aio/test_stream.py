@@ -406,16 +406,16 @@ def test_back_pressure_bounds_what_waits() -> None:
             async with client.completions.stream(prompt="x") as stream:
                 async for text in stream.text_deltas():
                     texts.append(text)
-                    waited.append(len(stream._mailbox._events))
+                    waited.append(len(stream._handover._events))
                     if len(texts) == 3:  # Time for the thread to run into its bound.
                         await asyncio.get_running_loop().run_in_executor(None, full, stream)
                 assert texts == numbers
 
     def full(stream: Any) -> None:
-        with stream._mailbox._room:
+        with stream._handover._room:
             pass
         until = threading.Event()
-        while not stream._mailbox._full:
+        while not stream._handover._full:
             until.wait(0.001)
 
     with WireServer(answering(stream_bytes(*events, chunk("", finish="stop"), "[DONE]"))) as server:
@@ -489,7 +489,7 @@ def test_other_tasks_have_a_turn_in_a_burst() -> None:
 
             async with client.completions.stream(prompt="x") as stream:
                 await stream.__anext__()
-                await asyncio.get_running_loop().run_in_executor(None, ended, stream._mailbox)
+                await asyncio.get_running_loop().run_in_executor(None, ended, stream._handover)
                 task = asyncio.ensure_future(other())
                 async for _ in stream:
                     pass
@@ -603,7 +603,8 @@ def test_a_loop_closed_without_ceremony() -> None:
 
     async def second() -> None:
         client = AsyncVllmClient(server.base_url)
-        await client.completions.stream(prompt="x").__anext__()
+        stream = client.completions.stream(prompt="x")
+        await stream.__anext__()
         await client.aclose()
 
     with WireServer(handler) as server:
@@ -629,7 +630,8 @@ def test_a_stream_dropped_unread_closes() -> None:
             await stream.__anext__()
             gc.disable()
             try:
-                del stream
+                with pytest.warns(ResourceWarning, match="dropped before its end"):
+                    del stream
                 await in_time(stalled.gone)
             finally:
                 gc.enable()

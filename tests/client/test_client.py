@@ -136,7 +136,7 @@ def test_base_url_holds_no_secrets(given: str) -> None:
 @pytest.mark.parametrize("given", [b"http://host", 8000, 0, [], ("host", 80)])
 def test_base_url_is_text(given: Any) -> None:
     """An address that is no text is a TypeError."""
-    with pytest.raises(TypeError, match="base_url has to be text"):
+    with pytest.raises(TypeError, match="base_url must be text"):
         VllmClient(given)
 
 
@@ -199,19 +199,19 @@ def test_api_key(
 @pytest.mark.parametrize("key", ["se\ncret", "se\tcret", "se\x00cret", "secrét", "sec\u2028ret"])
 def test_api_key_that_no_header_can_carry(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     """A key with a line end or beyond ASCII is refused at once, and not repeated."""
-    with pytest.raises(ValueError, match="api_key has characters") as caught:
+    with pytest.raises(ValueError, match="api_key contains characters") as caught:
         VllmClient(api_key=key)
     assert key not in str(caught.value)
     if "\x00" not in key:
         monkeypatch.setenv("VLLM_API_KEY", key)
-        with pytest.raises(ValueError, match="api_key has characters"):
+        with pytest.raises(ValueError, match="api_key contains characters"):
             VllmClient()
 
 
 @pytest.mark.parametrize("key", [b"secret", 5, ["secret"]])
 def test_api_key_is_text(key: Any) -> None:
     """A key that is no text is a TypeError that does not show it."""
-    with pytest.raises(TypeError, match="api_key has to be text") as caught:
+    with pytest.raises(TypeError, match="api_key must be text") as caught:
         VllmClient(api_key=key)
     assert "secret" not in str(caught.value)
 

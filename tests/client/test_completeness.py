@@ -133,7 +133,7 @@ def test_a_body_shorter_than_its_length_is_a_connection_error() -> None:
     """A body that ends before its content-length is retryable, not "no JSON"."""
     response = json_bytes(answer())
     with WireServer(Cutter(response)) as server, VllmClient(server.base_url) as client:
-        with pytest.raises(vllm_client.APIConnectionError, match="middle of the answer"):
+        with pytest.raises(vllm_client.APIConnectionError, match="middle of the response"):
             client.completions.create(prompt="x", extra_headers={"x-cut": str(len(response) - 1)})
         assert len(server.requests) == 1
 
@@ -146,7 +146,7 @@ def test_no_memory_is_set_aside_for_what_a_server_claims(framing: str) -> None:
     """A length beyond all memory is an answer cut off, not a MemoryError or an OverflowError."""
     response = f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{{".encode()
     with WireServer(Cutter(response)) as server, VllmClient(server.base_url) as client:
-        with pytest.raises(vllm_client.APIConnectionError, match="middle of the answer"):
+        with pytest.raises(vllm_client.APIConnectionError, match="middle of the response"):
             client.completions.create(prompt="x", extra_headers={"x-cut": str(len(response))})
 
 

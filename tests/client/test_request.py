@@ -12,15 +12,10 @@ from hypothesis import strategies as st
 
 from vllm_client import CompletionParams, VllmClient
 from vllm_client._http.payload import encoded
-from vllm_client._request import (
-    check_chat,
-    check_completion,
-    expected_choices,
-    forces_calls,
-    split,
-    streamed,
-)
+from vllm_client._request import expected_choices, split, streamed
 from vllm_client.params import REPLACED, RequestOptions, names
+from vllm_client.resources.chat import check_chat, forces_calls
+from vllm_client.resources.completions import check_completion
 
 from ..recorded import STREAM_HEAD, chunk
 from ..servers import Connection, serving
@@ -206,7 +201,7 @@ def test_what_cannot_be_json_names_its_field(field: str, value: Any, kind: Any) 
 
 def test_half_a_character_is_named_as_such() -> None:
     """A lone surrogate, the leftover of a cut text, is told in plain words."""
-    with pytest.raises(ValueError, match="prompt holds half a character") as caught:
+    with pytest.raises(ValueError, match="prompt contains half a character") as caught:
         encoded({"model": "m", "prompt": "abc\ud83d"})
     assert type(caught.value) is ValueError
 

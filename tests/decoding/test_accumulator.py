@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 import pytest
 
 from vllm_client import Completion
-from vllm_client._decoding.chunks import CompletionDecoder
+from vllm_client._decoding.completion import CompletionDecoder
 
 from ..recorded import chunk
 

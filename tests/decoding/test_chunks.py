@@ -21,8 +21,9 @@ from vllm_client import (
     Text,
     Usage,
 )
+from vllm_client._decoding.answers import aborted_error, decoded_answer
 from vllm_client._decoding.chat import ChatDecoder
-from vllm_client._decoding.chunks import CompletionDecoder, aborted_error, decoded_answer
+from vllm_client._decoding.completion import CompletionDecoder
 
 from ..recorded import CAPTURES, body_of, capture, chunk
 
@@ -190,7 +191,7 @@ def test_no_event_without_anything(data: Any) -> None:
     """A chunk that says nothing gives no event and is no error."""
     decoder, events = decoded(data)
     assert events == []
-    assert decoder.counts is bool(data.get("choices"))
+    assert decoder.chunk_had_choices is bool(data.get("choices"))
 
 
 def test_index_defaults_to_the_first_choice() -> None:
@@ -257,7 +258,7 @@ def test_latest_usage_is_kept() -> None:
 
 @pytest.mark.parametrize(("reason", "aborted"), [("abort", True), ("stop", False)])
 def test_abort_is_noted(reason: str, aborted: bool) -> None:
-    """A choice the server gave up is noted, also when another one finishes afterwards."""
+    """A choice the server aborted the generation is noted, also when another one finishes afterwards."""
     decoder, events = decoded(
         chunk(finish=reason), chunk(index=1, finish="stop"), chunk("late", index=1)
     )
@@ -512,7 +513,7 @@ def test_aborted_answer(at: int) -> None:
     raw = chunk("a", finish="stop")
     raw["choices"].append(chunk("b", index=1, finish="stop")["choices"][0])
     raw["choices"][at]["finish_reason"] = "abort"
-    with pytest.raises(GenerationAbortedError, match="gave up") as caught:
+    with pytest.raises(GenerationAbortedError, match="aborted the generation") as caught:
         read(raw)
     assert caught.value.partial == Completion.from_raw(raw)
     assert [choice.text for choice in caught.value.partial.choices] == ["a", "b"]

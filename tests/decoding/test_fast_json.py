@@ -130,7 +130,9 @@ def test_long_fractions_are_not_odd(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_orjson_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module loads and reads without the extra."""
     monkeypatch.setitem(sys.modules, "orjson", None)
-    spec = importlib.util.spec_from_file_location("plain_json", fast_json.__file__)
+    spec = importlib.util.spec_from_file_location(
+        "vllm_client._decoding.plain_json", fast_json.__file__
+    )
     assert spec is not None
     assert spec.loader is not None
     plain = importlib.util.module_from_spec(spec)

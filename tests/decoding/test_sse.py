@@ -233,13 +233,13 @@ def test_the_time_a_large_event_takes_is_linear(end: bytes) -> None:
     def touched(size: int) -> int:
         splitter = EventSplitter()
         splitter.feed(b"data: " + end[:0])
-        splitter._tail = Counting(splitter._tail)
+        splitter._incomplete = Counting(splitter._incomplete)
         Counting.touched = 0
         # A line end in each read keeps the splitter on its guard.
         piece = b"x" * (1024 - len(end)) + end
         for _ in range(size >> 10):
             assert splitter.feed(piece) == []
-            assert isinstance(splitter._tail, Counting)
+            assert isinstance(splitter._incomplete, Counting)
         return Counting.touched
 
     small, large = touched(1 << 18), touched(1 << 22)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from vllm_client import VllmError
 from vllm_client._decoding import templates
 from vllm_client._decoding.chat import ChatDecoder
-from vllm_client._decoding.chunks import CompletionDecoder
-from vllm_client._decoding.templates import RepeatedShape
+from vllm_client._decoding.completion import CompletionDecoder
+from vllm_client._decoding.templates import ChunkTemplates
 
 from ..recorded import CAPTURES, body_of, capture, chunk
 
@@ -34,9 +34,9 @@ def decoded(decoder: Any, lines: List[str]) -> Any:
     events = []
     try:
         for line in lines:
-            again = decoder.again(line)
+            again = decoder.match(line)
             said = decoder.decode(line) if again is None else [again]
-            counts = again is not None or decoder.counts
+            counts = again is not None or decoder.chunk_had_choices
             events.append([counts, *((e, getattr(e, "chunk", None)) for e in said)])
     except VllmError as error:
         return events, type(error), decoder.snapshot(), decoder.usage
@@ -139,44 +139,44 @@ def says(number: int) -> Any:
 
 def test_repetitions_are_not_parsed() -> None:
     """Chunks of a known shape match, also those of several choices in turn."""
-    shapes = RepeatedShape()
+    shapes = ChunkTemplates()
     for index in (0, 1):
         data = json.dumps(chunk("a", index=index), separators=(",", ":"))
         shapes.learn(data, "text", "a", says(index))
     for index, text in ((0, "b"), (1, 'x"\\\n🐢')):
         data = json.dumps(chunk(text, index=index), separators=(",", ":"))
-        assert shapes.again(data) == (index, text, data)
-    assert shapes.again(json.dumps(chunk(""), separators=(",", ":"))) is None
+        assert shapes.match(data) == (index, text, data)
+    assert shapes.match(json.dumps(chunk(""), separators=(",", ":"))) is None
 
 
 def test_it_gives_up_where_nothing_repeats() -> None:
     """After a number of shapes that never came again no more are learnt; one that did resets it."""
-    shapes = RepeatedShape()
+    shapes = ChunkTemplates()
 
     def line(number: int) -> str:
         return json.dumps({**chunk("a"), "usage": {"n": number}}, separators=(",", ":"))
 
     for number in range(100):
         shapes.learn(line(number), "text", "a", says(number))
-    assert shapes.again(line(15)) == (15, "a", line(15))
-    assert shapes.again(line(99)) is None
+    assert shapes.match(line(15)) == (15, "a", line(15))
+    assert shapes.match(line(99)) is None
     shapes.learn(line(99), "text", "a", says(99))
-    assert shapes.again(line(99)) == (99, "a", line(99))
+    assert shapes.match(line(99)) == (99, "a", line(99))
 
 
 def test_it_remembers_a_bounded_number() -> None:
     """However many shapes come and go, only so many are kept."""
-    shapes = RepeatedShape()
+    shapes = ChunkTemplates()
     for number in range(200):
         data = json.dumps({"n": f"{number:03}", **chunk("a")}, separators=(",", ":"))
         shapes.learn(data, "text", "a", says(number))
-        shapes.again(data)
-    assert len(shapes._shapes) <= 64
+        shapes.match(data)
+    assert len(shapes._templates) <= 64
 
 
 def test_a_second_member_of_that_name_is_no_shape() -> None:
     """Where the name of the member comes twice, or is spelt otherwise, nothing is learnt."""
-    shapes = RepeatedShape()
+    shapes = ChunkTemplates()
     for data in ('{"text":"a","x":{"text":"a"}}', '{"text": "a"}', '{"text":"b"}'):
         shapes.learn(data, "text", "a", says(0))
-        assert shapes.again(data) is None
+        assert shapes.match(data) is None

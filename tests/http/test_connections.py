@@ -58,9 +58,9 @@ def test_many_addresses_are_not_kept() -> None:
     with WireServer(answering(json_bytes({}))) as server, VllmClient(server.url) as client:
         for number in range(200):
             client.request("GET", f"/v1/responses/{number}")
-        pool = client._transport.pool
-        kept = pool._session("").get_adapter(server.url)._target_of
-        assert len(pool._addresses) == len(kept) == 64
+        session = client._transport.session
+        kept = session._own.session.get_adapter(server.url)._target_cache
+        assert len(session._url_cache) == len(kept) == 64
         assert server.requests[-1].path == "/v1/responses/199"
 
 
@@ -394,7 +394,7 @@ def test_what_a_child_does_with_connections_it_inherits(given: bool) -> None:
     session = requests.Session() if given else None
     with WireServer(answering(json_bytes(answer()))) as server:
         with VllmClient(server.base_url, session=session) as client:
-            parents = client._transport.pool
+            parents = client._transport.session
             client.completions.create(prompt="x")
             own = parents._own
             session_module._after_fork()
@@ -402,7 +402,7 @@ def test_what_a_child_does_with_connections_it_inherits(given: bool) -> None:
             client.completions.create(prompt="x")
             assert server.connections == 2
             if own is not None:
-                own.close()
+                own.session.close()
         if session is not None:
             session.close()
 
@@ -413,8 +413,8 @@ def test_what_a_child_does_with_connections_it_inherits(given: bool) -> None:
         ({"a b": "c"}, ValueError, "name of a header"),
         ({"a": "b\r\nc: d"}, ValueError, "value of header 'a'"),
         ({"a": "\u2028"}, ValueError, "value of header 'a'"),
-        ({"a": 5}, TypeError, "has to be text"),
-        ({5: "a"}, TypeError, "has to be text"),
+        ({"a": 5}, TypeError, "must be text"),
+        ({5: "a"}, TypeError, "must be text"),
     ],
 )
 def test_a_header_that_cannot_be_sent_is_refused_before(

@@ -15,7 +15,7 @@ import requests
 
 import vllm_client
 from vllm_client import APIConnectionError, APITimeoutError, Timeout, VllmClient
-from vllm_client._http import transport
+from vllm_client._http import attempts
 
 from ..recorded import WHOLE, answer, chunk, json_bytes, stream_bytes
 from ..servers import Connection, WireServer
@@ -76,7 +76,7 @@ def half_a_body(connection: Connection) -> str:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture(params=["create", "stream"])
@@ -195,7 +195,7 @@ def test_a_connection_that_went_stale_is_tried_again_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A keep-alive connection that the server drops costs no pause."""
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 1000.0)
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", 1000.0)
     with (
         WireServer(Script(status("200 OK"), close)) as server,
         VllmClient(server.base_url, timeout=Timeout(total=60.0)) as client,
@@ -255,11 +255,7 @@ def test_a_certificate_nobody_knows_is_not_tried_again(
 def pauses(caplog: pytest.LogCaptureFixture) -> Any:
     """The pauses that were taken, as they are logged."""
     caplog.set_level("INFO", logger="vllm_client")
-    return lambda: [
-        float(record.getMessage().split()[2])
-        for record in caplog.records
-        if record.name == "vllm_client"
-    ]
+    return lambda: [record.pause for record in caplog.records if record.name == "vllm_client"]
 
 
 @pytest.mark.parametrize(
@@ -294,7 +290,7 @@ def test_retry_after_is_honoured_and_a_malformed_one_ignored(
 )
 def test_retry_after_is_capped(value: str, pauses: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is sent to sleep for an hour."""
-    monkeypatch.setattr(transport, "LONGEST_RETRY_AFTER", 0.04)
+    monkeypatch.setattr(attempts, "LONGEST_RETRY_AFTER", 0.04)
     script = Script(status("429 No", f"retry-after: {value}\r\n"))
     with WireServer(script) as server, VllmClient(server.base_url) as client:
         assert client.completions.create(prompt="x").text == "fine"
@@ -303,8 +299,8 @@ def test_retry_after_is_capped(value: str, pauses: Any, monkeypatch: pytest.Monk
 
 def test_the_pauses_double_up_to_a_longest(pauses: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pause is between half and the whole of twice the last, up to the longest."""
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(transport, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(attempts, "LONGEST_PAUSE", 0.05)
     steps = [status("503 No", "")] * 4
     with WireServer(Script(*steps)) as server, VllmClient(server.base_url, max_retries=4) as client:
         client.completions.create(prompt="x")
@@ -314,8 +310,8 @@ def test_the_pauses_double_up_to_a_longest(pauses: Any, monkeypatch: pytest.Monk
 
 def test_closing_the_client_ends_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """A back-off is not deaf: close() ends it, and the call with it."""
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 1000.0)
-    monkeypatch.setattr(transport, "LONGEST_PAUSE", 1000.0)
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", 1000.0)
+    monkeypatch.setattr(attempts, "LONGEST_PAUSE", 1000.0)
     with WireServer(Script(status("503 No", ""))) as server:
         client = VllmClient(server.base_url)
         call = Running(lambda: client.completions.create(prompt="x"))
@@ -341,8 +337,8 @@ def test_a_pause_that_ends_after_the_total_limit_is_not_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where another attempt would come too late, the error is raised at once."""
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 1000.0)
-    monkeypatch.setattr(transport, "LONGEST_PAUSE", 1000.0)
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", 1000.0)
+    monkeypatch.setattr(attempts, "LONGEST_PAUSE", 1000.0)
     with (
         WireServer(Script(status("503 No", ""))) as server,
         VllmClient(server.base_url, timeout=Timeout(total=60.0)) as client,
@@ -366,7 +362,7 @@ def test_retries_hold_on_a_session_of_the_user(call: Any) -> None:
 
 def test_an_error_body_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an error body that never ends a part is kept, and its connection is not used again."""
-    monkeypatch.setattr(transport, "LARGEST_ERROR_BODY", 20000)
+    monkeypatch.setattr(attempts, "LARGEST_ERROR_BODY", 20000)
 
     def endless(connection: Connection) -> str:
         connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")

@@ -100,7 +100,7 @@ def wrong_fields(client: VllmClient) -> None:
     create(prompt={"role": "user"})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     create(prompt="Hello", truncation_side="middle")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     create(prompt="Hello", structured_outputs={"jsn": "{}"})  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    client.completions.stream("Hello")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    client.completions.stream("Hello")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.completions.stream(prompt="Hello", max_token=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.completions.stream(prompt="Hello", seed="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

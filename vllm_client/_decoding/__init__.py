@@ -1,1 +1,1 @@
-"""Bodies → answers and events. Knows nothing of HTTP."""
+"""Bodies of responses → completions and events. Knows nothing of HTTP."""

@@ -1,45 +1,44 @@
-"""The pieces of a streamed answer, put together in the shape of a whole one.
+"""The pieces of a streamed response, joined in the shape of one that is not streamed.
 
-Pieces are kept in lists and joined when somebody asks: adding to a string, or rebuilding the
-answer with every event, would take quadratic time.
+Pieces are kept in lists and joined when a program asks for them. Adding to a string, or rebuilding
+the response with every event, would take quadratic time.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, TypeVar
+from typing import Callable, Dict, Generic, List, Mapping, Optional, TypeVar
 
-from attrs import asdict
+from attrs import asdict, define, field
 
+from ..types._json import Json, JsonObject
 from ..types.shared import Usage
 from ..types.tool_calls import ToolCall
 
 
-class _Pieces:
-    """Of one choice, what both routes have.
+class ChoicePieces:
+    """What the choices of both routes accumulate alike.
 
     Attributes:
-        thinking: Whether its last text was reasoning.
+        thinking: Whether the last text of the choice was reasoning.
     """
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.thinking = False
         self.finish_reason: Optional[str] = None
-        self.stop_reason: Any = None
-        self._logprobs: Optional[Dict[str, List[Any]]] = None
+        self.stop_reason: Json = None
+        self._logprobs: Optional[Dict[str, List[Json]]] = None
         self._token_ids: List[int] = []
 
-    def add_tokens(
-        self, logprobs: Optional[Mapping[str, Any]], token_ids: Optional[List[int]]
-    ) -> None:
-        """What a chunk says of its tokens besides their text."""
+    def add_tokens(self, logprobs: Optional[JsonObject], token_ids: Optional[List[int]]) -> None:
+        """Add the log-probabilities and ids of a chunk's tokens."""
         if logprobs is not None:
             self._logprobs = _extended(self._logprobs or {}, logprobs)
         if token_ids:
             self._token_ids += token_ids
 
-    def raw(self) -> Dict[str, Any]:
-        """The choice, as it would stand in an answer that is not streamed."""
+    def raw(self) -> JsonObject:
+        """The choice, as in a response that is not streamed."""
         return {
             "index": self.index,
             "logprobs": self._logprobs and _extended({}, self._logprobs),
@@ -49,7 +48,7 @@ class _Pieces:
         }
 
 
-class TextPieces(_Pieces):
+class TextPieces(ChoicePieces):
     """A choice of ``/v1/completions``."""
 
     def __init__(self, index: int) -> None:
@@ -57,7 +56,7 @@ class TextPieces(_Pieces):
         self.texts: List[str] = []
         self.prompt_token_ids: Optional[List[int]] = None
 
-    def raw(self) -> Dict[str, Any]:
+    def raw(self) -> JsonObject:
         """The choice, with its text."""
         return {
             **super().raw(),
@@ -67,22 +66,31 @@ class TextPieces(_Pieces):
         }
 
 
+@define(eq=False)
 class CallPieces:
-    """A tool call whose arguments are under way."""
+    """A tool call whose arguments are still arriving.
 
-    def __init__(self) -> None:
-        self.id = ""
-        self.name = ""
-        self.arguments: List[str] = []
-        self.given = False
+    Attributes:
+        emitted: Whether its ``ToolCall`` event was made.
+    """
+
+    id: str = ""
+    name: str = ""
+    arguments: List[str] = field(factory=list)
+    emitted: bool = False
 
     def joined(self, index: int) -> ToolCall:
-        """The call so far."""
+        """The call as it is now, of choice ``index``."""
         return ToolCall(self.id, self.name, "".join(self.arguments), index)
 
 
-class MessagePieces(_Pieces):
-    """A choice of ``/v1/chat/completions``."""
+class MessagePieces(ChoicePieces):
+    """A choice of ``/v1/chat/completions``.
+
+    Args:
+        index: Its index.
+        forced: Whether ``tool_choice`` left the model no choice but to call a tool.
+    """
 
     def __init__(self, index: int, *, forced: bool) -> None:
         super().__init__(index)
@@ -92,9 +100,9 @@ class MessagePieces(_Pieces):
         self.calls: Dict[int, CallPieces] = {}
         self._forced = forced
 
-    def raw(self) -> Dict[str, Any]:
+    def raw(self) -> JsonObject:
         """The choice, with its message."""
-        message: Dict[str, Any] = {
+        message: JsonObject = {
             "role": self.role,
             "content": self._content(),
             "refusal": None,
@@ -107,55 +115,55 @@ class MessagePieces(_Pieces):
         return {**super().raw(), "message": message}
 
     def _content(self) -> Optional[str]:
-        # Without a stream vLLM leaves the content out if all was reasoning or calls; beside the
-        # calls it was forced to make stands an empty text. The streams of both are alike.
+        # When not streaming, vLLM sends null content for responses of only reasoning or tool
+        # calls, but "" if `tool_choice` forced the calls. Streams do not show the difference.
         content = "".join(self.contents)
         if content or self._forced:
             return content
         return None if self.calls or self.reasonings else ""
 
 
-P = TypeVar("P", bound=_Pieces)
+P = TypeVar("P", bound=ChoicePieces)
 
 
+@define(eq=False)
 class Accumulator(Generic[P]):
-    """The pieces of an answer: those of its choices, and what stands beside them.
+    """The pieces of a response: those of its choices, and the members outside the choices.
 
     Args:
-        kind: The ``object`` of an answer that is not streamed.
-        new: Makes the pieces of a choice from its index.
+        object_name: The ``object`` of a response that is not streamed.
+        new_pieces: Makes the pieces of a choice from its index.
     """
 
-    def __init__(self, kind: str, new: Callable[[int], P]) -> None:
-        self._kind = kind
-        self._new = new
-        self._top: Dict[str, Any] = {}
-        self._choices: Dict[int, P] = {}
+    _object_name: str
+    _new_pieces: Callable[[int], P]
+    _outside_choices: JsonObject = field(factory=dict, init=False)
+    _choices: Dict[int, P] = field(factory=dict, init=False)
 
-    def add_chunk(self, chunk: Mapping[str, Any]) -> None:
-        """Note what stands beside the choices; later chunks know better."""
-        self._top.update(chunk)
+    def add_chunk(self, chunk: JsonObject) -> None:
+        """Merge the top-level members of a chunk; later values win."""
+        self._outside_choices.update(chunk)
 
     def choice(self, index: int) -> P:
-        """The pieces of a choice, new or begun."""
+        """The pieces of a choice; new ones for an index that is new."""
         pieces = self._choices.get(index)
         if pieces is None:
-            pieces = self._choices[index] = self._new(index)
+            pieces = self._choices[index] = self._new_pieces(index)
         return pieces
 
-    def raw(self, usage: Optional[Usage]) -> Dict[str, Any]:
-        """What the server would have answered without a stream."""
+    def raw(self, usage: Optional[Usage]) -> JsonObject:
+        """What the server would have sent without a stream."""
         return {
-            **self._top,
-            "object": self._kind,
+            **self._outside_choices,
+            "object": self._object_name,
             "choices": [self._choices[index].raw() for index in sorted(self._choices)],
             "usage": usage
             and asdict(usage, recurse=False, filter=lambda field, _: field.name != "type"),
         }
 
 
-def _extended(joined: Dict[str, List[Any]], piece: Mapping[str, Any]) -> Dict[str, List[Any]]:
-    # Lists in parallel, of which every chunk has a stretch.
+def _extended(joined: Dict[str, List[Json]], piece: Mapping[str, Json]) -> Dict[str, List[Json]]:
+    # Lists in parallel, one entry a token; every chunk has those of its own tokens.
     for name, values in piece.items():
         joined.setdefault(name, []).extend(values or ())
     return joined

@@ -3,118 +3,131 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Dict, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from ..events import Content, Reasoning, StreamEvent, ToolCallDelta
+from ..types._json import Json, JsonObject
 from ..types.chat import ChatCompletion
-from .accumulator import Accumulator, CallPieces, MessagePieces
-from .chunks import Decoder, index_of, says, typed
+from ..types.tool_calls import ToolCall
+from .accumulator import CallPieces, MessagePieces
+from .chunks import Decoder, event_maker, index_of, typed
 from .fast_json import loads
-from .templates import Say
+from .templates import MakeEvent
 
-# After these a tool call may lack its end.
+# With these finish reasons the arguments of a tool call may be incomplete.
 _CUT_OFF = frozenset({"length", "abort", "repetition"})
 
 
-class ChatDecoder(Decoder[StreamEvent, ChatCompletion]):
+class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
     """Chunks of ``/v1/chat/completions``.
 
     Args:
         expected: How many choices were asked for.
-        forced: Whether ``tool_choice`` left the model no choice but to call.
+        forced: Whether ``tool_choice`` left the model no choice but to call a tool.
     """
 
-    def __init__(self, expected: int, *, forced: bool = False) -> None:
-        pieces = Accumulator("chat.completion", partial(MessagePieces, forced=forced))
-        super().__init__(expected, pieces, ChatCompletion.from_raw)
+    object_name = "chat.completion"
 
-    def _decode_choice(self, choice: Dict[str, Any], held: Any, events: List[StreamEvent]) -> None:
-        pieces: MessagePieces = self._pieces.choice(index_of(choice))
+    def __init__(self, expected: int, *, forced: bool = False) -> None:
+        self.new_pieces = partial(MessagePieces, forced=forced)
+        super().__init__(expected)
+
+    def snapshot(self) -> ChatCompletion:
+        """What has arrived so far."""
+        return ChatCompletion.from_raw(self._raw_snapshot())
+
+    def _decode_choice(
+        self, choice: JsonObject, raw_chunk: Json, events: List[StreamEvent]
+    ) -> None:
+        pieces = self._pieces.choice(index_of(choice))
         delta = choice.get("delta") or {}
         pieces.role = delta.get("role") or pieces.role
         logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids") or None
         pieces.add_tokens(logprobs, token_ids)
         calls = delta.get("tool_calls") or ()
         if calls:
-            # The chunk's tokens are those of the calls, at least in part.
+            # At least some of the chunk's tokens belong to the calls, and none of the events of
+            # a call has a place for them. A program finds them in event.chunk.
             logprobs = token_ids = None
-        self._decode_texts(delta, pieces, (logprobs, token_ids), held, events)
+        events += _texts(delta, pieces, (logprobs, token_ids), raw_chunk)
         for call in calls:
-            _decode_call(call, pieces, held, events)
+            events += _call_events(call, pieces, raw_chunk)
         reason = choice.get("finish_reason")
         if reason is not None:
             if reason not in _CUT_OFF:
-                _give_calls(pieces, events)
-            self._finish(choice, pieces, held, events)
+                events += _open_calls(pieces)
+            events.append(self._finish(choice, pieces, raw_chunk))
 
-    def _only_text(self, choice: Dict[str, Any]) -> Optional[Tuple[str, str, Say]]:
-        said = [name for name, value in choice["delta"].items() if value]
-        pieces: MessagePieces = self._pieces.choice(index_of(choice))
-        if said == ["content"]:
-            say = says(Content, pieces, pieces.contents)
-        elif said == ["reasoning"]:
-            say = says(Reasoning, pieces, pieces.reasonings)
+    def _text_only(self, choice: JsonObject) -> Optional[Tuple[str, str, MakeEvent[StreamEvent]]]:
+        delta = choice["delta"]
+        keys = [name for name, value in delta.items() if value]
+        pieces = self._pieces.choice(index_of(choice))
+        make_event: MakeEvent[StreamEvent]
+        if keys == ["content"]:
+            make_event = event_maker(Content, pieces, pieces.contents)
+        elif keys == ["reasoning"]:
+            make_event = event_maker(Reasoning, pieces, pieces.reasonings)
         else:
             return None
-        return said[0], choice["delta"][said[0]], say
-
-    def _decode_texts(
-        self,
-        delta: Dict[str, Any],
-        pieces: MessagePieces,
-        tokens: Tuple[Any, Any],
-        held: Any,
-        events: List[StreamEvent],
-    ) -> None:
-        index, (logprobs, token_ids) = pieces.index, tokens
-        reasoning = delta.get("reasoning") or delta.get("reasoning_content")  # up to 0.14
-        content = delta.get("content")
-        if reasoning:
-            pieces.reasonings.append(typed(str, reasoning))
-            pieces.thinking = True
-        if content:
-            pieces.contents.append(typed(str, content))
-            pieces.thinking = False
-        # A token that shows nothing goes with the text before it, tokens of both with the later.
-        said = logprobs is not None or token_ids is not None
-        thinking = pieces.thinking
-        if reasoning and not thinking:
-            events.append(Reasoning(reasoning, index, None, None, held))
-        elif thinking and (reasoning or said):
-            events.append(Reasoning(reasoning or "", index, logprobs, token_ids, held))
-        if content or (said and not thinking):
-            events.append(Content(content or "", index, logprobs, token_ids, held))
+        return keys[0], delta[keys[0]], make_event
 
 
-def _decode_call(
-    call: Dict[str, Any], pieces: MessagePieces, held: Any, events: List[StreamEvent]
-) -> None:
+def _texts(
+    delta: JsonObject, pieces: MessagePieces, tokens: Tuple[Json, Json], raw_chunk: Json
+) -> List[StreamEvent]:
+    """The events for the reasoning and the content of a chunk."""
+    events: List[StreamEvent] = []
+    index, (logprobs, token_ids) = pieces.index, tokens
+    reasoning = delta.get("reasoning") or delta.get("reasoning_content")  # Until vLLM 0.14.
+    content = delta.get("content")
+    if reasoning:
+        pieces.reasonings.append(typed(str, reasoning))
+        pieces.thinking = True
+    if content:
+        pieces.contents.append(typed(str, content))
+        pieces.thinking = False
+    # A token without text belongs to the kind of text before it. If a chunk has both kinds, its
+    # tokens go with the later one.
+    has_tokens = logprobs is not None or token_ids is not None
+    thinking = pieces.thinking
+    if reasoning and not thinking:
+        events.append(Reasoning(reasoning, index, None, None, raw_chunk))
+    elif thinking and (reasoning or has_tokens):
+        events.append(Reasoning(reasoning or "", index, logprobs, token_ids, raw_chunk))
+    if content or (has_tokens and not thinking):
+        events.append(Content(content or "", index, logprobs, token_ids, raw_chunk))
+    return events
+
+
+def _call_events(call: JsonObject, pieces: MessagePieces, raw_chunk: Json) -> List[StreamEvent]:
+    """The events for a piece of a tool call, after the calls that it shows to be complete."""
     number = index_of(call)
-    if number not in pieces.calls:
-        _give_calls(pieces, events, only_whole=True)
+    # A piece of a new call is no proof that the calls before it are complete: pieces of several
+    # calls may alternate. Whole JSON is.
+    events = [] if number in pieces.calls else _open_calls(pieces, only_whole=True)
     open_call = pieces.calls.setdefault(number, CallPieces())
     function = call.get("function") or {}
     open_call.id = open_call.id or call.get("id") or ""
     open_call.name = open_call.name or function.get("name") or ""
     arguments = typed(str, function.get("arguments") or "")
     open_call.arguments.append(arguments)
-    events.append(
-        ToolCallDelta(number, call.get("id"), function.get("name"), arguments, pieces.index, held)
-    )
+    call_id, name = call.get("id"), function.get("name")
+    events.append(ToolCallDelta(number, call_id, name, arguments, pieces.index, raw_chunk))
+    return events
 
 
-def _give_calls(
-    pieces: MessagePieces, events: List[StreamEvent], *, only_whole: bool = False
-) -> None:
+def _open_calls(pieces: MessagePieces, *, only_whole: bool = False) -> List[StreamEvent]:
+    """The tool calls of a choice that have had no event yet, and now get one."""
+    events: List[StreamEvent] = []
     for number in sorted(pieces.calls):
         open_call = pieces.calls[number]
-        if open_call.given:
+        if open_call.emitted:
             continue
-        call = open_call.joined(pieces.index)
-        # That another call begins does not yet mean that no piece of this one follows.
+        call: ToolCall = open_call.joined(pieces.index)
         if not only_whole or _is_json(call.arguments):
-            open_call.given = True
+            open_call.emitted = True
             events.append(call)
+    return events
 
 
 def _is_json(text: str) -> bool:

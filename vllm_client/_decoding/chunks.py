@@ -1,215 +1,180 @@
-"""Chunks → events, and bodies → answers; what chat does otherwise is in ``_chat_decoding``.
+"""Chunks → events: what the streams of both routes have in common.
 
-A stream is whole only when every choice that was asked for has its finish reason and ``[DONE]``
-came; a decoder knows of the first, the stream of the second.
+A stream is complete only when every choice that was asked for has its finish reason and the server
+sent ``[DONE]``. The decoder knows the first, the stream the second.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any, Callable, Dict, Generic, List, Optional, Set, Tuple, TypeVar
+from typing import Callable, ClassVar, Generic, List, Optional, Set, Tuple, Type, TypeVar
 
-from .._error_bodies import frame_error, message_in
-from ..events import CompletionStreamEvent, FinishReason, Reasoning, Text
-from ..exceptions import GenerationAbortedError, InvalidResponseError, InvalidStreamError
-from ..types.completion import Completion
+from .._error_bodies import frame_error
+from ..events import FinishReason, Reasoning
+from ..exceptions import InvalidStreamError
+from ..types._json import Json, JsonObject
 from ..types.shared import Usage
-from .accumulator import Accumulator, TextPieces
+from .accumulator import Accumulator, ChoicePieces
 from .fast_json import loads
-from .templates import RepeatedShape, Say
+from .templates import ChunkTemplates, MakeEvent
 
 E = TypeVar("E")
 R = TypeVar("R")
+P = TypeVar("P", bound=ChoicePieces)
 
-# What reading a value of an unforeseen shape may raise.
-_MISSHAPEN = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
-_SAID_ONCE = ("finish_reason", "logprobs", "token_ids", "prompt_token_ids")
+# What reading a JSON value of an unexpected shape may raise.
+MISSHAPEN = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
+# Members of a choice that a template cannot reproduce.
+_NOT_IN_TEMPLATES = ("finish_reason", "logprobs", "token_ids", "prompt_token_ids")
 
 
-class Decoder(Generic[E, R]):
-    """What the two kinds of streams have in common.
+class Decoder(Generic[E, R, P]):
+    """The state of one stream, and how its chunks become events.
+
+    Args:
+        expected: How many choices were asked for.
 
     Attributes:
-        usage: The latest usage figures a chunk had.
-        aborted: Whether a choice was given up by the server.
-        counts: Whether the latest chunk that was decoded had choices.
-        again: The one event of a chunk that repeats an earlier one but for its text; None for any
-            other, which is left to :meth:`decode`.
+        usage: The latest token counts in a chunk.
+        aborted: Whether the server gave up a choice.
+        complete: Whether the stream has ended as it should. Written by ``streams``.
+        chunk_had_choices: Whether the latest chunk passed to :meth:`decode` had choices.
+        match: The event of a chunk that repeats an earlier one except for its text; None for any
+            other chunk, which :meth:`decode` takes.
     """
 
-    def __init__(self, expected: int, pieces: Accumulator[Any], read: Callable[[Any], R]) -> None:
+    object_name: ClassVar[str]
+    """The ``object`` of a response of this route that is not streamed."""
+
+    new_pieces: Callable[[int], P]
+    """Makes the pieces of a choice from its index."""
+
+    def __init__(self, expected: int) -> None:
         self.usage: Optional[Usage] = None
         self.aborted = False
-        self.counts = False
+        self.complete = False
+        self.chunk_had_choices = False
         self._expected = expected
         self._finished: Set[int] = set()
-        self._pieces = pieces
-        self._read = read
-        self._repeated = RepeatedShape()
-        self.again: Callable[[str], Optional[E]] = self._repeated.again
-        self._beside: Dict[str, Any] = {}
+        self._pieces: Accumulator[P] = Accumulator(self.object_name, self.new_pieces)
+        self._templates: ChunkTemplates[E] = ChunkTemplates()
+        self.match: Callable[[str], Optional[E]] = self._templates.match
+        self._outside_choices: JsonObject = {}
 
-    def decode(self, data: str) -> List[E]:
+    def decode(self, raw_chunk: str) -> List[E]:
         """The events of one chunk.
 
         Raises:
             ServerStreamError: It is an error frame.
-            InvalidStreamError: It is no chunk.
+            InvalidStreamError: It is not a chunk.
         """
         try:
-            chunk = loads(data)
-            choices = chunk.get("choices")
+            chunk: JsonObject = loads(raw_chunk)
+            choices: Json = chunk.get("choices")
             if "error" in chunk or not choices:
                 _refuse_error(chunk)
             events: List[E] = []
             for choice in choices or ():
-                self._decode_choice(choice, data, events)
-            usage = chunk.pop("usage", None)
-            if usage:
-                self.usage = Usage.from_raw(usage)
-            chunk.pop("choices", None)
-            if chunk != self._beside:
-                self._beside = chunk
-                self._repeated.forget()
-                self._pieces.add_chunk(chunk)
-        except _MISSHAPEN as error:
+                self._decode_choice(choice, raw_chunk, events)
+            usage = self._note_outside_choices(chunk)
+        except MISSHAPEN as error:
             raise InvalidStreamError(
-                f"a chunk of the stream cannot be decoded ({error!r}): {_shortened(data)}"
+                f"a chunk of the stream cannot be decoded ({error!r}): {shortened(raw_chunk)}"
             ) from error
-        self.counts = bool(choices)
-        if self._repeated.learning and not usage and len(choices or ()) == len(events) == 1:
-            self._learn(choices[0], data)
+        self.chunk_had_choices = bool(choices)
+        if self._templates.learning and not usage and len(choices or ()) == len(events) == 1:
+            self._learn(choices[0], raw_chunk)
         return events
 
-    def _learn(self, choice: Dict[str, Any], data: str) -> None:
-        # Whatever else a choice says would have to be said again for every chunk of its shape.
-        if all(choice.get(name) is None for name in _SAID_ONCE):
-            only = self._only_text(choice)
-            if only is not None:
-                self._repeated.learn(data, *only)
+    def _note_outside_choices(self, chunk: JsonObject) -> Json:
+        usage = chunk.pop("usage", None)
+        if usage:
+            self.usage = Usage.from_raw(usage)
+        chunk.pop("choices", None)
+        if chunk != self._outside_choices:
+            self._outside_choices = chunk
+            self._templates.forget()
+            self._pieces.add_chunk(chunk)
+        return usage
 
-    def _only_text(self, choice: Dict[str, Any]) -> Optional[Tuple[str, str, Say]]:
-        # Of a choice that has nothing to say but a text: the member with the text, the text, and
-        # how to say the same with another.
+    def _learn(self, choice: JsonObject, raw_chunk: str) -> None:
+        # Learn only from choices that carry nothing but text; a template cannot reproduce
+        # anything else.
+        if all(choice.get(name) is None for name in _NOT_IN_TEMPLATES):
+            text_only = self._text_only(choice)
+            if text_only is not None:
+                self._templates.learn(raw_chunk, *text_only)
+
+    def _text_only(self, choice: JsonObject) -> Optional[Tuple[str, str, MakeEvent[E]]]:
+        """If a choice carries only text: its JSON key, the text, and a function.
+
+        The function makes the same event from another text.
+        """
         raise NotImplementedError
 
-    def _decode_choice(self, choice: Dict[str, Any], held: Any, events: List[E]) -> None:
-        # ``held`` is the text of the chunk, which the few who ask an event for it decode again.
+    def _decode_choice(self, choice: JsonObject, raw_chunk: Json, events: List[E]) -> None:
+        """Append the events of a choice.
+
+        They keep ``raw_chunk``, the text, and decode it if a program asks for ``event.chunk``.
+        """
         raise NotImplementedError
 
     def snapshot(self) -> R:
-        """What has arrived, in the shape of the whole answer."""
-        return self._read(self._pieces.raw(self.usage))
+        """What has arrived, in the shape of a response that is not streamed."""
+        raise NotImplementedError
+
+    def _raw_snapshot(self) -> JsonObject:
+        return self._pieces.raw(self.usage)
 
     def unfinished(self) -> List[int]:
         """The choices that were asked for and have no finish reason."""
         return [index for index in range(self._expected) if index not in self._finished]
 
-    def _finish(self, choice: Dict[str, Any], pieces: Any, held: Any, events: List[Any]) -> None:
+    def _finish(self, choice: JsonObject, pieces: P, raw_chunk: Json) -> FinishReason:
         reason = typed(str, choice["finish_reason"])
         pieces.finish_reason = reason
         pieces.stop_reason = choice.get("stop_reason")
         self._finished.add(pieces.index)
         self.aborted = self.aborted or reason == "abort"
-        events.append(FinishReason(reason, pieces.index, pieces.stop_reason, held))
+        return FinishReason(reason, pieces.index, pieces.stop_reason, raw_chunk)
 
 
-def _refuse_error(chunk: Dict[str, Any]) -> None:
-    if chunk.get("error") or chunk.get("object") == "error":  # flat in old servers
+def _refuse_error(chunk: JsonObject) -> None:
+    if chunk.get("error") or chunk.get("object") == "error":  # Up to vLLM 0.10, a flat object.
         raise frame_error(chunk)
 
 
-class CompletionDecoder(Decoder[CompletionStreamEvent, Completion]):
-    """Chunks of ``/v1/completions``, of which ``expected`` choices were asked for."""
+def event_maker(
+    event_class: Callable[..., E], pieces: ChoicePieces, texts: List[str]
+) -> MakeEvent[E]:
+    """A function that makes an event of this class and adds its text to those of the choice."""
+    index, append, thinking = pieces.index, texts.append, event_class is Reasoning
 
-    def __init__(self, expected: int) -> None:
-        pieces = Accumulator("text_completion", TextPieces)
-        super().__init__(expected, pieces, Completion.from_raw)
-
-    def _decode_choice(
-        self, choice: Dict[str, Any], held: Any, events: List[CompletionStreamEvent]
-    ) -> None:
-        pieces: TextPieces = self._pieces.choice(index_of(choice))
-        text, logprobs, token_ids = map(choice.get, ("text", "logprobs", "token_ids"))
-        if choice.get("prompt_token_ids"):  # Only the first chunk of a choice has them.
-            pieces.prompt_token_ids = choice["prompt_token_ids"]
-        if text or logprobs is not None or token_ids:
-            pieces.add_tokens(logprobs, token_ids)
-            pieces.texts.append(typed(str, text or ""))
-            events.append(Text(text or "", pieces.index, logprobs, token_ids, held))
-        if choice.get("finish_reason") is not None:
-            self._finish(choice, pieces, held, events)
-
-    def _only_text(self, choice: Dict[str, Any]) -> Optional[Tuple[str, str, Say]]:
-        pieces: TextPieces = self._pieces.choice(index_of(choice))
-        return "text", choice["text"], says(Text, pieces, pieces.texts)
-
-
-def says(kind: Callable[..., Any], pieces: Any, kept: List[str]) -> Say:
-    """Says a text as an event of this kind and keeps it among the pieces of its choice."""
-    index, keep, thinking = pieces.index, kept.append, kind is Reasoning
-
-    def say(text: str, held: str) -> Any:
-        keep(text)
+    def make_event(text: str, raw_chunk: str) -> E:
+        append(text)
         pieces.thinking = thinking
-        return kind(text, index, None, None, held)
+        return event_class(text, index, None, None, raw_chunk)
 
-    return say
+    return make_event
 
 
 T = TypeVar("T")
 
 
-def typed(kind: Callable[..., T], value: Any) -> T:
+def typed(expected: Type[T], value: Json) -> T:
     """The value. Raises TypeError if it is of another type."""
-    if type(value) is not kind:
-        raise TypeError(f"{value!r} where {kind.__name__} was expected")
-    return value  # type: ignore[no-any-return]
+    if type(value) is not expected:
+        raise TypeError(f"expected {expected.__name__}, not {value!r}")
+    return value
 
 
-def index_of(member: Dict[str, Any]) -> int:
-    """The number of a choice or a call. Raises TypeError if it is none."""
+def index_of(member: JsonObject) -> int:
+    """The index of a choice or a tool call. Raises TypeError if it is not one."""
     index: int = member.get("index", 0)
     if type(index) is not int or index < 0:
-        raise TypeError(f"the index {index!r}")
+        raise TypeError(f"not an index: {index!r}")
     return index
 
 
-def decoded_answer(content: bytes, read: Callable[[Dict[str, Any]], R]) -> R:
-    """The answer in the body of a request that was not streamed.
-
-    Raises:
-        InvalidResponseError: It is something else.
-        GenerationAbortedError: The server gave up the generation.
-    """
-    try:
-        raw = loads(content)
-    except (ValueError, RecursionError) as error:
-        text = content.decode("utf-8", "replace")
-        raise InvalidResponseError(
-            f"the answer is not JSON ({error}): {_shortened(text)}", body=text
-        ) from error
-    try:
-        answer = read(raw)
-        aborted = any(choice.get("finish_reason") == "abort" for choice in raw.get("choices", ()))
-    except _MISSHAPEN as error:
-        said = message_in(raw) or f"the answer has not the shape of this route's ({error!r})"
-        raise InvalidResponseError(
-            f"{said}: {_shortened(json.dumps(raw, ensure_ascii=False))}", body=raw
-        ) from error
-    if aborted:
-        raise aborted_error(answer)
-    return answer
-
-
-def aborted_error(partial_answer: Any) -> GenerationAbortedError:
-    """The error for an answer with the finish reason ``"abort"``."""
-    return GenerationAbortedError(
-        "the server gave up the generation (it is shutting down, paused, or was told to): "
-        "the text so far is in error.partial",
-        partial=partial_answer,
-    )
-
-
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """The beginning of a text as it is quoted in messages."""
     return repr(text if len(text) <= 300 else text[:300] + "…")

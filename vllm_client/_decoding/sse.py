@@ -1,123 +1,134 @@
-"""Bytes of a body → the data of each server-sent event, as soon as the event is whole.
+"""Bytes of a body → SSE events, each as soon as it is complete.
 
 The format is that of https://html.spec.whatwg.org/multipage/server-sent-events.html. sseclient-py
-reads the fields of an event; where an event ends is found here, because what is beyond one whole
-event sseclient-py gets wrong: it loses the first event after a byte order mark, takes quadratic
-time for events in many pieces, and hands on an unterminated tail as if it were an event.
+reads the fields of an event. Where an event ends is found here, because sseclient-py makes mistakes
+beyond a single complete event: it loses the first event after a byte order mark, takes quadratic
+time for events in many pieces, and returns an unterminated tail as if it were an event.
 """
 
 from __future__ import annotations
 
 import re
 from time import perf_counter
-from typing import Any, Callable, Iterator, List
+from typing import Callable, Iterator, List
+
+import sseclient
 
 from ..exceptions import InvalidStreamError
 from .sse_fields import fields_of
 
 LARGEST_EVENT = 64 << 20
-"""Bytes; more without an end is not an answer, and would fill the memory."""
+"""Bytes; more without the end of an event is no completion, and would fill the memory."""
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 # Two line ends in a row. A CR LF is one of them, also where its CR alone would match.
+# https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 _LONG_EVENT = 4096
-_LF, _CR = b"\n\r"  # As numbers, which a search finds without a detour.
+_LF, _CR = b"\n\r"  # ints: `int in bytes` is faster than `bytes in bytes`.
 
 
 class EventSplitter:
-    """Cuts a body into whole events, in time linear in its size however it is cut up.
+    """Cuts a body into complete events, in time linear in its size however it is cut up.
 
-    Lines may end in LF, CR or CR LF, also mixed and split between reads. Events are given without
-    the blank lines that end them.
+    Lines may end in LF, CR or CR LF, also mixed and split between reads. Events are returned
+    without the blank lines that end them.
     """
 
     def __init__(self, largest: int = LARGEST_EVENT) -> None:
         self._largest = largest
-        self._tail = bytearray()
-        self._looked = 0
-        self._begun = False
+        # The beginning of an event whose end has not arrived.
+        self._incomplete = bytearray()
+        # Bytes of _incomplete that hold no end of an event, so the next search starts there.
+        self._searched = 0
+        # The first three bytes have arrived, and a byte order mark among them was removed.
+        self._past_bom = False
+        # A CR is in _incomplete, so the general search is needed.
         self._has_cr = False
+        # The last event ended in a CR; an LF that follows belongs to it.
         self._after_cr = False
-        self._between = False  # Events, with no byte of the next.
+        # The last arrival ended exactly with an event, which allows the fast path.
+        self._at_event_start = False
 
     def feed(self, data: bytes) -> List[bytes]:
-        """The events that are whole now.
+        """The events that are complete now.
 
         Raises:
-            InvalidStreamError: An event is larger than any answer.
+            InvalidStreamError: An event is larger than any completion.
         """
-        if self._between and len(data) < _LONG_EVENT:
-            # One event of one line alone: how they come while a model is at work.
+        if self._at_event_start and len(data) < _LONG_EVENT:
+            # Hot path, measured, see docs/performance.md: exactly one single-line event, as sent
+            # during generation. _split() does the same for any arrival.
             event = data.removesuffix(b"\n\n")
             if len(event) == len(data) - 2 and _LF not in event and _CR not in event:
                 return [event]
-        events = self._cut(data)
-        if len(self._tail) > self._largest:
+        events = self._split(data)
+        if len(self._incomplete) > self._largest:
             raise InvalidStreamError(
                 f"an event of the stream is larger than {self._largest} bytes and has no end"
             )
         if events and max(map(len, events)) >= _LONG_EVENT:
-            return [each if len(each) < _LONG_EVENT else _few_lines(each) for each in events]
+            return [each if len(each) < _LONG_EVENT else _joined_lines(each) for each in events]
         return events
 
-    def _cut(self, data: bytes) -> List[bytes]:
-        if not self._begun:
+    def _split(self, data: bytes) -> List[bytes]:
+        if not self._past_bom:
             data = self._without_bom(data)
         if self._after_cr and data:
             # The CR that ended the last event may be the first half of a CR LF.
             self._after_cr = False
             data = data[1:] if data[:1] == b"\n" else data
         self._has_cr = self._has_cr or _CR in data
-        events = self._by_any(data) if self._has_cr else self._by_lf(data)
-        self._between = self._begun and not (self._tail or self._after_cr)
+        events = self._split_at_any(data) if self._has_cr else self._split_at_lf(data)
+        self._at_event_start = self._past_bom and not (self._incomplete or self._after_cr)
         return events
 
-    def _by_lf(self, data: bytes) -> List[bytes]:
-        # What a vLLM server sends: LF only, and mostly whole events.
-        if self._tail:
-            self._tail += data
-            if self._tail.find(b"\n\n", self._looked) < 0:
-                self._looked = len(self._tail) - 1
+    def _split_at_lf(self, data: bytes) -> List[bytes]:
+        # What a vLLM server sends: LF only, and mostly complete events.
+        if self._incomplete:
+            self._incomplete += data
+            if self._incomplete.find(b"\n\n", self._searched) < 0:
+                self._searched = len(self._incomplete) - 1
                 return []
-            data = bytes(self._tail)
+            data = bytes(self._incomplete)
         events = data.split(b"\n\n")
-        tail = events.pop()
-        if tail or self._tail:
-            self._tail = bytearray(tail)
-        self._looked = max(len(tail) - 1, 0)
+        rest = events.pop()
+        if rest or self._incomplete:
+            self._incomplete = bytearray(rest)
+        self._searched = max(len(rest) - 1, 0)
         return events
 
-    def _by_any(self, data: bytes) -> List[bytes]:
-        tail = self._tail
-        tail += data
+    def _split_at_any(self, data: bytes) -> List[bytes]:
+        buffer = self._incomplete
+        buffer += data
         events, start = [], 0
-        for blank in _BLANK_LINE.finditer(bytes(tail[self._looked :])):
-            end = self._looked + blank.start()
-            events.append(bytes(tail[start:end]))
-            start = self._looked + blank.end()
-        self._after_cr = start == len(tail) > 0 and tail.endswith(b"\r")
-        del tail[:start]
-        self._has_cr = bool(tail)
-        # The first line end of a blank line, two bytes at the most, may be here already.
-        self._looked = max(len(tail) - 2, 0)
+        for blank in _BLANK_LINE.finditer(bytes(buffer[self._searched :])):
+            end = self._searched + blank.start()
+            events.append(bytes(buffer[start:end]))
+            start = self._searched + blank.end()
+        self._after_cr = start == len(buffer) > 0 and buffer.endswith(b"\r")
+        del buffer[:start]
+        self._has_cr = bool(buffer)
+        # The first line end of a blank line, at most two bytes, may have arrived already.
+        self._searched = max(len(buffer) - 2, 0)
         return events
 
     def _without_bom(self, data: bytes) -> bytes:
-        head = bytes(self._tail) + data
+        head = bytes(self._incomplete) + data
         if len(head) < len(_BOM) and _BOM.startswith(head):
-            self._tail = bytearray(head)  # It may come in pieces.
+            self._incomplete = bytearray(head)  # The mark may arrive in pieces.
             return b""
-        self._begun = True
-        self._tail.clear()
+        self._past_bom = True
+        self._incomplete.clear()
         return head.removeprefix(_BOM)
 
 
 class EventSource:
-    """The events of a body: iterates over sseclient events, of which some may have no data.
+    """The SSE events of a body, as sseclient events. Some may have no data.
 
-    ``arrived`` is when the bytes that ended the latest event were read, by ``perf_counter``.
+    Attributes:
+        arrived: When the bytes that ended the latest event were read, by ``perf_counter``.
     """
 
     def __init__(self, read1: Callable[[], bytes], largest: int = LARGEST_EVENT) -> None:
@@ -125,8 +136,8 @@ class EventSource:
         self._read1 = read1
         self._splitter = EventSplitter(largest)
 
-    def __iter__(self) -> Iterator[Any]:
-        """Raises InvalidStreamError for what is not UTF-8, and whatever ``read1`` raises."""
+    def __iter__(self) -> Iterator[sseclient.Event]:
+        """Raises InvalidStreamError if the body is not UTF-8, and whatever ``read1`` raises."""
         try:
             yield from fields_of(self._arrivals())
         except UnicodeDecodeError as error:
@@ -136,16 +147,17 @@ class EventSource:
         while True:
             data = self._read1()
             if not data:
-                return  # What is left has no end, so it is no event.
+                return  # An event without its end is discarded, as the standard requires.
             self.arrived = perf_counter()
             events = self._splitter.feed(data)
             if events:
                 yield events
 
 
-def _few_lines(event: bytes) -> bytes:
-    # sseclient-py takes quadratic time for an event of many lines. Their data belongs together
-    # with line ends; a tab means the same to JSON: a space between tokens, an error in a string.
+def _joined_lines(event: bytes) -> bytes:
+    # sseclient-py takes quadratic time for an event of many lines, whose data are to be joined
+    # with line ends. Join them with tabs here: to JSON, a tab means the same as a line end. It is
+    # white space between tokens and an error inside a string.
     lines = _LINE_END.split(event)
     data = [line[5:] for line in lines if line[:5] == b"data:" or line == b"data"]
     if len(data) < 2 and len(lines) < 8:

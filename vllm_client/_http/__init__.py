@@ -1,1 +1,1 @@
-"""HTTP: connections, attempts, time limits and bodies; nothing of vLLM."""
+"""Requests and responses over HTTP. Knows nothing of vLLM's routes, fields or events."""

@@ -1,45 +1,39 @@
-"""urllib3 connections that keep the socket of the current call within its reach.
+"""requests' adapter over connections that tell the current call which socket they use.
 
-While a request is sent and its answer awaited, requests gives no handle on what it does: there is
-no response to shut down yet. These classes tell the call of the running thread which socket it
-uses, through a thread-local, and whether any of an answer had come when the connection broke.
+While requests sends a request and waits for its response, it offers no handle to cancel it: there
+is no response to close yet. The classes here therefore find the call of the running thread in
+``call.current`` and write its ``sock`` and ``wire_response``. They also tell a connection that
+broke before the status line from one that broke after it: only the first may be retried.
 """
 
 from __future__ import annotations
 
-import functools
 import http.client
-import threading
-from typing import Any, Dict, Optional
+import socket
+from typing import Any, Dict, Optional, Type
 
+import requests
 import requests.adapters
 import urllib3
 import urllib3.connection
 
-from .call import Call, shut_socket
+from .call import current
 
-_SHORT = 65536
-MOST_ADDRESSES = 64
-"""Of how many addresses it is remembered what they mean; more are looked at each time."""
-
-
-class _Current(threading.local):
-    call: Optional[Call] = None
+_ONE_PACKET = 65536
+"""Bytes. A shorter request body leaves together with its head."""
+URL_CACHE_SIZE = 64
+"""Size of the caches of URLs. Further URLs are parsed on every request."""
 
 
-current = _Current()
-"""The call that the running thread is sending."""
-
-
-class AnswerBrokenError(http.client.HTTPException):
-    """The connection broke after a status line: the server has taken the request."""
+class HeadBrokenError(http.client.HTTPException):
+    """The connection broke after a status line: the server has accepted the request."""
 
 
 class WireResponse(http.client.HTTPResponse):
-    """An answer that knows whether its status line had come when its head broke off.
+    """A response that skips interim responses and knows whether its status line arrived.
 
-    http.client takes the interim answers 102 and 103 for final ones; the real answer would then
-    be that of the next request on the connection.
+    http.client takes the interim responses 102 and 103 for final ones. The final response would
+    then be read as the one of the next request on the connection.
     """
 
     def begin(self) -> None:
@@ -47,48 +41,47 @@ class WireResponse(http.client.HTTPResponse):
         try:
             super().begin()
             while 101 < self.status < 200:
-                setattr(self, "headers", None)  # noqa: B010 — what begin() takes for "not yet"
+                setattr(self, "headers", None)  # noqa: B010 — begin() reads a head only if unset
                 super().begin()
         except (ConnectionError, http.client.HTTPException) as error:
             if isinstance(self.status, int):
-                raise AnswerBrokenError(f"the head of the answer broke off: {error!r}") from error
+                raise HeadBrokenError(f"the head of the response broke off: {error!r}") from error
             raise
         if current.call is not None:
-            current.call.answer = self
+            current.call.wire_response = self
 
 
-def _tell(sock: Any) -> None:
+def _attach_to_call(sock: Optional[socket.socket]) -> None:
     if current.call is not None and sock is not None:
-        current.call.sock = sock
-        current.call.hold(functools.partial(shut_socket, sock))
+        current.call.attach_socket(sock)
 
 
 class _HTTPConnection(urllib3.connection.HTTPConnection):
     response_class = WireResponse
-    _waiting: Optional[bytes] = None
+    _unsent: Optional[bytes] = None  # The head of a request that waits for its body.
 
     def connect(self) -> None:
         super().connect()
-        _tell(self.sock)
+        _attach_to_call(self.sock)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        _tell(self.sock)  # One that has been used before; a new one connects later.
-        self._waiting = b""
+        _attach_to_call(self.sock)  # A reused connection; a new one connects later.
+        self._unsent = b""
         try:
             super().request(*args, **kwargs)
         finally:
-            waiting, self._waiting = self._waiting, None
-        if waiting:
-            self.send(waiting)
+            unsent, self._unsent = self._unsent, None
+        if unsent:
+            self.send(unsent)
 
     def send(self, data: Any) -> None:
-        """Send it; the head of a request together with a short body, in one packet."""
-        if self._waiting is not None and len(data) < _SHORT:
-            self._waiting += data
+        """Send; the head of a request waits for a short body, so that one packet holds both."""
+        if self._unsent is not None and len(data) < _ONE_PACKET:
+            self._unsent += data
             return
-        before, self._waiting = self._waiting, None
-        if before:
-            super().send(before)
+        unsent, self._unsent = self._unsent, None
+        if unsent:
+            super().send(unsent)
         super().send(data)
 
 
@@ -104,50 +97,53 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls: Any = _HTTPSConnection
 
 
-_HELD_POOLS: Any = {"http": _HTTPPool, "https": _HTTPSPool}
+_TRACKING_POOLS: Dict[str, Type[urllib3.HTTPConnectionPool]] = {
+    "http": _HTTPPool,
+    "https": _HTTPSPool,
+}
 
 
-class HeldAdapter(requests.adapters.HTTPAdapter):
-    """requests' adapter over these connections, through a proxy as well.
+class TrackingAdapter(requests.adapters.HTTPAdapter):
+    """requests' adapter over tracking connections, through an HTTP proxy as well.
 
-    For a session whose proxies and certificates are the same for every request.
+    It expects the same proxies and certificates with every request.
     """
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pool manager and give it our pools."""
+        """Make the pool manager and have it use tracking connections."""
         super().init_poolmanager(*args, **kwargs)
-        _use_held(self.poolmanager)
-        self._pool_of: Dict[str, Any] = {}
-        self._target_of: Dict[str, str] = {}
+        _track(self.poolmanager)
+        self._pool_cache: Dict[str, Any] = {}
+        self._target_cache: Dict[str, str] = {}
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
     ) -> Any:
-        """The pool for a request, looked for once an origin."""
+        """The connection pool of the request's origin, cached."""
         origin = str(request.url).split("/", 3)[2]
-        pool = self._pool_of.get(origin)
+        pool = self._pool_cache.get(origin)
         if pool is None:
             pool = super().get_connection_with_tls_context(request, *args, **kwargs)
-            self._pool_of[origin] = pool
+            self._pool_cache[origin] = pool
         return pool
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        """What the first line of a request names, found once an address."""
+        """The request target of a URL, cached."""
         url = str(request.url)
-        target = self._target_of.get(url)
+        target = self._target_cache.get(url)
         if target is None:
             target = super().request_url(request, proxies)
-            if len(self._target_of) < MOST_ADDRESSES:
-                self._target_of[url] = target
+            if len(self._target_cache) < URL_CACHE_SIZE:
+                self._target_cache[url] = target
         return target
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.PoolManager:
-        """Make the manager of a proxy and give it our pools, where it can use them."""
+        """Make the manager of a proxy and have it use tracking connections where it can."""
         manager: urllib3.PoolManager = super().proxy_manager_for(proxy, **kwargs)
-        if isinstance(manager, urllib3.ProxyManager):  # SOCKS has connections of its own.
-            _use_held(manager)
+        if isinstance(manager, urllib3.ProxyManager):  # SOCKS brings connections of its own.
+            _track(manager)
         return manager
 
 
-def _use_held(manager: urllib3.PoolManager) -> None:
-    manager.pool_classes_by_scheme = _HELD_POOLS
+def _track(manager: urllib3.PoolManager) -> None:
+    manager.pool_classes_by_scheme = _TRACKING_POOLS

@@ -1,220 +1,207 @@
-"""One call from its first attempt to the end of its body, and the way to stop it from outside."""
+"""One call, from its first attempt to the end of its response, and how other threads cancel it.
+
+``docs/architecture.md`` describes the way of a cancellation from ``close()`` to the socket.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import threading
 import weakref
 from time import monotonic
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Optional
+
+from .watchdog import watchdog
+
+if TYPE_CHECKING:
+    import http.client
 
 CLOSED = "closed"
 TIMED_OUT = "timed out"
 NOT_DRAINED = "not drained"
 LONGEST_WAIT = 2e6
-"""Seconds, some three weeks; of a longer wait a socket takes only 32 bits of milliseconds."""
+"""Seconds (23 days). Socket timeouts are passed on as 32-bit milliseconds and overflow beyond."""
 
 
 class Call:
-    """What another thread needs to stop a call, wherever it is: sending, waiting or reading.
+    """What another thread needs to cancel a call that is sending, waiting or reading.
 
-    A blocked read ends only when its socket is shut down, and a socket may be shut down only while
-    it is this call's own: once its connection is back in the pool another call may be using it.
-    So one lock guards both stopping and :meth:`release`.
+    A blocked read ends only when its socket is shut down. A socket may be shut down only while it
+    belongs to this call: after its connection has returned to the pool, another call may use it.
+    So one lock guards both :meth:`cancel` and :meth:`detach`. The lock is re-entrant, because a
+    signal handler that cancels runs in the middle of whatever its thread was doing.
+
+    Args:
+        total: Seconds until the call is cancelled as ``TIMED_OUT``; None for no limit.
+
+    Attributes:
+        reason: Why the call was cancelled; None while it may go on. Written by :meth:`cancel`.
+            Ask :meth:`is_over` to take the deadline into account too.
+        sock: The socket of the current attempt. The connections of ``adapter`` write it through
+            :meth:`attach_socket` when they connect or are reused; ``response`` reads it.
+        wire_response: The response whose head has arrived. ``adapter.WireResponse`` writes it;
+            ``response`` reads the body from its file, or from ``sock``.
+        on_cancel: A weak reference to a method that runs after a cancellation. ``response``
+            writes it.
     """
 
     def __init__(self, total: Optional[float] = None) -> None:
-        self._reason: Optional[str] = None
-        self.sock: Any = None
-        self.answer: Any = None
-        self._lock = threading.Lock()
-        self._shutdown: Optional[Callable[[], None]] = None
-        self._paused: Optional[threading.Event] = None
-        self._on_stop: Optional[weakref.WeakMethod[Callable[[], None]]] = None
+        self.reason: Optional[str] = None
+        self.sock: Optional[socket.socket] = None
+        self.wire_response: Optional[http.client.HTTPResponse] = None
+        self.on_cancel: Optional[weakref.WeakMethod[Callable[[], None]]] = None
+        self._lock = threading.RLock()
+        self._shut_down: Optional[Callable[[], None]] = None
+        self._pause: Optional[threading.Event] = None
         self._pid = os.getpid()
         self._deadline: Optional[float] = None
         self._alarm: Optional[object] = None
         if total is not None:
             self._deadline = monotonic() + total
-            self._alarm = watchdog.stop_in(total, self, TIMED_OUT)
+            callback = functools.partial(_cancel_if_alive, weakref.ref(self))
+            self._alarm = watchdog.call_later(total, callback)
+        if current.scope is not None:
+            current.scope.register_call(self)
 
-    @property
-    def reason(self) -> Optional[str]:
-        """Why the call has to end; None while it may go on."""
-        # A limit of one step may end together with the whole, before the watchdog wakes.
-        if self._reason is None and self._deadline is not None and monotonic() >= self._deadline:
-            self._reason = TIMED_OUT
-        return self._reason
+    def is_over(self) -> bool:
+        """Whether the call was cancelled or has reached its deadline."""
+        # A read timeout can fire at the deadline itself, before the watchdog's thread has run.
+        if self.reason is None and self._deadline is not None and monotonic() >= self._deadline:
+            self.reason = TIMED_OUT
+        return self.reason is not None
 
     @property
     def remaining(self) -> Optional[float]:
-        """Seconds left of the total limit, None without one."""
+        """Seconds until the deadline; None without one."""
         return None if self._deadline is None else self._deadline - monotonic()
 
-    def clamped(self, limit: Optional[float]) -> Optional[float]:
-        """A limit of one step, no longer than what is left of the whole."""
-        limits = [seconds for seconds in (limit, self.remaining) if seconds is not None]
-        # requests takes 0 for an error; the next check of the reason ends what is overdue.
-        return max(min(*limits, LONGEST_WAIT), 0.001) if limits else None
+    def cap_to_deadline(self, limit: Optional[float]) -> Optional[float]:
+        """The time limit of one step, no longer than the time until the deadline."""
+        if self._deadline is not None:
+            left = self._deadline - monotonic()
+            # requests rejects a timeout of 0, so wait at least 1 ms; is_over() then ends the call.
+            limit = max(left if limit is None else min(limit, left), 0.001)
+        return limit if limit is None or limit < LONGEST_WAIT else LONGEST_WAIT
 
-    def hold(self, shutdown: Callable[[], None]) -> None:
-        """From now on ``shutdown`` is what ends a blocked read of this call."""
+    def attach_socket(self, sock: socket.socket) -> None:
+        """From now on the call uses this socket, and :meth:`cancel` shuts it down."""
+        self.sock = sock
+        self.attach(functools.partial(shut_socket, sock))
+
+    def attach(self, shut_down: Callable[[], None]) -> None:
+        """From now on ``shut_down`` is what ends a blocked read of this call."""
         with self._lock:
-            self._shutdown = shutdown
-            if self.reason is not None:
-                self._shut_down()
+            self._shut_down = shut_down
+            if self.is_over():
+                self._shut_down_own()
 
-    def hold_unless_held(self, shutdown: Callable[[], None]) -> None:
-        """The same, for connections that did not announce their socket."""
-        if self._shutdown is None:
-            self.hold(shutdown)
+    def attach_if_unset(self, shut_down: Callable[[], None]) -> None:
+        """The same, for the connections of a foreign session, which attach no socket."""
+        if self._shut_down is None:
+            self.attach(shut_down)
 
-    def release(self) -> None:
-        """The connection is about to be given away: keep the hands off it."""
+    def detach(self) -> None:
+        """Forget the socket: the connection returns to the pool and leaves this call."""
         with self._lock:
-            self._shutdown = None
+            self._shut_down = None
 
-    def finish(self) -> None:
-        """The call is over; nothing is left to stop."""
-        self.release()
+    def close(self) -> None:
+        """The call is over: there is nothing left to cancel."""
+        self.detach()
         if self._alarm is not None:
             watchdog.forget(self._alarm)
 
-    def on_stop(self, method: Callable[[], None]) -> None:
-        """Have this bound method, held weakly, run after a stop."""
-        self._on_stop = weakref.WeakMethod(method)
-
-    def stop(self, reason: str = CLOSED) -> None:
-        """End the call from any thread, at once and without waiting for whoever reads."""
+    def cancel(self, reason: str = CLOSED) -> None:
+        """End the call, from any thread, at once and without waiting for the thread that reads."""
         with self._lock:
-            if self._reason is None:
-                self._reason = reason
-            self._shut_down()
-            if self._paused is not None:
-                self._paused.set()
-        then = self._on_stop and self._on_stop()
-        if then:
-            then()
+            if self.reason is None:
+                self.reason = reason
+            self._shut_down_own()
+            if self._pause is not None:
+                self._pause.set()
+        on_cancel = self.on_cancel and self.on_cancel()
+        if on_cancel:
+            on_cancel()
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless and until the call is stopped."""
+        """Wait, but no longer than until the call is cancelled."""
         with self._lock:
-            if self.reason is not None:
+            if self.is_over():
                 return
-            self._paused = threading.Event()
-        self._paused.wait(seconds)
+            self._pause = threading.Event()
+        self._pause.wait(seconds)
 
-    def _shut_down(self) -> None:
-        # After a fork the socket is shared: shutting it down would end the parent's stream.
-        if self._shutdown is not None and os.getpid() == self._pid:
-            self._shutdown()
+    def _shut_down_own(self) -> None:
+        # After a fork, parent and child share the socket: shutting it down in the child would end
+        # the parent's stream.
+        if self._shut_down is not None and os.getpid() == self._pid:
+            self._shut_down()
 
 
-class Scope:
-    """Stops the calls that a thread makes in it, also one that has not begun. A context manager."""
+def _cancel_if_alive(reference: weakref.ref[Call]) -> None:
+    call = reference()
+    if call is not None:
+        call.cancel(TIMED_OUT)
+
+
+class CancelScope:
+    """A context manager: :meth:`cancel` cancels the calls that its thread makes inside.
+
+    Calls that the thread starts after the cancellation are cancelled too.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._call: Optional[Call] = None
-        self._stopped = False
+        self._cancelled = False
 
     def __enter__(self) -> None:
-        _entered.scope = self
+        current.scope = self
 
     def __exit__(self, *_: object) -> None:
-        _entered.scope = None
+        current.scope = None
 
-    def adopt(self, call: Call) -> None:
+    def register_call(self, call: Call) -> None:
         """The thread makes this call now."""
         with self._lock:
             self._call = call
-            stopped = self._stopped
-        if stopped:
-            call.stop()
+            cancelled = self._cancelled
+        if cancelled:
+            call.cancel()
 
-    def stop(self) -> None:
-        """Stop the call that is under way, and those to come."""
+    def cancel(self) -> None:
+        """Cancel the call in progress and those to come; from any thread."""
         with self._lock:
-            self._stopped = True
+            self._cancelled = True
             call = self._call
         if call is not None:
-            call.stop()
+            call.cancel()
 
 
-class _Entered(threading.local):
-    scope: Optional[Scope] = None
+class _Current(threading.local):
+    """What the running thread is doing. The only thread-local of the package.
+
+    Attributes:
+        call: The call whose attempt the thread sends. ``ClientSession.send`` writes it, and the
+            connections of ``adapter`` read it: requests offers no argument that reaches them.
+        scope: The scope that the thread is in. ``CancelScope`` writes it and ``Call`` reads it:
+            ``aio`` runs the ordinary methods of the client in threads, and these take no scope.
+    """
+
+    call: Optional[Call] = None
+    scope: Optional[CancelScope] = None
 
 
-_entered = _Entered()
+current = _Current()
 
 
-def adopted(call: Call) -> Call:
-    """The call, known to the scope that the running thread is in."""
-    if _entered.scope is not None:
-        _entered.scope.adopt(call)
-    return call
-
-
-def shut_socket(sock: Any) -> None:
-    """Wake whoever is blocked on a socket, and tell the peer that nobody listens."""
-    sock = getattr(sock, "socket", sock)  # The one below, for TLS within the TLS of a proxy.
-    with contextlib.suppress(OSError):  # It is closed: nobody can be blocked on it.
-        # SSLSocket.shutdown would pull the TLS layer from under the reader.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-class _Watchdog:
-    """Stops calls when their time is up. Its thread lives only while there are any to watch."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._due: Dict[object, Tuple[float, weakref.ref[Call], str]] = {}
-        self._thread: Optional[threading.Thread] = None
-
-    def stop_in(self, seconds: float, call: Call, reason: str) -> object:
-        """Stop ``call`` after so many seconds; returns what :meth:`forget` takes."""
-        alarm = object()
-        with self._changed:
-            self._due[alarm] = monotonic() + seconds, weakref.ref(call), reason
-            if self._thread is None:
-                self._start()
-            self._changed.notify()
-        return alarm
-
-    def forget(self, alarm: object) -> None:
-        """Let the call of this alarm run on."""
-        with self._changed:
-            if self._due.pop(alarm, None) is not None and not self._due:
-                self._changed.notify()
-
-    def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="vllm-client-watchdog", daemon=True)
-        # Where no thread can be had, as at the end of the interpreter, limits hold between reads.
-        with contextlib.suppress(RuntimeError):
-            thread.start()
-            self._thread = thread
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                if not self._due:
-                    self._thread = None
-                    return
-                alarm, (when, call, reason) = min(self._due.items(), key=lambda due: due[1][0])
-                wait = when - monotonic()
-                if wait > 0:
-                    self._changed.wait(min(wait, threading.TIMEOUT_MAX))
-                    continue
-                del self._due[alarm]
-            overdue = call()
-            if overdue is not None:
-                overdue.stop(reason)
-                del overdue
-
-
-watchdog = _Watchdog()
-
-if hasattr(os, "register_at_fork"):  # A child has the lock and the entries, but not the thread.
-    os.register_at_fork(after_in_child=watchdog.__init__)  # type: ignore[misc]
+def shut_socket(sock: socket.socket) -> None:
+    """Wake the thread that is blocked on a socket, and tell the peer that nobody reads."""
+    # A TLS connection through a TLS proxy wraps its socket in one more object.
+    plain: socket.socket = getattr(sock, "socket", sock)
+    with contextlib.suppress(OSError):  # It is closed, so nobody can be blocked on it.
+        # SSLSocket.shutdown() would remove the TLS object while another thread reads through it.
+        socket.socket.shutdown(plain, socket.SHUT_RDWR)

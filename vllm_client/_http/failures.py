@@ -1,11 +1,11 @@
-"""Errors of requests, urllib3 and http.client → ours, and whether another attempt is safe."""
+"""Errors of requests, urllib3 and http.client → our errors, and whether a retry is safe."""
 
 from __future__ import annotations
 
 import http.client
 import socket
 import ssl
-from typing import Iterator, Optional
+from typing import Iterator, List, Optional, Tuple, Type
 
 import requests
 import urllib3
@@ -23,13 +23,15 @@ WIRE_ERRORS = (
     ValueError,
     AttributeError,
 )
-"""What the libraries below may raise when the wire breaks, or is shut down by another thread."""
+"""What the libraries may raise when a connection breaks or another thread shuts it down."""
 
-_NOT_CONNECTED = (
-    urllib3.exceptions.NewConnectionError,  # A name that does not resolve is one of these.
-    urllib3.exceptions.ProxyError,
+_TIMEOUTS = (
+    urllib3.exceptions.TimeoutError,
+    requests.Timeout,
+    socket.timeout,  # An alias of TimeoutError since Python 3.10.
+    TimeoutError,
 )
-_UNANSWERED = (
+_CLOSED_BEFORE_RESPONSE = (
     http.client.BadStatusLine,
     ConnectionError,
     ssl.SSLEOFError,
@@ -38,103 +40,139 @@ _UNANSWERED = (
 
 
 @frozen(eq=False, repr=False)
-class Fault:
-    """Why an attempt gave no answer: the error, whether to try again, and how soon."""
+class FailedAttempt:
+    """An attempt without a usable response.
+
+    Attributes:
+        error: What the caller gets if there is no retry.
+        may_retry: Whether a retry is safe and may help.
+        retry_after: The header ``Retry-After`` of the response.
+        was_reused: Whether the server closed the connection before it answered, as it does with
+            one that was idle for too long. A new connection may then work at once.
+    """
 
     error: VllmError
-    again: bool
+    may_retry: bool
     retry_after: Optional[str] = None
-    stale: bool = False
+    was_reused: bool = False
 
 
-def explained(error: BaseException, origin: str, timeout: Timeout) -> Fault:
-    """The fault behind an error that came before the head of an answer was whole."""
+@frozen
+class _Rule:
+    """What an error of a library stands for.
+
+    Attributes:
+        causes: The library's errors.
+        error: Ours.
+        message: Its text; ``{origin}``, ``{timeout}`` and ``{cause}`` are filled in.
+        may_retry: As in ``FailedAttempt``.
+    """
+
+    causes: Tuple[Type[BaseException], ...]
+    error: Type[APIConnectionError]
+    message: str
+    may_retry: bool
+
+
+# The first rule that fits applies, so specific errors precede general ones: NewConnectionError is
+# a subclass of urllib3's TimeoutError (checked with 2.8.0).
+_RULES = (
+    _Rule(
+        (requests.exceptions.SSLError,),
+        APIConnectionError,
+        "no TLS connection to {origin}: {cause} (set REQUESTS_CA_BUNDLE or session.verify to use "
+        "a CA bundle of your own)",
+        may_retry=False,
+    ),
+    _Rule(
+        # A name that does not resolve raises a NewConnectionError too.
+        (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ProxyError),
+        APIConnectionError,
+        "nothing answers at {origin}: is `vllm serve` running there? ({cause})",
+        may_retry=True,
+    ),
+    _Rule(
+        (urllib3.exceptions.ConnectTimeoutError,),
+        APITimeoutError,
+        "no connection to {origin} within {timeout.connect} s: is the address correct?",
+        may_retry=True,
+    ),
+    _Rule(
+        _TIMEOUTS,
+        APITimeoutError,
+        "{origin} sent nothing for {timeout.read} s; the request may still wait in the queue: "
+        "Timeout(read=…) allows a longer wait",
+        may_retry=False,
+    ),
+)
+
+
+def failed_attempt(error: BaseException, origin: str, timeout: Timeout) -> FailedAttempt:
+    """What an error means that a library raised before the head of a response was complete."""
     causes = list(_causes(error))
-    fault = _fault(causes, origin, timeout)
+    failed = _failed_attempt(causes, origin, timeout)
     for cause in causes:
         if isinstance(cause, requests.RequestException):
-            cause.request = None  # It holds the key, and errors get logged and kept.
-    fault.error.__cause__ = error
-    return fault
+            cause.request = None  # It holds the API key, and errors are logged and kept.
+    failed.error.__cause__ = error
+    return failed
 
 
-def _fault(causes: list[BaseException], origin: str, timeout: Timeout) -> Fault:
-    unanswered = isinstance(causes[-1], _UNANSWERED)
-    if any(isinstance(cause, requests.exceptions.SSLError) for cause in causes) and not unanswered:
-        return Fault(_ssl_error(causes[-1], origin), again=False)
-    # Before the time-outs: urllib3 counts a refused connection among them.
-    if any(isinstance(cause, _NOT_CONNECTED) for cause in causes):
-        text = f"nothing answers at {origin}: is `vllm serve` running there? ({causes[-1]})"
-        return Fault(APIConnectionError(text), again=True)
-    if any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes):
-        text = f"no connection to {origin} within {timeout.connect} s: is the address right?"
-        return Fault(APITimeoutError(text), again=True)
-    if is_timeout(causes):
-        text = (
-            f"{origin} sent nothing for {timeout.read} s; the request may have been queued: "
-            "a longer wait is allowed with Timeout(read=…)"
-        )
-        return Fault(APITimeoutError(text), again=False)
+def _failed_attempt(causes: List[BaseException], origin: str, timeout: Timeout) -> FailedAttempt:
+    closed = isinstance(causes[-1], _CLOSED_BEFORE_RESPONSE)
+    for rule in _RULES:
+        # TLS reports a connection that the server closed as an SSLError; that is no TLS problem.
+        if _any_is(causes, rule.causes) and not (closed and rule is _RULES[0]):
+            text = rule.message.format(origin=origin, timeout=timeout, cause=causes[-1])
+            error = rule.error(text)
+            error.is_retryable = error.is_retryable and rule is not _RULES[0]
+            return FailedAttempt(error, rule.may_retry)
     text = f"{origin} closed the connection before it answered: {causes[-1]}"
-    return Fault(APIConnectionError(text), again=unanswered, stale=unanswered)
+    return FailedAttempt(APIConnectionError(text), may_retry=closed, was_reused=closed)
 
 
-def _ssl_error(cause: BaseException, origin: str) -> APIConnectionError:
-    error = APIConnectionError(
-        f"no TLS connection to {origin}: {cause} (a CA bundle of your own goes into "
-        "REQUESTS_CA_BUNDLE or session.verify)"
-    )
-    error.is_retryable = False
-    return error
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    # requests and urllib3 keep the error below as an argument or as the reason, not as the cause.
-    seen: Optional[BaseException] = error
-    while seen is not None:
-        yield seen
-        inner = getattr(seen, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next(
-                (arg for arg in reversed(seen.args) if isinstance(arg, BaseException)), None
-            )
-        seen = inner
-
-
-def is_timeout(causes: list[BaseException]) -> bool:
-    """Whether one of these says that time ran out."""
-    # socket.timeout became TimeoutError in Python 3.10.
-    kinds = (urllib3.exceptions.TimeoutError, requests.Timeout, socket.timeout, TimeoutError)
+def _any_is(causes: List[BaseException], kinds: Tuple[Type[BaseException], ...]) -> bool:
     return any(isinstance(cause, kinds) for cause in causes)
 
 
-def broken(error: BaseException, timeout: Timeout) -> Optional[APITimeoutError]:
-    """The time-out behind an error in the middle of a body, None if it is none."""
-    if not is_timeout(list(_causes(error))):
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    # requests and urllib3 keep the error below as an argument or as `reason`, not as __cause__.
+    cause: Optional[BaseException] = error
+    while cause is not None:
+        yield cause
+        inner = getattr(cause, "reason", None)
+        if not isinstance(inner, BaseException):
+            errors = [arg for arg in cause.args if isinstance(arg, BaseException)]
+            inner = errors[-1] if errors else None
+        cause = inner
+
+
+def timeout_in_body(error: BaseException, timeout: Timeout) -> Optional[APITimeoutError]:
+    """Our error if a library reports a timeout while a body is read, else None."""
+    if not _any_is(list(_causes(error)), _TIMEOUTS):
         return None
     return APITimeoutError(
-        f"nothing came for {timeout.read} s in the middle of the answer; "
-        "Timeout(read=…) sets the longest silence allowed"
+        f"nothing arrived for {timeout.read} s in the middle of the response; "
+        "Timeout(read=…) allows a longer wait"
     )
 
 
-def stopped(
+def cancelled(
     call: Call,
     timeout: Timeout,
-    closed: Optional[VllmError] = None,
-    failed: Optional[VllmError] = None,
+    *,
+    if_closed: Optional[VllmError] = None,
+    last_error: Optional[VllmError] = None,
 ) -> VllmError:
-    """The error that says why a call was stopped.
+    """The error that tells why a call was cancelled.
 
     Args:
-        call: It.
-        timeout: Its limits.
-        closed: The error if it was by closing.
-        failed: The error of an attempt before.
+        call: The cancelled call.
+        timeout: The time limits of the call.
+        if_closed: The error to return if somebody closed the call.
+        last_error: The error of the attempt before.
     """
     if call.reason == TIMED_OUT:
-        before = "" if failed is None else f"; the attempt before failed: {failed}"
-        return APITimeoutError(
-            f"the call took longer than the {timeout.total} s of its total limit{before}"
-        )
-    return closed or APIConnectionError("the client was closed before the answer was whole")
+        before = "" if last_error is None else f"; the attempt before failed: {last_error}"
+        return APITimeoutError(f"the call exceeded its total timeout of {timeout.total} s{before}")
+    return if_closed or APIConnectionError("the client was closed before the response was complete")

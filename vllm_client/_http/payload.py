@@ -1,12 +1,11 @@
-"""A request body as bytes."""
+"""The body of a request as bytes."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 
-def encoded(body: Any) -> bytes:
+def encoded(body: object) -> bytes:
     """The body as UTF-8 JSON.
 
     Raises:
@@ -21,19 +20,19 @@ def encoded(body: Any) -> bytes:
         raise
 
 
-def _dump(value: Any) -> bytes:
+def _dump(value: object) -> bytes:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8")
 
 
-def _check_encodable(name: str, value: Any) -> None:
+def _check_encodable(name: str, value: object) -> None:
     try:
         _dump({name: value})
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{name} holds half a character (a lone surrogate, {error.object[error.start]!r}), "
-            "which UTF-8 cannot carry"
+            f"{name} contains half a character (a lone surrogate, {error.object[error.start]!r}), "
+            "which UTF-8 cannot encode"
         ) from None
     except (TypeError, ValueError, RecursionError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name} cannot be sent as JSON: {error}") from None
+        error_class = TypeError if isinstance(error, TypeError) else ValueError
+        raise error_class(f"{name} cannot be sent as JSON: {error}") from None

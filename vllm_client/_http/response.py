@@ -1,4 +1,4 @@
-"""An answer under way: its head has come, its body is read here and nowhere else."""
+"""A response whose head has arrived; its body is read here and nowhere else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import io
 import threading
 import weakref
-from typing import Any, Callable, Iterator, Optional, Tuple, Union
+from typing import Any, Callable, ContextManager, Iterator, Optional, Type, Union
 
 import requests
 import urllib3
@@ -20,9 +20,11 @@ from ..exceptions import (
 )
 from ..timeouts import Timeout
 from . import framing
-from .call import NOT_DRAINED, Call, watchdog
-from .failures import WIRE_ERRORS, broken, stopped
+from .call import NOT_DRAINED, Call
+from .failures import WIRE_ERRORS, cancelled, timeout_in_body
 from .framing import ChunkedBody, ClosingBody
+from .redaction import Secrets
+from .watchdog import watchdog
 
 READ_SIZE = 65536
 CONTENT_SIZE = 1 << 20
@@ -30,12 +32,16 @@ DRAIN_SECONDS = 0.5
 DRAIN_BYTES = 4096
 
 
-class Exchange:
+class OpenResponse:
     """A response whose body has not been read, and the call it belongs to.
 
-    Attributes:
-        secrets: What no error about the answer may show.
-        whole: Set by whoever reads it, when the answer is complete.
+    Args:
+        response: The response of requests.
+        call: Its call. ``call.sock`` and ``call.wire_response`` were written while the response
+            arrived, unless a foreign session or a mock made it.
+        timeout: The time limits of the call, for messages.
+        secrets: The credentials of the request.
+        started: When the request was sent, by ``perf_counter``.
     """
 
     def __init__(
@@ -43,22 +49,23 @@ class Exchange:
         response: requests.Response,
         call: Call,
         timeout: Timeout,
-        secrets: Tuple[str, ...] = (),
+        secrets: Secrets,
+        started: float,
     ) -> None:
         self.response = response
         self.call = call
-        self.timeout = timeout
-        self.secrets = secrets
-        self.whole = False
+        self.started = started
+        self._timeout = timeout
+        self._secrets = secrets
         if response.raw is None or getattr(response, "_content", False) is not False:
-            # A mock made of its content alone, or a hook of the user's session has read it.
+            # The body is already in memory: a mocked response, or a session hook has read it.
             response.raw = io.BytesIO(response.content)
-        self._body = _body(response, call)
-        self._read1 = _reader(response.raw) if self._body is None else self._body.read1
+        _attach(response.raw, call)
+        self._framed = _framing_reader(response, call)
+        self._read1 = self._framed.read1 if self._framed else _plain_reader(response.raw)
         self._reading = False
-        self._closed = threading.Lock()  # Taken once, by whoever comes first.
-        _hold(response.raw, call)
-        call.on_stop(self._close_unless_read)
+        self._closed = threading.Lock()  # Acquired once, by whichever thread closes first.
+        call.on_cancel = weakref.WeakMethod(self._close_unless_read)
 
     @property
     def is_open(self) -> bool:
@@ -67,61 +74,71 @@ class Exchange:
 
     @property
     def request_id(self) -> Optional[str]:
-        """The ``x-request-id`` of the answer, if the server sends one."""
+        """The ``x-request-id`` of the response, if the server sends one."""
         return self.response.headers.get("x-request-id")
 
+    def redacting(self) -> ContextManager[None]:
+        """A context that removes the credentials of the request from the error that leaves it."""
+        return self._secrets.redacting()
+
     def read1(self) -> bytes:
-        """Whatever has arrived, waiting for the first byte of it; empty at the end of the body.
+        """The bytes that have arrived, waiting for the first; empty at the end of the body.
 
         Raises:
-            VllmError: The connection broke, a limit passed or the stream was closed.
+            VllmError: The connection broke, a time limit passed or the call was closed.
         """
         self._reading = True
         try:
-            # Looked at with the flag up: whoever stops the call sees the flag or is seen here.
-            if self.call.reason is None:
+            # Set _reading before checking reason: a concurrent cancel() either sees the flag and
+            # leaves closing to us, or has set the reason already and we see that.
+            if not self.call.is_over():
                 data = self._read1()
                 if data:
                     return data
-                if self.call.reason is None:
+                if not self.call.is_over():
                     self._end_body()
                     return b""
         except WIRE_ERRORS as error:
-            if self.call.reason is None:
+            if not self.call.is_over():
                 raise self._broken(StreamInterruptedError, error) from error
         finally:
             self._reading = False
         self.close()
-        raise stopped(self.call, self.timeout, StreamConsumedError("the stream was closed"))
+        closed = StreamConsumedError("the stream was closed")
+        raise cancelled(self.call, self._timeout, if_closed=closed)
 
     def _end_body(self) -> None:
-        # What urllib3 does when it has read a body to its end. A connection with more in it than
-        # was asked for is closed.
-        if self._body is not None and not self._body.overrun:
-            self.call.answer.close()
+        # What urllib3 does when it has read a body to its end. If more bytes follow the body, the
+        # connection is closed instead.
+        if self._framed is not None and not self._framed.overrun:
+            if self.call.wire_response is not None:
+                self.call.wire_response.close()
             self.response.raw.release_conn()
 
-    def content(self) -> bytes:
-        """The whole body, which is kept in the response as well.
+    def read_all(self) -> bytes:
+        """The whole body, which ``response.content`` keeps as well.
 
         Raises:
-            VllmError: The connection broke, a limit passed or the client was closed.
+            VllmError: The connection broke, a time limit passed or the client was closed.
         """
         self._reading = True
         try:
             content = _content(self.response, self.call)
-            if self.call.reason is None:
+            if not self.call.is_over():
                 return content
         except WIRE_ERRORS as error:
-            if self.call.reason is None:
+            if not self.call.is_over():
                 raise self._broken(APIConnectionError, error) from error
         finally:
             self._reading = False
             self.close()
-        raise stopped(self.call, self.timeout)
+        raise cancelled(self.call, self._timeout)
 
-    def beginning(self, limit: int) -> str:
-        """At most ``limit`` bytes of the body as text, of one that broke off what had come."""
+    def read_text(self, limit: int) -> str:
+        """The first ``limit`` bytes of the body as text.
+
+        If the connection breaks, what arrived before.
+        """
         pieces = []
         with self._reader_at_work(), contextlib.suppress(*WIRE_ERRORS):
             for piece in self.response.iter_content(8192):
@@ -132,27 +149,28 @@ class Exchange:
         return b"".join(pieces).decode("utf-8", "replace")
 
     def drain(self) -> None:
-        """Read what is left behind the last event, so that the connection can be used again.
+        """Read what follows the last event, so that the connection can be reused.
 
-        Bounded: a peer that trickles on must not hold up an answer that is whole.
+        Bounded: a slow server must not delay a complete response.
         """
-        if self._body is None:
-            self._drain_any()
-        elif isinstance(self._body, ChunkedBody):  # No other leaves a connection to use again.
+        if self._framed is None:
+            self._drain_plain()
+        elif isinstance(self._framed, ChunkedBody):  # The connection of any other body ends here.
             with self._reader_at_work(), contextlib.suppress(*WIRE_ERRORS):
-                self._drain_chunks(self._body)
+                self._drain_chunks(self._framed)
         self.close()
 
     def _drain_chunks(self, chunks: ChunkedBody) -> None:
-        connection: Any = self.response.raw.connection
-        reusable = connection.sock is not None
-        if reusable and self.call.reason is None:
+        connection = getattr(self.response.raw, "connection", None)
+        reusable = getattr(connection, "sock", None) is not None
+        if reusable and not self.call.is_over():
             chunks.drain(DRAIN_SECONDS, DRAIN_BYTES)
             if chunks.ended:
                 self._end_body()
 
-    def _drain_any(self) -> None:
-        alarm = watchdog.stop_in(DRAIN_SECONDS, self.call, NOT_DRAINED)
+    def _drain_plain(self) -> None:
+        cancel = functools.partial(self.call.cancel, NOT_DRAINED)
+        alarm = watchdog.call_later(DRAIN_SECONDS, cancel)
         left = DRAIN_BYTES
         with contextlib.suppress(VllmError):
             while left > 0:
@@ -161,18 +179,18 @@ class Exchange:
         watchdog.forget(alarm)
 
     def close(self) -> None:
-        """The answer and its call are over."""
-        self.discard()
-        self.call.finish()
+        """The response and its call are over."""
+        self.release_or_close()
+        self.call.close()
 
-    def discard(self) -> None:
-        """Give the connection back if the body was read to its end, else close it.
+    def release_or_close(self) -> None:
+        """Release the connection if the body was read to its end, else close it.
 
-        The call goes on, with another attempt.
+        The call stays open for another attempt.
         """
-        # Two threads that gave it back together could put it into the pool twice.
+        # Two threads that released the connection at once could put it into the pool twice.
         if self._closed.acquire(blocking=False):
-            self.call.release()
+            self.call.detach()
             self.response.close()
 
     @contextlib.contextmanager
@@ -184,60 +202,68 @@ class Exchange:
             self._reading = False
 
     def _close_unless_read(self) -> None:
-        # Closing waits for a read that is under way; its reader wakes up and closes.
+        # Closing would wait for a read in progress. The reader wakes up and closes instead.
         if not self._reading:
             self.close()
 
-    def _broken(self, kind: Callable[[str], VllmError], error: BaseException) -> VllmError:
+    def _broken(self, error_class: Type[VllmError], error: BaseException) -> VllmError:
         self.close()
-        text = f"the connection broke in the middle of the answer: {error}"
-        return broken(error, self.timeout) or kind(text)
+        text = f"the connection broke in the middle of the response: {error}"
+        return timeout_in_body(error, self._timeout) or error_class(text)
 
 
-def _body(response: requests.Response, call: Call) -> Optional[Union[ChunkedBody, ClosingBody]]:
-    # Past urllib3, which costs more than all the rest, where its only service is the framing.
-    answer = call.answer
-    if not framing.ENABLED or answer is None or answer.isclosed():
+def _framing_reader(
+    response: requests.Response, call: Call
+) -> Optional[Union[ChunkedBody, ClosingBody]]:
+    # Hot path, measured, see docs/performance.md: bypass urllib3 when it would do nothing but
+    # remove the framing; its read path costs more than all our code.
+    wire = call.wire_response
+    if not framing.ENABLED or wire is None or wire.isclosed() or call.sock is None:
         return None
-    if "content-encoding" in response.headers or not (answer.chunked or answer.length is None):
+    chunked = bool(wire.chunked)
+    if "content-encoding" in response.headers or not (chunked or wire.length is None):
         return None
-    return (ChunkedBody if answer.chunked else ClosingBody)(answer.fp, call.sock)
+    return (ChunkedBody if chunked else ClosingBody)(wire.fp, call.sock)
 
 
-def _reader(raw: Any) -> Callable[[], bytes]:
+def _plain_reader(raw: Any) -> Callable[[], bytes]:
     if isinstance(raw, urllib3.BaseHTTPResponse):
         return functools.partial(raw.read1, READ_SIZE, decode_content=True)
-    return functools.partial(raw.read1, READ_SIZE)  # A mock's file object.
+    return functools.partial(raw.read1, READ_SIZE)  # The file object of a mock.
 
 
 def _content(response: requests.Response, call: Call) -> bytes:
-    # requests would read 10 KB at a time through three layers of generators. All at once would
-    # set memory aside for whatever length the server names.
-    if call.answer is not None and getattr(response, "_content", None) is False:
+    # Hot path, measured, see docs/performance.md: requests would read 10 KB at a time through
+    # three layers of generators. One read of everything would allocate whatever length the server
+    # claims, so read in large pieces.
+    if call.wire_response is not None and getattr(response, "_content", None) is False:
         read = functools.partial(response.raw.read, CONTENT_SIZE, decode_content=True)
         response._content = b"".join(iter(read, b""))
-        setattr(response, "_content_consumed", True)  # noqa: B010 — no stub knows it
+        setattr(response, "_content_consumed", True)  # noqa: B010 — missing in the stubs
     return response.content
 
 
-def _hold(raw: Any, call: Call) -> None:
-    # raw.shutdown() looks whether the connection was given back and then shuts it down, with
-    # nothing to keep the two together; Call.release() and Call.stop() share a lock.
-    if isinstance(raw, urllib3.BaseHTTPResponse):
-        call.hold_unless_held(functools.partial(_shutdown, raw))
-        # Weak both ways: a cycle would keep a dropped stream, and its generation, alive.
-        give_back = functools.partial(type(raw).release_conn, weakref.proxy(raw))
-        release = functools.partial(_release, weakref.ref(call), give_back)
-        setattr(raw, "release_conn", release)  # noqa: B010 — mypy refuses to assign to a method
+def _attach(raw: object, call: Call) -> None:
+    """Have ``call.cancel`` shut this response down, and the pool detach the call."""
+    if not isinstance(raw, urllib3.BaseHTTPResponse):
+        return
+    if call.sock is None:
+        # The connection of a foreign session. raw.shutdown() checks that the connection has not
+        # been released and then shuts it down, but not atomically.
+        call.attach_if_unset(functools.partial(_shut_down, raw))
+    # Weak references: a cycle would keep a dropped stream, and its generation, alive.
+    release = functools.partial(type(raw).release_conn, weakref.proxy(raw))
+    tracked = functools.partial(_detach_and_release, weakref.ref(call), release)
+    setattr(raw, "release_conn", tracked)  # noqa: B010 — mypy refuses to assign to a method
 
 
-def _shutdown(raw: urllib3.BaseHTTPResponse) -> None:
+def _shut_down(raw: urllib3.BaseHTTPResponse) -> None:
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # A mock has no socket.
         raw.shutdown()
 
 
-def _release(call: weakref.ref[Call], give_back: Callable[[], None]) -> None:
-    holder = call()
-    if holder is not None:
-        holder.release()
-    give_back()
+def _detach_and_release(call_reference: weakref.ref[Call], release: Callable[[], None]) -> None:
+    call = call_reference()
+    if call is not None:
+        call.detach()
+    release()

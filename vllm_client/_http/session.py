@@ -1,4 +1,4 @@
-"""The connections of a client, and the calls that are under way on them."""
+"""The connections of a client, and the calls in progress on them."""
 
 from __future__ import annotations
 
@@ -13,115 +13,157 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 import requests
 import requests.auth
 import requests.utils
+from attrs import frozen
 from requests.hooks import default_hooks
 from requests.structures import CaseInsensitiveDict
 
 from ..exceptions import APIConnectionError
-from .adapter import MOST_ADDRESSES, HeldAdapter, current
-from .call import Call, adopted
+from .adapter import URL_CACHE_SIZE, TrackingAdapter
+from .call import Call, current
 
 KEPT_CONNECTIONS = 1024
-"""Idle connections kept; more calls than that at once still work, each on its own connection."""
+"""Idle connections kept. More calls at once still work, each on a connection of its own."""
+
+Limits = Tuple[Optional[float], Optional[float]]
+"""Seconds to connect, and seconds between two arrivals; None for no limit."""
 
 
-class _OwnSession(requests.Session):
-    """A session for one server, used for its settings and its adapters alone."""
+@frozen(eq=False)
+class _OwnSession:
+    """A session of our own, with what requests reads from the environment for its server.
 
-    def __init__(self) -> None:
-        super().__init__()
+    requests would read proxies, CA bundles and ``.netrc`` on every call, which costs as much as
+    the call.
+    """
+
+    session: requests.Session
+    settings: Mapping[str, Any]
+    """Proxies and certificates: keyword arguments of ``HTTPAdapter.send``."""
+    netrc: Optional[requests.auth.AuthBase]
+
+    @classmethod
+    def new(cls, url: str) -> _OwnSession:
+        session = requests.Session()
         for scheme in ("http://", "https://"):
-            self.mount(scheme, HeldAdapter(pool_connections=4, pool_maxsize=KEPT_CONNECTIONS))
+            adapter = TrackingAdapter(pool_connections=4, pool_maxsize=KEPT_CONNECTIONS)
+            session.mount(scheme, adapter)
+        login = requests.utils.get_netrc_auth(url)
+        return cls(
+            session,
+            session.merge_environment_settings(url, {}, True, None, None),
+            requests.auth.HTTPBasicAuth(*login) if login else None,
+        )
 
 
-class Pool:
-    """The session of a client and of its ``with_options`` copies."""
+class ClientSession:
+    """The session of a client and of its ``with_options`` copies, and their open calls.
+
+    Args:
+        session: The user's own session, which stays open. Without one, the first request makes
+            one.
+    """
 
     def __init__(self, session: Optional[requests.Session] = None) -> None:
-        self._given = session
-        self._own: Optional[requests.Session] = None
-        self._environment: Dict[str, Any] = {}
-        self._addresses: Dict[Tuple[str, str], str] = {}
-        self._inherited = False
-        self.closed = False
-        self._lock = threading.Lock()
+        self._user_session = session
+        self._own: Optional[_OwnSession] = None
+        self._url_cache: Dict[Tuple[str, str], str] = {}
+        self._forked = False
+        self._closed = False
+        self._lock = threading.RLock()
         self._calls: weakref.WeakKeyDictionary[Call, object] = weakref.WeakKeyDictionary()
-        _pools.add(self)
+        _sessions.add(self)
+
+    @property
+    def default_headers(self) -> Mapping[str, str]:
+        """The headers that a request without any carries; the user's session adds its own."""
+        return {} if self._user_session is not None else requests.utils.default_headers()
 
     def open_call(self, owner: object, total: Optional[float]) -> Call:
-        """A new call, which closing its owner or the pool will stop.
+        """A new call, which :meth:`close` cancels.
+
+        Args:
+            owner: Whose call it is, for :meth:`close`.
+            total: Seconds that the call may take; None for no limit.
 
         Raises:
-            APIConnectionError: The pool is closed.
+            APIConnectionError: The client is closed.
         """
-        call = adopted(Call(total))
+        call = Call(total)
         with self._lock:
-            if self.closed:
-                call.finish()
+            if self._closed:
+                call.close()
                 raise APIConnectionError("the client is closed: make a new one")
             self._calls[call] = owner
         return call
 
-    def send(
-        self,
-        call: Call,
-        request: requests.Request,
-        timeout: Any,
-    ) -> requests.Response:
-        """One attempt, up to the head of the answer.
+    def send(self, call: Call, request: requests.Request, timeout: Limits) -> requests.Response:
+        """Send one attempt and wait for the head of its response.
 
         Raises:
-            requests.RequestException: And whatever else requests lets through.
+            requests.RequestException: Or any other error that requests lets through.
         """
         current.call = call
         try:
-            given = self._given_session()
-            if given is not None:
-                return self._send_given(given, request, timeout)
-            return self._send_own(self._session(str(request.url)), request, timeout)
+            if self._user_session is not None:
+                return self._send_by_user_session(self._user_session, request, timeout)
+            return self._send_by_own_session(request, timeout)
         finally:
             current.call = None
 
-    def _send_own(
-        self, session: requests.Session, request: requests.Request, timeout: Any
-    ) -> requests.Response:
-        # Straight to the adapter: what Session.send adds is cookies, hooks and redirects, of which
-        # there are none here, and takes a third of the time of a short call.
-        prepared = self._prepared(session, request)
+    def _send_by_own_session(self, request: requests.Request, timeout: Limits) -> requests.Response:
+        # Hot path, measured, see docs/performance.md: Session.send would add cookies, hooks and
+        # redirects, which we do not use, and takes a third of a short call's time.
+        own = self._own or self._make_own(str(request.url))
+        prepared = self._prepare(own, request)
         began = perf_counter()
-        response = session.get_adapter(str(prepared.url)).send(
-            prepared, timeout=timeout, **self._environment["settings"]
-        )
+        adapter = own.session.get_adapter(str(prepared.url))
+        # The stubs of requests know no pair of which only the second is a number.
+        limits: Any = timeout
+        response = adapter.send(prepared, timeout=limits, **own.settings)
         response.elapsed = timedelta(seconds=perf_counter() - began)
         return response
 
-    def _prepared(
-        self, session: requests.Session, request: requests.Request
-    ) -> requests.PreparedRequest:
-        # Taking an address apart and putting it together again costs more than all of this.
+    def _make_own(self, url: str) -> _OwnSession:
+        with self._lock:
+            if self._own is None:
+                self._own = _OwnSession.new(url)  # Assigned only when it is complete.
+            return self._own
+
+    def _prepare(self, own: _OwnSession, request: requests.Request) -> requests.PreparedRequest:
         prepared = requests.PreparedRequest()
-        address = str(request.method), str(request.url)
-        if request.params or address not in self._addresses:
-            prepared.prepare(*address, params=request.params)
-            if not request.params and len(self._addresses) < MOST_ADDRESSES:
-                self._addresses[address] = str(prepared.url)
-        prepared.method, prepared.url = address[0], prepared.url or self._addresses[address]
-        headers = merged(session.headers, request.headers)
+        self._prepare_url(prepared, request)
         prepared.headers = CaseInsensitiveDict(
-            {name: value for name, value in headers.items() if value is not None}
+            {name: value for name, value in request.headers.items() if value is not None}
         )
         prepared.hooks = default_hooks()
         prepared.body = request.data or None
         if prepared.body or prepared.method not in {"GET", "HEAD"}:
             prepared.headers["Content-Length"] = str(len(request.data))
-        auth = request.auth or self._environment["auth"]
-        auth(prepared)
+        authorize = request.auth or own.netrc
+        if authorize is not None:
+            authorize(prepared)
         return prepared
 
-    @staticmethod
-    def _send_given(
-        session: requests.Session, request: requests.Request, timeout: Any
+    def _prepare_url(self, prepared: requests.PreparedRequest, request: requests.Request) -> None:
+        # Prepared URLs are cached: parsing and rebuilding one costs more than the rest of
+        # _prepare.
+        method, url = str(request.method), str(request.url)
+        cached = None if request.params else self._url_cache.get((method, url))
+        if cached is None:
+            prepared.prepare(method, url, params=request.params)
+            if not request.params and len(self._url_cache) < URL_CACHE_SIZE:
+                self._url_cache[method, url] = str(prepared.url)
+        prepared.method, prepared.url = method, cached or prepared.url
+
+    def _send_by_user_session(
+        self, session: requests.Session, request: requests.Request, timeout: Limits
     ) -> requests.Response:
-        # Through request(), the method that users override and mocks replace.
+        if self._forked:
+            self._forked = False
+            for adapter in session.adapters.values():
+                with contextlib.suppress(NotImplementedError):  # A mock.
+                    adapter.close()  # Closes idle connections only; further requests open new ones.
+        # request() is the method that users override and that mocks replace.
         return session.request(
             str(request.method),
             str(request.url),
@@ -134,81 +176,33 @@ class Pool:
             stream=True,
         )
 
-    def _session(self, url: str) -> requests.Session:
-        with self._lock:
-            if self._own is None:
-                self._own = _OwnSession()
-                # requests asks for proxies, CA bundles and .netrc on every call, which costs as
-                # much as the call.
-                self._environment = {
-                    "settings": self._own.merge_environment_settings(url, {}, True, None, None),
-                    "auth": _netrc(url),
-                }
-            return self._own
-
     def close(self, owner: Optional[object] = None) -> None:
-        """Stop the calls of one owner; without one, of all, and close what the pool opened."""
+        """Cancel the calls of an owner. Without one, cancel all calls and close the connections.
+
+        The user's own session stays open.
+        """
         with self._lock:
-            self.closed = self.closed or owner is None
-            calls = [call for call, whose in self._calls.items() if owner is None or whose is owner]
+            self._closed = self._closed or owner is None
+            calls = [call for call, other in self._calls.items() if owner is None or other is owner]
         for call in calls:
-            call.stop()
-        if self.closed and self._own is not None:
-            self._own.close()
+            call.cancel()
+        if self._closed and self._own is not None:
+            self._own.session.close()
 
     def after_fork(self) -> None:
         """Leave the parent's connections to the parent; called in the child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._calls = weakref.WeakKeyDictionary()
         self._own = None
-        self._inherited = True
-
-    def _given_session(self) -> Optional[requests.Session]:
-        if self._given is not None and self._inherited:
-            self._inherited = False
-            for adapter in self._given.adapters.values():
-                with contextlib.suppress(NotImplementedError):  # A mock.
-                    adapter.close()  # Closes its idle connections; it opens new ones as needed.
-        return self._given
+        self._forked = True
 
 
-def merged(*headers: Mapping[str, Any]) -> Dict[str, Any]:
-    """All of these headers; a later one replaces one of the same name, whatever its case."""
-    named = {name.lower(): (name, value) for each in headers for name, value in each.items()}
-    return dict(named.values())
-
-
-def bearer(key: str) -> requests.auth.AuthBase:
-    """Authorization by key. An auth object, because .netrc overrides a mere header."""
-    return _Header(f"Bearer {key}")
-
-
-def untouched() -> requests.auth.AuthBase:
-    """No change: it keeps .netrc away from headers that the caller has set."""
-    return _Header(None)
-
-
-class _Header(requests.auth.AuthBase):
-    def __init__(self, value: Optional[str]) -> None:
-        self._value = value
-
-    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._value is not None:
-            r.headers["Authorization"] = self._value
-        return r
-
-
-def _netrc(url: str) -> requests.auth.AuthBase:
-    found = requests.utils.get_netrc_auth(url)
-    return requests.auth.HTTPBasicAuth(*found) if found else untouched()
-
-
-_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+_sessions: weakref.WeakSet[ClientSession] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for pool in list(_pools):
-        pool.after_fork()
+    for session in list(_sessions):
+        session.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

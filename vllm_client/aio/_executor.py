@@ -1,48 +1,50 @@
-"""Calls that are not streams, run in threads on behalf of an event loop."""
+"""Calls that are not streams, run in threads for an event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable
+from typing import Callable, TypeVar
 
-from .._http.call import Scope
+from .._http.call import CancelScope
 from ..exceptions import APIConnectionError
 
+T = TypeVar("T")
 
-class Calls:
-    """Runs calls in threads, and stops a call whose task is cancelled.
+
+class CallExecutor:
+    """Runs calls in threads, and cancels a call when its task is cancelled.
 
     Args:
-        most: Calls in flight at once; more wait for a thread.
+        max_calls: Calls in progress at once; further calls wait for a thread.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._executor = ThreadPoolExecutor(most, thread_name_prefix="vllm-client-call")
+    def __init__(self, max_calls: int) -> None:
+        self.max_calls = max_calls
+        self._executor = ThreadPoolExecutor(max_calls, thread_name_prefix="vllm-client-call")
 
-    async def run(self, work: Callable[[], Any]) -> Any:
-        """The result of this work.
+    async def run(self, call: Callable[[], T]) -> T:
+        """The result of ``call``.
 
         Raises:
             APIConnectionError: The client is closed.
         """
-        scope = Scope()
+        scope = CancelScope()
         try:
-            future = self._executor.submit(_within, scope, work)
+            future = self._executor.submit(_run_in_scope, scope, call)
         except RuntimeError:
             raise APIConnectionError("the client is closed: make a new one") from None
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            scope.stop()
+            scope.cancel()
             raise
 
-    def shut(self) -> None:
-        """Take no more calls."""
+    def shut_down(self) -> None:
+        """Accept no more calls."""
         self._executor.shutdown(wait=False)
 
 
-def _within(scope: Scope, work: Callable[[], Any]) -> Any:
+def _run_in_scope(scope: CancelScope, call: Callable[[], T]) -> T:
     with scope:
-        return work()
+        return call()

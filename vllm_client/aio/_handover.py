@@ -1,4 +1,4 @@
-"""The hand-over from a thread that reads a stream to the event loop that waits for its events."""
+"""The hand-over of events from the thread that reads a stream to the loop that awaits them."""
 
 from __future__ import annotations
 
@@ -6,132 +6,148 @@ import asyncio
 import threading
 import weakref
 from collections import deque
-from typing import Any, AsyncIterator, Callable, Deque, Dict, List, Optional
+from typing import (
+    Any,
+    AsyncIterator,
+    Callable,
+    Deque,
+    Dict,
+    Generic,
+    List,
+    Optional,
+    TypeVar,
+    Union,
+)
 
-from .._http.call import Scope
+from .._http.call import CancelScope
 from ..exceptions import StreamConsumedError
 from ..streams import Stream
+from ..types import ChatCompletion, Completion
 
 MOST_WAITING = 256
-"""Events between thread and loop; with more waiting the thread reads no further."""
+"""Events between thread and loop. When as many wait, the thread stops reading."""
+
+E = TypeVar("E")
+R = TypeVar("R", bound=Union[Completion, ChatCompletion])
 
 
-class Hub:
-    """Wakes one loop on behalf of all its streams, with one call however many have news."""
+class LoopNotifier:
+    """Wakes one loop for all its streams, with one call however many streams have events."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
-        self._news: List[Mailbox] = []
-        self._open: weakref.WeakSet[Mailbox] = weakref.WeakSet()
+        self._to_wake: List[EventHandover[Any, Any]] = []
+        self._open: weakref.WeakSet[EventHandover[Any, Any]] = weakref.WeakSet()
         self._end = self._at_end()
         self._watched = False
 
-    async def add(self, mailbox: Mailbox) -> None:
-        """Stop this mailbox should the loop end before its stream."""
-        self._open.add(mailbox)
+    async def add(self, handover: EventHandover[Any, Any]) -> None:
+        """Stop this hand-over if the loop ends before its stream."""
+        self._open.add(handover)
         if not self._watched:
             self._watched = True
             await self._end.__anext__()
 
     async def _at_end(self) -> AsyncIterator[None]:
-        # A loop that ends closes its asynchronous generators; nothing else tells that it ends.
+        # A loop that ends closes its asynchronous generators. Nothing else signals its end.
         try:
             yield
         finally:
             self.stop()
 
     def stop(self) -> None:
-        """End all streams: the loop has ended."""
-        _hubs.pop(self._loop, None)
-        for mailbox in list(self._open):
-            mailbox.stop()
+        """Close all streams: the loop has ended."""
+        _notifiers.pop(self._loop, None)
+        for handover in list(self._open):
+            handover.stop()
 
     def stop_if_closed(self) -> None:
-        """For loops that were closed without ending their asynchronous generators."""
+        """Close all streams of a loop that was closed without closing its generators."""
         if self._loop.is_closed():
             self.stop()
 
-    def notify(self, mailbox: Mailbox) -> None:
-        """Wake whoever waits for this mailbox; called by its thread."""
+    def notify(self, handover: EventHandover[Any, Any]) -> None:
+        """Wake the task that waits for this hand-over; called by its thread."""
         with self._lock:
-            self._news.append(mailbox)
-            if len(self._news) > 1:
-                return  # The loop has been called and has not come yet.
+            self._to_wake.append(handover)
+            if len(self._to_wake) > 1:
+                return  # The loop has been called and has not run _wake yet.
         try:
             self._loop.call_soon_threadsafe(self._wake)
-        except RuntimeError:  # The loop is closed: nobody waits any more.
+        except RuntimeError:  # The loop is closed, so nobody waits any more.
             self.stop()
 
     def _wake(self) -> None:
         with self._lock:
-            news, self._news = self._news, []
-        for mailbox in news:
-            mailbox.wake()
+            to_wake, self._to_wake = self._to_wake, []
+        for handover in to_wake:
+            handover.wake()
 
 
-_hubs: Dict[asyncio.AbstractEventLoop, Hub] = {}
+_notifiers: Dict[asyncio.AbstractEventLoop, LoopNotifier] = {}
 
 
-def hub_of_running_loop() -> Hub:
-    """The one hub of the running loop."""
+def notifier_of_running_loop() -> LoopNotifier:
+    """The one notifier of the running loop."""
     loop = asyncio.get_running_loop()
-    hub = _hubs.get(loop)
-    if hub is None:
-        for other in list(_hubs.values()):
+    notifier = _notifiers.get(loop)
+    if notifier is None:
+        for other in list(_notifiers.values()):
             other.stop_if_closed()
-        hub = _hubs[loop] = Hub(loop)
-    return hub
+        notifier = _notifiers[loop] = LoopNotifier(loop)
+    return notifier
 
 
-class Mailbox:
+class EventHandover(Generic[E, R]):
     """What thread and loop share of one stream.
 
     Attributes:
-        stream: The stream, once its answer has begun.
-        ended: Whether the thread has put its last event.
-        error: What ended it, None at a good end.
+        stream: The stream, once it is open. Written by the thread.
+        ended: Whether the thread has added its last event.
+        error: The error that ended the stream, or None.
     """
 
-    def __init__(self, hub: Hub, stream: Optional[Stream[Any, Any]]) -> None:
+    def __init__(self, notifier: LoopNotifier, stream: Optional[Stream[E, R]]) -> None:
         self.stream = stream
         self.ended = False
         self.error: Optional[BaseException] = None
-        self._hub = hub
-        self._scope = Scope()
-        self._events: Deque[Any] = deque()
+        self._notifier = notifier
+        self._scope = CancelScope()
+        self._events: Deque[E] = deque()
         self._stopped = False
         self._collecting = False
         self._full = False
         self._room = threading.Condition()
         self._waiter: Optional[asyncio.Future[None]] = None
 
-    def start(self, open_stream: Callable[[], Stream[Any, Any]]) -> None:
-        """Have a thread of its own open the stream and read it."""
+    def start(self, open_stream: Callable[[], Stream[E, R]]) -> None:
+        """Open and read the stream in a thread of its own."""
         threading.Thread(
             target=self._pump, args=(open_stream,), name="vllm-client-stream", daemon=True
         ).start()
 
-    def _pump(self, open_stream: Callable[[], Stream[Any, Any]]) -> None:
+    def _pump(self, open_stream: Callable[[], Stream[E, R]]) -> None:
         try:
             with self._scope:
                 stream = self.stream = open_stream()
             with stream:
-                self._news()
+                self._notifier.notify(self)
                 for event in stream:
                     if not self._put(event):
                         break
                 if self._collecting:
                     stream.collect()
-        except BaseException as error:  # noqa: BLE001 — it is raised in the task that reads
+        except BaseException as error:  # noqa: BLE001 — raised in the task that reads
             self.error = error
         self.ended = True
-        self._news()
+        self._notifier.notify(self)
 
-    def _put(self, event: Any) -> bool:
+    def _put(self, event: E) -> bool:
+        """Add an event, and wait while too many wait already. Returns whether to read on."""
         self._events.append(event)
         if self._waiter is not None:
-            self._news()
+            self._notifier.notify(self)
         if len(self._events) >= MOST_WAITING:
             with self._room:
                 self._full = True
@@ -141,28 +157,30 @@ class Mailbox:
     def _has_room(self) -> bool:
         return len(self._events) < MOST_WAITING or self._stopped or self._collecting
 
-    def _news(self) -> None:
-        self._hub.notify(self)
+    @property
+    def has_events(self) -> bool:
+        """Whether events wait to be taken."""
+        return bool(self._events)
 
-    def take(self) -> Any:
-        """The next event. Raises IndexError if none is waiting."""
+    def take(self) -> E:
+        """The next event. Raises IndexError if none waits."""
         event = self._events.popleft()
         if self._full and len(self._events) <= MOST_WAITING // 2:
-            self._let_go()
+            self._wake_thread()
         return event
 
-    def _let_go(self) -> None:
+    def _wake_thread(self) -> None:
         with self._room:
             self._full = False
             self._room.notify()
 
     async def wait(self) -> None:
-        """Wait for news. Whatever ends the waiting early stops the stream."""
+        """Wait until :meth:`wake`. If the waiting ends in any other way, stop the stream."""
         self._waiter = asyncio.get_running_loop().create_future()
         try:
-            # The thread looks for a waiter after it has put something, we look the other way
-            # round: one of us sees the other. One that was under way when collecting began is
-            # no news: nobody will take it.
+            # The thread appends and then looks for a waiter; we register and then look for
+            # events. Whatever the order, one side notices. While collecting, ignore leftover
+            # events: nobody will take them.
             if (self._collecting or not self._events) and not self.ended:
                 await self._waiter
         except BaseException:
@@ -172,7 +190,7 @@ class Mailbox:
             self._waiter = None
 
     def wake(self) -> None:
-        """There is news; called in the loop."""
+        """Events have arrived, or the stream is open or has ended; called in the loop."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -180,19 +198,19 @@ class Mailbox:
         """Hand over no more events: let the thread read to the end."""
         self._collecting = True
         self._events.clear()
-        self._let_go()
+        self._wake_thread()
 
     def stop(self) -> None:
-        """End the stream at once and from any thread, without waiting for its thread."""
+        """Close the stream at once, from any thread, without waiting for its thread."""
         self._stopped = True
-        self._scope.stop()
+        self._scope.cancel()
         if self.stream is not None:
             self.stream.close()
-        self._let_go()
+        self._wake_thread()
 
     def closed_error(self) -> StreamConsumedError:
-        """The error of reading on after that."""
+        """The error of a program that reads on after that."""
         return StreamConsumedError(
-            "the stream was closed; what had arrived is in stream.snapshot",
+            "the stream is closed; stream.snapshot holds what arrived before",
             partial=None if self.stream is None else self.stream.snapshot,
         )

@@ -1,8 +1,7 @@
-"""The client for ``asyncio``: a thin face over threads.
+"""The client for ``asyncio``: a thin layer of threads over the synchronous client.
 
-The synchronous client stays the truth. A stream is read by one thread of its own, everything else
-runs on an executor of the client's; the names are the same, and signatures, docstrings and types
-are those of the synchronous methods.
+A thread of its own reads each stream; all other calls run in the threads of an executor. Names,
+signatures, docstrings and types are those of the synchronous methods.
 """
 
 from __future__ import annotations
@@ -14,22 +13,23 @@ from typing import (
     Any,
     Callable,
     Coroutine,
-    Mapping,
     Optional,
     Type,
     TypeVar,
     Union,
+    cast,
 )
 
 import requests
 
+from .._http.headers import Headers
 from ..client import _UNSET, DEFAULT_TIMEOUT, VllmClient
 from ..resources.chat import ChatCompletions
 from ..resources.completions import Completions
 from ..streams import Stream
 from ..timeouts import Timeout, TimeoutTypes
 from ..types import ChatCompletion, Completion
-from ._executor import Calls
+from ._executor import CallExecutor
 from .stream import AsyncStream
 
 if TYPE_CHECKING:
@@ -37,21 +37,27 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 
+__all__ = ["AsyncVllmClient"]
+
 T = TypeVar("T")
 E = TypeVar("E")
 R = TypeVar("R", bound=Union[Completion, ChatCompletion])
 
 MOST_CALLS = 256
-"""Calls in flight at once, streams not counted; more wait for a thread."""
-_IN_A_ROW = 64
+"""Calls in progress at once, not counting streams; further calls wait for a thread."""
 
 
-class _Face:
-    """The asynchronous face of something synchronous."""
+class _AsyncTwin:
+    """The asynchronous twin of a synchronous object.
 
-    def __init__(self, sync: Any, calls: Calls) -> None:
+    Args:
+        sync: That object.
+        executor: Runs its methods.
+    """
+
+    def __init__(self, sync: Any, executor: CallExecutor) -> None:
         self._sync = sync
-        self._calls = calls
+        self._executor = executor
 
 
 def in_thread(
@@ -59,13 +65,12 @@ def in_thread(
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
     """The asynchronous twin of a method: the same call, run in a thread."""
 
-    async def call(self: _Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        result: Any = await self._calls.run(functools.partial(method, self._sync, *args, **kwargs))
-        # create(stream=True) gives a stream.
-        if isinstance(result, Stream):
+    async def call(self: _AsyncTwin, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        bound = functools.partial(method, self._sync, *args, **kwargs)
+        result: Any = await self._executor.run(bound)
+        if isinstance(result, Stream):  # create(stream=True) returns one.
             result = AsyncStream(result)
-        given: T = result
-        return given
+        return cast("T", result)
 
     functools.update_wrapper(call, method)
     return call
@@ -76,41 +81,41 @@ def in_own_thread(
 ) -> Callable[Concatenate[Any, P], AsyncStream[E, R]]:
     """The asynchronous twin of a method that opens a stream, to be used in ``async with``."""
 
-    def call(self: _Face, /, *args: P.args, **kwargs: P.kwargs) -> AsyncStream[E, R]:
-        return AsyncStream._opening(functools.partial(method, self._sync, *args, **kwargs))
+    def call(self: _AsyncTwin, /, *args: P.args, **kwargs: P.kwargs) -> AsyncStream[E, R]:
+        return AsyncStream(functools.partial(method, self._sync, *args, **kwargs))
 
     functools.update_wrapper(call, method)
     return call
 
 
-class AsyncCompletions(_Face):
+class AsyncCompletions(_AsyncTwin):
     """``POST /v1/completions``."""
 
     create = in_thread(Completions.create)
     stream = in_own_thread(Completions.stream)
 
 
-class AsyncChatCompletions(_Face):
+class AsyncChatCompletions(_AsyncTwin):
     """``POST /v1/chat/completions``."""
 
     create = in_thread(ChatCompletions.create)
     stream = in_own_thread(ChatCompletions.stream)
 
 
-class AsyncChat(_Face):
+class AsyncChat(_AsyncTwin):
     """``client.chat``, as openai-python has it."""
 
     @property
     def completions(self) -> AsyncChatCompletions:
         """``POST /v1/chat/completions``."""
-        return AsyncChatCompletions(self._sync.completions, self._calls)
+        return AsyncChatCompletions(self._sync.completions, self._executor)
 
 
-class AsyncVllmClient(_Face):
+class AsyncVllmClient(_AsyncTwin):
     """:class:`~vllm_client.VllmClient` for ``asyncio``; arguments and errors are the same.
 
     Args:
-        max_calls: Calls in flight at once, streams not counted, 1 or more; further ones wait.
+        max_calls: Calls in progress at once, not counting streams, 1 or more; further calls wait.
     """
 
     _sync: VllmClient
@@ -122,7 +127,7 @@ class AsyncVllmClient(_Face):
         api_key: Optional[str] = None,
         timeout: TimeoutTypes = DEFAULT_TIMEOUT,
         max_retries: int = 2,
-        headers: Optional[Mapping[str, Optional[str]]] = None,
+        headers: Optional[Headers] = None,
         session: Optional[requests.Session] = None,
         max_calls: int = MOST_CALLS,
     ) -> None:
@@ -134,13 +139,21 @@ class AsyncVllmClient(_Face):
             headers=headers,
             session=session,
         )
-        self._wrap(sync, Calls(max_calls), owns_calls=True)
+        self._use(sync, CallExecutor(max_calls), owns_executor=True)
 
-    def _wrap(self, sync: VllmClient, calls: Calls, *, owns_calls: bool) -> None:
-        super().__init__(sync, calls)
-        self._owns_calls = owns_calls
-        self.completions = AsyncCompletions(sync.completions, calls)
-        self.chat = AsyncChat(sync.chat, calls)
+    @classmethod
+    def _over(
+        cls, sync: VllmClient, executor: CallExecutor, *, owns_executor: bool
+    ) -> AsyncVllmClient:
+        client = object.__new__(cls)
+        client._use(sync, executor, owns_executor=owns_executor)
+        return client
+
+    def _use(self, sync: VllmClient, executor: CallExecutor, *, owns_executor: bool) -> None:
+        super().__init__(sync, executor)
+        self._owns_executor = owns_executor
+        self.completions = AsyncCompletions(sync.completions, executor)
+        self.chat = AsyncChat(sync.chat, executor)
 
     request = in_thread(VllmClient.request)
 
@@ -169,19 +182,17 @@ class AsyncVllmClient(_Face):
         *,
         timeout: TimeoutTypes = _UNSET,
         max_retries: int = _UNSET,
-        headers: Mapping[str, Optional[str]] = _UNSET,
+        headers: Optional[Headers] = _UNSET,
     ) -> AsyncVllmClient:
         """As :meth:`VllmClient.with_options`."""
         sync = self._sync.with_options(timeout=timeout, max_retries=max_retries, headers=headers)
-        copy = object.__new__(type(self))
-        copy._wrap(sync, self._calls, owns_calls=False)
-        return copy
+        return self._over(sync, self._executor, owns_executor=False)
 
     async def aclose(self) -> None:
-        """End the streams and calls that are open, and close the connections. May be repeated."""
+        """Cancel the open streams and calls, and close the connections. May be called again."""
         self._sync.close()
-        if self._owns_calls:
-            self._calls.shut()
+        if self._owns_executor:
+            self._executor.shut_down()
 
     async def __aenter__(self) -> Self:
         return self
@@ -198,10 +209,8 @@ class AsyncVllmClient(_Face):
         return f"{type(self).__name__}({self.base_url!r})"
 
     def __reduce__(self) -> Any:
-        return _unpickled, (self._sync, self._calls.most)
+        return _unpickled, (self._sync, self._executor.max_calls)
 
 
 def _unpickled(sync: VllmClient, max_calls: int) -> AsyncVllmClient:
-    client = object.__new__(AsyncVllmClient)
-    client._wrap(sync, Calls(max_calls), owns_calls=True)
-    return client
+    return AsyncVllmClient._over(sync, CallExecutor(max_calls), owns_executor=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -21,20 +22,18 @@ import requests
 from ..streams import Stream
 from ..timings import Timings
 from ..types import ChatCompletion, Completion
-from ._handover import Mailbox, hub_of_running_loop
+from ._handover import EventHandover, notifier_of_running_loop
 
 if TYPE_CHECKING:
-    from typing_extensions import ParamSpec, Self
+    from typing_extensions import Self
 
-    P = ParamSpec("P")
+__all__ = ["AsyncStream"]
 
-T = TypeVar("T")
 E = TypeVar("E")
 R = TypeVar("R", bound=Union[Completion, ChatCompletion])
 
-MOST_CALLS = 256
-"""Calls in flight at once, streams not counted; more wait for a thread."""
-_IN_A_ROW = 64
+_EVENTS_IN_A_ROW = 64
+"""After as many events that needed no waiting, other tasks may run."""
 
 
 class AsyncStream(Generic[E, R]):
@@ -42,55 +41,49 @@ class AsyncStream(Generic[E, R]):
 
     The thread starts with ``async with`` or with the first use, and ends with the stream. It reads
     at most 256 events ahead, so a slow reader slows the server. Cancelling a task that reads
-    closes the stream at once, upon which the server stops generating.
+    closes the stream at once, and the server stops generating.
 
     Args:
-        stream: Any stream of the synchronous client.
+        stream: A stream of the synchronous client, or a function that opens one in the thread.
 
     Raises, while it is read:
         VllmError: As :class:`~vllm_client.streams.Stream` does.
     """
 
-    def __init__(self, stream: Stream[E, R]) -> None:
-        self._begin(lambda: stream, stream)
-
-    @classmethod
-    def _opening(cls, open_stream: Callable[[], Stream[E, R]]) -> AsyncStream[E, R]:
-        stream = cls.__new__(cls)
-        stream._begin(open_stream, None)
-        return stream
-
-    def _begin(
-        self, open_stream: Callable[[], Stream[E, R]], stream: Optional[Stream[E, R]]
-    ) -> None:
-        self._open_stream = open_stream
-        self._stream = stream
-        self._mailbox: Optional[Mailbox] = None
+    def __init__(self, stream: Union[Stream[E, R], Callable[[], Stream[E, R]]]) -> None:
+        self._given = stream
+        self._stream: Optional[Stream[E, R]] = stream if isinstance(stream, Stream) else None
+        self._handover: Optional[EventHandover[E, R]] = None
         self._closed = False
         self._in_a_row = 0
 
-    async def _started(self) -> Mailbox:
-        if self._mailbox is None:
-            hub = hub_of_running_loop()
-            self._mailbox = Mailbox(hub, self._stream)
+    async def _started(self) -> EventHandover[E, R]:
+        if self._handover is None:
+            notifier = notifier_of_running_loop()
+            self._handover = EventHandover(notifier, self._stream)
             if self._closed:
-                raise self._mailbox.closed_error()
-            await hub.add(self._mailbox)
-            self._mailbox.start(self._open_stream)
-        return self._mailbox
+                raise self._handover.closed_error()
+            await notifier.add(self._handover)
+            self._handover.start(self._open)
+        return self._handover
+
+    @property
+    def _open(self) -> Callable[[], Stream[E, R]]:
+        given = self._given  # Not self: the thread must not keep a dropped stream alive.
+        return (lambda: given) if isinstance(given, Stream) else given
 
     async def _opened(self) -> Stream[E, R]:
-        mailbox = await self._started()
-        while mailbox.stream is None and not mailbox.ended:
-            await mailbox.wait()
-        if mailbox.stream is None:
-            assert mailbox.error is not None
-            raise mailbox.error
-        self._stream = mailbox.stream
-        return mailbox.stream
+        handover = await self._started()
+        while handover.stream is None and not handover.ended:
+            await handover.wait()
+        if handover.stream is None:
+            assert handover.error is not None
+            raise handover.error
+        self._stream = handover.stream
+        return handover.stream
 
     async def __aenter__(self) -> Self:
-        """Send the request and wait for the head of its answer."""
+        """Send the request and wait for the head of its response."""
         await self._opened()
         return self
 
@@ -106,52 +99,53 @@ class AsyncStream(Generic[E, R]):
         return self
 
     async def __anext__(self) -> E:
-        mailbox = self._mailbox or await self._started()
-        await self._breathe()
+        handover = self._handover or await self._started()
+        await self._yield_sometimes()
         while True:
             if self._closed:
-                raise mailbox.closed_error()
+                raise handover.closed_error()
             try:
-                event: E = mailbox.take()
+                event: E = handover.take()
             except IndexError:
-                if not mailbox.ended:
+                if not handover.ended:
                     self._in_a_row = 0
-                    await mailbox.wait()
-                elif mailbox.error is not None:
-                    raise mailbox.error from None
+                    await handover.wait()
+                elif handover.error is not None:
+                    raise handover.error from None
                 else:
                     raise StopAsyncIteration from None
             else:
                 return event
 
-    async def _breathe(self) -> None:
-        # Events that wait already are taken without waiting: let other tasks have a turn.
+    async def _yield_sometimes(self) -> None:
+        # Taking an event that waits already does not suspend the task: yield to other tasks every
+        # 64 events.
         self._in_a_row += 1
-        if self._in_a_row >= _IN_A_ROW:
+        if self._in_a_row >= _EVENTS_IN_A_ROW:
             self._in_a_row = 0
             await asyncio.sleep(0)
 
     async def text_deltas(self, index: int = 0) -> AsyncIterator[str]:
         """As :meth:`Stream.text_deltas <vllm_client.streams.Stream.text_deltas>`."""
-        shown = (await self._opened()).shown
-        async for event in self:
-            said: Any = event
-            if said.type == "error":
-                raise said.error
-            if said.type == shown and said.index == index and said.text:
-                yield said.text
+        text_event = (await self._opened())._text_event
+        async for each in self:
+            event: Any = each
+            if event.type == "error":
+                raise event.error
+            if event.type == text_event and event.index == index and event.text:
+                yield event.text
 
     async def collect(self) -> R:
         """As :meth:`Stream.collect <vllm_client.streams.Stream.collect>`."""
         stream = await self._opened()
-        mailbox = await self._started()
+        handover = await self._started()
         if self._closed:
-            raise mailbox.closed_error()
-        mailbox.collect()
-        while not mailbox.ended:
-            await mailbox.wait()
-        if mailbox.error is not None:
-            raise mailbox.error
+            raise handover.closed_error()
+        handover.collect()
+        while not handover.ended:
+            await handover.wait()
+        if handover.error is not None:
+            raise handover.error
         return stream.collect()
 
     async def collect_text(self) -> str:
@@ -159,22 +153,39 @@ class AsyncStream(Generic[E, R]):
         return (await self.collect()).text
 
     async def aclose(self) -> None:
-        """Close the connection, upon which the server stops generating. May be repeated."""
+        """Close the connection, and the server stops generating. May be called again."""
         self._closed = True
         self._stop()
 
     def _stop(self) -> None:
-        if self._mailbox is not None:
-            self._mailbox.stop()
+        if self._handover is not None:
+            self._handover.stop()
         elif self._stream is not None:
             self._stream.close()
 
     def __del__(self) -> None:
-        self._stop()
+        unread = self._is_unread() if hasattr(self, "_in_a_row") else False
+        if hasattr(self, "_in_a_row"):
+            self._stop()  # First: a filter may turn the warning into an error.
+        if unread:
+            warnings.warn(
+                "AsyncStream was dropped before its end: use `async with`, or aclose() it",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+    def _is_unread(self) -> bool:
+        """Whether the stream was opened, and neither closed nor read to its end."""
+        handover = self._handover
+        stream = handover.stream if handover else self._stream
+        if self._closed or stream is None or stream._is_cancelled:
+            return False
+        return not stream._at_end or (handover is not None and handover.has_events)
 
     @property
     def _known(self) -> Stream[E, R]:
-        stream = self._stream or (self._mailbox and self._mailbox.stream)
+        stream = self._stream or (self._handover and self._handover.stream)
         if not stream:
             raise RuntimeError("the stream is not open yet: enter `async with` first")
         return stream
@@ -186,15 +197,15 @@ class AsyncStream(Generic[E, R]):
 
     @property
     def request_id(self) -> Optional[str]:
-        """The ``x-request-id`` of the answer, if the server sends one."""
+        """The ``x-request-id`` of the response, if the server sends one."""
         return self._known.request_id
 
     @property
     def snapshot(self) -> R:
-        """What has arrived so far, in the shape of the whole answer."""
+        """What has arrived so far, in the shape of a complete response."""
         return self._known.snapshot
 
     @property
     def timings(self) -> Timings:
-        """When the pieces arrived."""
+        """When the chunks arrived."""
         return self._known.timings

@@ -1,15 +1,17 @@
-"""What every group of routes does."""
+"""What every group of routes does: send a request, read its response or open its stream."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, TypeVar
+from time import perf_counter
+from typing import Any, Callable, Type, TypeVar
 
-from .._decoding.chunks import Decoder, decoded_answer
-from .._http.redaction import hide
-from .._http.transport import EVENT_STREAM, Transport
-from ..exceptions import VllmError
+from .._decoding.answers import decoded_answer
+from .._decoding.chunks import Decoder
+from .._http.transport import EVENT_STREAM, UNSET, CallOptions, Transport
+from ..params import RequestOptions
 from ..streams import OnError, Stream, check_event_stream
 from ..timings import Timings
+from ..types._json import JsonObject
 
 R = TypeVar("R")
 S = TypeVar("S", bound=Stream[Any, Any])
@@ -22,30 +24,38 @@ class Resource:
         self._transport = transport
 
     def _post(
-        self, path: str, body: Any, options: Mapping[str, Any], read: Callable[[Dict[str, Any]], R]
+        self,
+        path: str,
+        body: JsonObject,
+        options: RequestOptions,
+        from_raw: Callable[[JsonObject], R],
     ) -> R:
-        exchange = self._transport.fetch(
-            "POST", self._transport.base_url + path, body, options=options
-        )
-        try:
-            return decoded_answer(exchange.response.content, read)
-        except VllmError as error:
-            hide(error, exchange.secrets)
-            raise
+        """The response to a request, made by ``from_raw`` from the decoded JSON."""
+        url = self._transport.base_url + path
+        opened = self._transport.open("POST", url, body, options=_call_options(options))
+        with opened.redacting():
+            return decoded_answer(opened.read_all(), from_raw)
 
     def _stream(
         self,
         path: str,
-        body: Any,
-        options: Mapping[str, Any],
-        decoder: Decoder[Any, Any],
-        kind: Callable[[Any, Any, Timings, OnError], S],
+        body: JsonObject,
+        options: RequestOptions,
+        decoder: Decoder[Any, Any, Any],
+        stream_class: Type[S],
         *,
         on_error: OnError,
     ) -> S:
-        timings = Timings()
-        exchange = self._transport.open(
-            "POST", self._transport.base_url + path, body, accept=EVENT_STREAM, options=options
+        """The stream of a request, opened."""
+        called = perf_counter()
+        url = self._transport.base_url + path
+        opened = self._transport.open(
+            "POST", url, body, accept=EVENT_STREAM, options=_call_options(options)
         )
-        check_event_stream(exchange)
-        return kind(exchange, decoder, timings, on_error)
+        check_event_stream(opened)
+        timings = Timings(opened.started, called=called)
+        return stream_class(opened, decoder, timings, on_error)
+
+
+def _call_options(options: RequestOptions) -> CallOptions:
+    return CallOptions(options.get("timeout", UNSET), options.get("extra_headers"))

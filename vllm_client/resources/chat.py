@@ -1,21 +1,25 @@
-"""``client.chat.completions``: a conversation in, the next message out."""
+"""``client.chat.completions``: the next message of a conversation."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, Mapping, NoReturn, Union, overload
 
 from .._decoding.chat import ChatDecoder
 from .._http.transport import Transport
-from .._request import check_chat, expected_choices, forces_calls, split, streamed, takes
+from .._request import expected_choices, refuse_positional, split, streamed, takes
 from ..params import ChatCompletionParams
 from ..streams import ChatCompletionStream, OnError
+from ..types._json import JsonObject
 from ..types.chat import ChatCompletion
 from ._base import Resource
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+__all__ = ["Chat", "ChatCompletions"]
+
 _PATH = "/chat/completions"
+_EXAMPLE = 'messages=[{"role": "user", "content": "…"}]'
 
 
 class ChatCompletions(Resource):
@@ -33,26 +37,29 @@ class ChatCompletions(Resource):
 
     @takes(ChatCompletionParams)
     def create(
-        self, *, stream: bool = False, **params: Any
+        self, *_: object, stream: bool = False, **params: Any
     ) -> Union[ChatCompletion, ChatCompletionStream]:
-        """Continue a conversation and wait for the whole answer.
+        """Continue a conversation and wait for the complete response.
 
         Args:
-            stream: True is another way to say :meth:`stream`.
-            **params: The fields of :class:`~vllm_client.params.ChatCompletionParams`, which says
-                what each means. Leave out what the server shall decide.
+            stream: True does the same as :meth:`stream`.
+            **params: The fields of :class:`~vllm_client.params.ChatCompletionParams`, which
+                documents each. The server's defaults apply to omitted fields.
 
         Returns:
-            The answer, with ``n`` choices.
+            The response, with ``n`` choices.
 
         Raises:
-            TypeError: A keyword that is no field, or no messages.
-            ValueError: Something the server is known to refuse, or that cannot be JSON.
+            TypeError: An argument is not a field, or there are no messages.
+            ValueError: The server is known to refuse a value, or a value cannot be JSON.
             APIStatusError: The server refused the request.
-            APIConnectionError: No whole answer came.
-            GenerationAbortedError: The server gave up; what it had is in ``partial``.
-            InvalidResponseError: The answer is not that of ``POST /v1/chat/completions``.
+            APIConnectionError: No complete response arrived.
+            GenerationAbortedError: The server aborted the generation; ``partial`` holds the text
+                so far.
+            InvalidResponseError: The response is not one of ``POST /v1/chat/completions``.
         """
+        if _:
+            refuse_positional("create", _EXAMPLE)
         if stream:
             return self.stream(**params)
         body, options = split("create", params, ChatCompletionParams)
@@ -61,15 +68,18 @@ class ChatCompletions(Resource):
 
     @takes(ChatCompletionParams)
     def stream(
-        self, *, on_error: OnError = "raise", **params: Unpack[ChatCompletionParams]
+        self,
+        *_: NoReturn,
+        on_error: OnError = "raise",
+        **params: Unpack[ChatCompletionParams],
     ) -> ChatCompletionStream:
-        """Continue a conversation and read the answer as it is generated.
+        """Continue a conversation and read the response while it is generated.
 
-        The request is sent at once. Usage is asked for unless ``stream_options`` says otherwise.
+        Sends the request at once. Asks for usage unless you set ``stream_options``.
 
         Args:
-            on_error: ``"event"`` gives an ``Error`` event as the last one, where an exception
-                would be raised while the stream is read.
+            on_error: With ``"event"``, the stream ends with an ``Error`` event instead of raising
+                an exception while it is read.
             **params: As for :meth:`create`.
 
         Returns:
@@ -79,13 +89,17 @@ class ChatCompletions(Resource):
         Raises:
             TypeError, ValueError: As :meth:`create` does; also for ``use_beam_search`` and
                 ``prompt_logprobs``, which vLLM does not stream.
-            APIStatusError, APIConnectionError: There is no stream.
-            InvalidStreamError: The answer is a document, not a stream.
+            APIStatusError: The server refused the request.
+            APIConnectionError: No response arrived.
+            InvalidStreamError: The response is a document, not a stream.
         """
+        if _:
+            refuse_positional("stream", _EXAMPLE)
         body, options = split("stream", params, ChatCompletionParams)
-        check_chat(body)
         body = streamed(body)
-        decoder = ChatDecoder(expected_choices(body), forced=forces_calls(body))
+        expected = expected_choices(body)
+        check_chat(body)
+        decoder = ChatDecoder(expected, forced=forces_calls(body))
         return self._stream(_PATH, body, options, decoder, ChatCompletionStream, on_error=on_error)
 
 
@@ -94,3 +108,22 @@ class Chat:
 
     def __init__(self, transport: Transport) -> None:
         self.completions = ChatCompletions(transport)
+
+
+def check_chat(body: JsonObject) -> None:
+    """Refuse what the server is known to refuse, before the request is sent."""
+    messages = body.get("messages")
+    if messages is None or isinstance(messages, (str, Mapping)):
+        raise TypeError('a chat needs messages=[{"role": "user", "content": …}, …]')
+    # Lists and tuples only: testing a NumPy array for truth raises.
+    if isinstance(messages, (list, tuple)) and not messages:
+        raise ValueError("messages is an empty list: the server needs at least one message")
+    tools = body.get("tools")
+    if isinstance(tools, (list, tuple)) and not tools:
+        raise ValueError("tools is an empty list: omit it instead")
+
+
+def forces_calls(body: JsonObject) -> bool:
+    """Whether ``tool_choice`` leaves the model no choice but to call a tool."""
+    choice = body.get("tool_choice")
+    return isinstance(choice, Mapping) or (isinstance(choice, str) and choice == "required")

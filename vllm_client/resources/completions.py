@@ -1,20 +1,24 @@
-"""``client.completions``: a prompt in, text out."""
+"""``client.completions``: text that continues a prompt."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, overload
 
-from .._decoding.chunks import CompletionDecoder
-from .._request import check_completion, expected_choices, split, streamed, takes
+from .._decoding.completion import CompletionDecoder
+from .._request import expected_choices, refuse_positional, split, streamed, takes
 from ..params import CompletionParams
 from ..streams import CompletionStream, OnError
+from ..types._json import JsonObject
 from ..types.completion import Completion
 from ._base import Resource
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+__all__ = ["Completions"]
+
 _PATH = "/completions"
+_EXAMPLE = 'prompt="…"'
 
 
 class Completions(Resource):
@@ -31,25 +35,30 @@ class Completions(Resource):
     ) -> CompletionStream: ...
 
     @takes(CompletionParams)
-    def create(self, *, stream: bool = False, **params: Any) -> Union[Completion, CompletionStream]:
-        """Complete a prompt and wait for the whole answer.
+    def create(
+        self, *_: object, stream: bool = False, **params: Any
+    ) -> Union[Completion, CompletionStream]:
+        """Complete a prompt and wait for the complete response.
 
         Args:
-            stream: True is another way to say :meth:`stream`.
-            **params: The fields of :class:`~vllm_client.params.CompletionParams`, which says
-                what each means. Leave out what the server shall decide.
+            stream: True does the same as :meth:`stream`.
+            **params: The fields of :class:`~vllm_client.params.CompletionParams`, which
+                documents each. The server's defaults apply to omitted fields.
 
         Returns:
-            The answer, with one choice for each of prompts × ``n``.
+            The response, with one choice for each of prompts × ``n``.
 
         Raises:
-            TypeError: A keyword that is no field, or no prompt.
-            ValueError: Something the server is known to refuse, or that cannot be JSON.
+            TypeError: An argument is not a field, or there is no prompt.
+            ValueError: The server is known to refuse a value, or a value cannot be JSON.
             APIStatusError: The server refused the request.
-            APIConnectionError: No whole answer came.
-            GenerationAbortedError: The server gave up; what it had is in ``partial``.
-            InvalidResponseError: The answer is not that of ``POST /v1/completions``.
+            APIConnectionError: No complete response arrived.
+            GenerationAbortedError: The server aborted the generation; ``partial`` holds the text
+                so far.
+            InvalidResponseError: The response is not one of ``POST /v1/completions``.
         """
+        if _:
+            refuse_positional("create", _EXAMPLE)
         if stream:
             return self.stream(**params)
         body, options = split("create", params, CompletionParams)
@@ -58,15 +67,15 @@ class Completions(Resource):
 
     @takes(CompletionParams)
     def stream(
-        self, *, on_error: OnError = "raise", **params: Unpack[CompletionParams]
+        self, *_: NoReturn, on_error: OnError = "raise", **params: Unpack[CompletionParams]
     ) -> CompletionStream:
-        """Complete a prompt and read the answer as it is generated.
+        """Complete a prompt and read the response while it is generated.
 
-        The request is sent at once. Usage is asked for unless ``stream_options`` says otherwise.
+        Sends the request at once. Asks for usage unless you set ``stream_options``.
 
         Args:
-            on_error: ``"event"`` gives an ``Error`` event as the last one, where an exception
-                would be raised while the stream is read.
+            on_error: With ``"event"``, the stream ends with an ``Error`` event instead of raising
+                an exception while it is read.
             **params: As for :meth:`create`.
 
         Returns:
@@ -76,11 +85,25 @@ class Completions(Resource):
         Raises:
             TypeError, ValueError: As :meth:`create` does; also for ``use_beam_search`` and
                 ``prompt_logprobs``, which vLLM does not stream.
-            APIStatusError, APIConnectionError: There is no stream.
-            InvalidStreamError: The answer is a document, not a stream.
+            APIStatusError: The server refused the request.
+            APIConnectionError: No response arrived.
+            InvalidStreamError: The response is a document, not a stream.
         """
+        if _:
+            refuse_positional("stream", _EXAMPLE)
         body, options = split("stream", params, CompletionParams)
-        check_completion(body)
         body = streamed(body)
-        decoder = CompletionDecoder(expected_choices(body))
+        expected = expected_choices(body)
+        check_completion(body)
+        decoder = CompletionDecoder(expected)
         return self._stream(_PATH, body, options, decoder, CompletionStream, on_error=on_error)
+
+
+def check_completion(body: JsonObject) -> None:
+    """Refuse what the server is known to refuse, before the request is sent."""
+    prompt = body.get("prompt")
+    if prompt is None and body.get("prompt_embeds") is None:
+        raise TypeError("a completion needs prompt=… (a text, a list of texts, or token ids)")
+    # Lists and tuples only: testing a NumPy array for truth raises.
+    if isinstance(prompt, (list, tuple)) and not prompt:
+        raise ValueError("prompt is an empty list: the server needs at least one prompt")

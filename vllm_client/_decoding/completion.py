@@ -1,0 +1,43 @@
+"""Chunks of a completion → events."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Tuple
+
+from ..events import CompletionStreamEvent, Text
+from ..types._json import Json, JsonObject
+from ..types.completion import Completion
+from .accumulator import TextPieces
+from .chunks import Decoder, event_maker, index_of, typed
+from .templates import MakeEvent
+
+
+class CompletionDecoder(Decoder[CompletionStreamEvent, Completion, TextPieces]):
+    """Chunks of ``/v1/completions``."""
+
+    object_name = "text_completion"
+    new_pieces = TextPieces
+
+    def snapshot(self) -> Completion:
+        """What has arrived so far."""
+        return Completion.from_raw(self._raw_snapshot())
+
+    def _decode_choice(
+        self, choice: JsonObject, raw_chunk: Json, events: List[CompletionStreamEvent]
+    ) -> None:
+        pieces = self._pieces.choice(index_of(choice))
+        text, logprobs, token_ids = map(choice.get, ("text", "logprobs", "token_ids"))
+        if choice.get("prompt_token_ids"):  # Only the first chunk of a choice has them.
+            pieces.prompt_token_ids = choice["prompt_token_ids"]
+        if text or logprobs is not None or token_ids:
+            pieces.add_tokens(logprobs, token_ids)
+            pieces.texts.append(typed(str, text or ""))
+            events.append(Text(text or "", pieces.index, logprobs, token_ids, raw_chunk))
+        if choice.get("finish_reason") is not None:
+            events.append(self._finish(choice, pieces, raw_chunk))
+
+    def _text_only(
+        self, choice: JsonObject
+    ) -> Optional[Tuple[str, str, MakeEvent[CompletionStreamEvent]]]:
+        pieces = self._pieces.choice(index_of(choice))
+        return "text", choice["text"], event_maker(Text, pieces, pieces.texts)

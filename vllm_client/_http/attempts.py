@@ -1,0 +1,161 @@
+"""One request, sent until a response has a success status: attempts, pauses and limits."""
+
+from __future__ import annotations
+
+import logging
+import random
+from time import perf_counter
+from typing import Optional, Tuple
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from attrs import define
+
+from .._error_bodies import status_error
+from ..exceptions import RETRYABLE_STATUSES, VllmError
+from ..timeouts import Timeout
+from .call import Call
+from .failures import WIRE_ERRORS, FailedAttempt, cancelled, failed_attempt
+from .redaction import Secrets
+from .response import OpenResponse
+from .session import ClientSession
+
+logger = logging.getLogger("vllm_client")
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 8.0
+LONGEST_RETRY_AFTER = 60.0
+"""Seconds."""
+LARGEST_ERROR_BODY = 1 << 20
+"""Bytes; a longer error body is cut."""
+
+
+@define(eq=False, repr=False)
+class Attempts:
+    """The attempts of one call.
+
+    Attributes:
+        request: What is sent.
+        json: Its body before it was encoded; ambiguous error messages depend on it.
+        failed: How many attempts have failed.
+        last_error: The error of the last one.
+    """
+
+    session: ClientSession
+    request: requests.Request
+    json: object
+    timeout: Timeout
+    max_retries: int
+    secrets: Secrets
+    failed: int = 0
+    last_error: Optional[VllmError] = None
+
+    def until_response(self, owner: object) -> OpenResponse:
+        """Open a call and send the request; retry while that may help.
+
+        Args:
+            owner: Whose call it is, for ``ClientSession.close``.
+
+        Raises:
+            APIConnectionError, APITimeoutError, APIStatusError: The last attempt failed. The
+                error tells how many attempts there were.
+        """
+        call = self.session.open_call(owner, self.timeout.total)
+        try:
+            while call.reason is None:
+                connect = call.cap_to_deadline(self.timeout.connect)
+                read = call.cap_to_deadline(self.timeout.read)
+                started = perf_counter()
+                try:
+                    response = self.session.send(call, self.request, (connect, read))
+                except WIRE_ERRORS as error:
+                    if not call.is_over():
+                        failed = failed_attempt(error, self._origin(), self.timeout)
+                        self._pause_or_raise(failed, call)
+                    continue
+                opened = OpenResponse(response, call, self.timeout, self.secrets, started)
+                if 200 <= response.status_code < 300:
+                    return opened
+                self._pause_or_raise(self._refused(opened), call)
+            raise cancelled(call, self.timeout, last_error=self.last_error)
+        except BaseException as error:
+            call.close()
+            if isinstance(error, VllmError):
+                self._locate(error)
+            raise
+
+    def _refused(self, opened: OpenResponse) -> FailedAttempt:
+        response = opened.response
+        text = opened.read_text(LARGEST_ERROR_BODY)
+        opened.release_or_close()
+        error = status_error(
+            response.status_code,
+            text,
+            response.headers,
+            reason=response.reason or "",
+            sent=self.json,
+        )
+        may_retry = response.status_code in RETRYABLE_STATUSES
+        return FailedAttempt(error, may_retry, response.headers.get("retry-after"))
+
+    def _pause_or_raise(self, failed: FailedAttempt, call: Call) -> None:
+        """Pause before the next attempt, or raise the error if a retry is no use."""
+        self.failed += 1
+        error = self.last_error = failed.error
+        self.secrets.redact(error)  # Before it is logged.
+        pause = self._pause(failed)
+        remaining = call.remaining
+        no_time = remaining is not None and pause >= remaining
+        if not failed.may_retry or self.failed > self.max_retries or no_time:
+            raise error
+        self._log_retry(pause, error)
+        call.pause(pause)
+
+    def _pause(self, failed: FailedAttempt) -> float:
+        """Seconds before the next attempt: what the server asks for, else jittered back-off."""
+        asked = _retry_after(failed.retry_after)
+        if asked is not None:
+            return min(asked, LONGEST_RETRY_AFTER)
+        if failed.was_reused and self.failed == 1:
+            return 0.0
+        return min(FIRST_PAUSE * 2.0 ** (self.failed - 1), LONGEST_PAUSE) * random.uniform(0.5, 1)
+
+    def _log_retry(self, pause: float, error: VllmError) -> None:
+        method, url = self._method_and_url()
+        logger.info(
+            "retry %d of %d in %.2f s: %s %s: %s",
+            self.failed,
+            self.max_retries,
+            pause,
+            method,
+            url,
+            error,
+            extra={
+                "retry": self.failed,
+                "max_retries": self.max_retries,
+                "pause": pause,
+                "method": method,
+                "url": url,
+            },
+        )
+
+    def _locate(self, error: VllmError) -> None:
+        error.method, error.url = self._method_and_url()
+        error.attempts = self.failed
+
+    def _origin(self) -> str:
+        parts = urlsplit(str(self.request.url))
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def _method_and_url(self) -> Tuple[str, str]:
+        return str(self.request.method), str(self.request.url)
+
+
+def _retry_after(header: Optional[str]) -> Optional[float]:
+    if header is None:
+        return None
+    try:
+        return urllib3.Retry().parse_retry_after(header)
+    except (urllib3.exceptions.HTTPError, ValueError, OverflowError):
+        return None  # A malformed header leaves the pause to the back-off.
