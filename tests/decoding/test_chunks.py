@@ -258,7 +258,7 @@ def test_latest_usage_is_kept() -> None:
 
 @pytest.mark.parametrize(("reason", "aborted"), [("abort", True), ("stop", False)])
 def test_abort_is_noted(reason: str, aborted: bool) -> None:
-    """A choice the server aborted the generation is noted, also when another one finishes afterwards."""
+    """An aborted choice is noted, also when another choice finishes afterwards."""
     decoder, events = decoded(
         chunk(finish=reason), chunk(index=1, finish="stop"), chunk("late", index=1)
     )

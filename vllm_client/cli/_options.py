@@ -1,0 +1,50 @@
+"""The options that all commands have: the server, and how the model samples."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from typing import Any, Dict, Iterator
+
+from ..client import VllmClient
+from ..timeouts import Timeout
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to the parser of a command."""
+    server = parser.add_argument_group("server")
+    server.add_argument("--demo", action="store_true", help="use the embedded stand-in for vLLM")
+    server.add_argument("--base-url", help="default: VLLM_BASE_URL, else http://localhost:8000/v1")
+    server.add_argument("--model", help="default: the server's default model")
+    server.add_argument(
+        "--timeout", type=float, metavar="S", help="seconds for a complete response"
+    )
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument("--max-tokens", type=int, metavar="N")
+    sampling.add_argument("--temperature", type=float, metavar="T")
+    sampling.add_argument("--top-p", type=float, metavar="P")
+    sampling.add_argument("--seed", type=int, metavar="N")
+    sampling.add_argument("--stop", action="append", metavar="TEXT", help="may be repeated")
+
+
+@contextlib.contextmanager
+def open_client(arguments: argparse.Namespace) -> Iterator[VllmClient]:
+    """A client of the server that the options name."""
+    with contextlib.ExitStack() as stack:
+        base_url, api_key = arguments.base_url, None
+        if arguments.demo:
+            from ..testing import FakeServer  # noqa: PLC0415 — only a demonstration needs it
+
+            # A key in the environment belongs to a server of the user's.
+            base_url, api_key = stack.enter_context(FakeServer(delay=0.02)).base_url, ""
+        yield stack.enter_context(VllmClient(base_url, api_key=api_key))
+
+
+def request_params(arguments: argparse.Namespace) -> Dict[str, Any]:
+    """The request fields that the options set."""
+    names = ("model", "max_tokens", "temperature", "top_p", "seed", "stop")
+    given = {name: getattr(arguments, name) for name in names}
+    params = {name: value for name, value in given.items() if value is not None}
+    if arguments.timeout is not None:
+        params["timeout"] = Timeout(total=arguments.timeout)
+    return params

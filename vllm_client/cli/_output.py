@@ -1,0 +1,83 @@
+"""What a command prints: the model's text to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import List, TextIO, Union
+
+from ..events import CompletionStreamEvent, Content, StreamEvent, Text
+from ..streams import ChatCompletionStream, CompletionStream
+
+# C0 and C1 control characters except tab and line feed, and those that change the direction of
+# writing.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def print_stream(
+    stream: Union[CompletionStream, ChatCompletionStream], *, thinking: bool = False
+) -> None:
+    """Print a stream while it arrives, and notes on it at its end.
+
+    Args:
+        stream: Read to its end.
+        thinking: Whether to print the reasoning too, to stderr.
+    """
+    texts = _Printer(sys.stdout)
+    reasoning = _Printer(sys.stderr)
+    notes: List[str] = []
+    try:
+        for event in stream:
+            if isinstance(event, (Text, Content)):
+                reasoning.end_line()
+                texts.write(event.text)
+            elif event.type == "reasoning" and thinking:
+                reasoning.write(event.text)
+            notes += _notes(event)
+    finally:
+        reasoning.end_line()
+        texts.end_line()
+        for note in notes:
+            print(visible(note), file=sys.stderr)
+
+
+def _notes(event: Union[CompletionStreamEvent, StreamEvent]) -> List[str]:
+    if event.type == "finish_reason":
+        return [f"finish reason: {event.reason}"]
+    if event.type == "tool_call":
+        return [f"tool call: {event.name}({event.arguments})"]
+    if event.type == "usage":
+        counts = f"{event.prompt_tokens} prompt + {event.completion_tokens} completion"
+        return [f"tokens: {counts} = {event.total_tokens}"]
+    return []
+
+
+class _Printer:
+    """Writes a model's text as it arrives; on a terminal, control characters are made visible."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._is_terminal = file.isatty()
+        self._at_line_start = True
+
+    def write(self, text: str) -> None:
+        if text:
+            self._file.write(visible(text) if self._is_terminal else text)
+            self._file.flush()
+            self._at_line_start = text.endswith("\n")
+
+    def end_line(self) -> None:
+        if not self._at_line_start:
+            self.write("\n")
+
+
+def visible(text: str) -> str:
+    """The text with its control characters as escapes, which no terminal executes."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def print_error(error: Exception) -> int:
+    """Print an error. Returns the exit status 1."""
+    sys.stdout.flush()
+    print(f"vllm-client: {visible(str(error))}", file=sys.stderr)
+    return 1
