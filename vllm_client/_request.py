@@ -87,6 +87,12 @@ def _checked_extra(extra: object) -> Mapping[str, Json]:
         raise TypeError(f"extra_body must be a dict of fields, not {type(extra).__name__}")
     if "stream" in extra:
         raise ValueError("extra_body cannot contain 'stream': call create() or stream() instead")
+    for name in REPLACED:
+        if name in extra:
+            raise TypeError(
+                f"extra_body contains {name!r}: vLLM ignores it since 0.12, "
+                f"use {REPLACED[name]} instead"
+            )
     return extra
 
 

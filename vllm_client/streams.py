@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from types import TracebackType
 from typing import (
@@ -257,7 +258,23 @@ def _decoded(source: EventSource, decoder: Decoder[E, R, Any], timings: Timings)
         if decoder.chunk_had_choices:
             stamp(source.arrived)
         yield from events
-    raise StreamInterruptedError("the stream ended without [DONE]: the response is incomplete")
+    if not _ends_with_done(source, decoder):
+        raise StreamInterruptedError("the stream ended without [DONE]: the response is incomplete")
+
+
+def _ends_with_done(source: EventSource, decoder: Decoder[E, R, Any]) -> bool:
+    """Whether the body ends with a ``[DONE]`` that lacks its blank line.
+
+    Raises:
+        ServerStreamError: It ends with a JSON error that has no ``data:`` before it.
+    """
+    end = source.unparsed_end()
+    data = end[5:].strip() if end.startswith("data:") else end
+    if data.startswith("{"):
+        body = decoded_or_text(data)
+        if isinstance(body, dict) and "choices" not in body and message_in(body):
+            raise frame_error(body)
+    return data == "[DONE]" and data != end and not decoder.unfinished()
 
 
 def _ending(opened: OpenResponse, decoder: Decoder[E, R, Any]) -> Iterator[Any]:
@@ -296,14 +313,33 @@ def check_event_stream(opened: OpenResponse) -> None:
     """Refuse a response that cannot be a stream.
 
     Raises:
-        InvalidStreamError: Its content type is that of a document.
+        InvalidStreamError: It is a document.
     """
     content_type = opened.response.headers.get("content-type", "").lower()
     if "json" in content_type or "html" in content_type:
-        text = opened.read_text(_LARGEST_DOCUMENT)
-        opened.close()
-        message = message_in(decoded_or_text(text)) or f"it begins {text[:200]!r}"
         with opened.redacting():
-            raise InvalidStreamError(
-                f"the server answered with {content_type}, not with a stream: {message}"
-            )
+            _check_beginning(opened, content_type)
+
+
+# What the first line of an event stream begins with, after a byte order mark and line ends.
+_SSE_BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+def _check_beginning(opened: OpenResponse, content_type: str) -> None:
+    # Some gateways label a stream as JSON, so the first bytes decide.
+    document = opened.read1()
+    if document.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").startswith(_SSE_BEGINNINGS):
+        opened.unread(document)
+        return
+    with contextlib.suppress(VllmError):  # What arrived before the connection broke will do.
+        while len(document) < _LARGEST_DOCUMENT:
+            data = opened.read1()
+            if not data:
+                break
+            document += data
+    opened.close()
+    text = document.decode("utf-8", "replace")
+    message = message_in(decoded_or_text(text)) or f"it begins {text[:200]!r}"
+    raise InvalidStreamError(
+        f"the server answered with {content_type}, not with a stream: {message}"
+    )

@@ -102,7 +102,7 @@ def test_replacements_are_no_fields() -> None:
 
 def test_extra_body_wins() -> None:
     """extra_body is merged into the body, wins over keywords, and may carry any name."""
-    extra = {"max_tokens": 9, "guided_json": {}, "prompt_logprobs": 3, "my-field": None}
+    extra = {"max_tokens": 9, "guided_chips": {}, "prompt_logprobs": 3, "my-field": None}
     body = body_of(prompt="x", max_tokens=1, extra_body=extra)
     assert body == {"prompt": "x", **extra}
 

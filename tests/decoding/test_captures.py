@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import vllm_client
 from vllm_client import VllmClient
+from vllm_client.params import REPLACED
 
 from ..recorded import CAPTURES, body_of, capture, text_in
 from ..servers import Connection, WireServer
@@ -181,7 +182,7 @@ def test_a_captured_answer_gives_its_completion(
     sender, client = replay
     response = capture(name)[1]
     body = json.loads(response[response.rindex(b"\r\n\r\n") + 4 :])
-    sent = _sent(name)
+    sent = {key: value for key, value in _sent(name).items() if key not in REPLACED}
     prompt = sent.pop("prompt")
     for pieces in [[response], [response[at : at + 1] for at in range(len(response))]]:
         sender.pieces = pieces

@@ -210,6 +210,8 @@ def test_a_document_from_a_mock_is_no_stream(mocked: Any) -> None:
     def as_json(request: Any, **options: Any) -> requests.Response:
         response: requests.Response = send(request, **options)
         response.headers["content-type"] = "application/json"
+        response.raw = io.BytesIO(b'{"detail": "no"}')
+        response._content = False
         return response
 
     adapter.send = as_json

@@ -98,7 +98,29 @@ class MessagePieces(ChoicePieces):
         self.contents: List[str] = []
         self.reasonings: List[str] = []
         self.calls: Dict[int, CallPieces] = {}
+        self._number_of_index: Dict[int, int] = {}
+        self._last_number: Optional[int] = None
         self._forced = forced
+
+    def number_of_call(self, index: Json, call_id: str) -> int:
+        """The number of the tool call that a piece belongs to; a new number opens a call.
+
+        vLLM sends an index with each piece. Other servers send 0 for all calls, or none: then a
+        new id opens a new call, and a piece without id belongs to the call opened last.
+        """
+        usable = type(index) is int and index >= 0
+        number = self._number_of_index.get(index) if usable else self._last_number
+        known = [each for each, call in self.calls.items() if call_id and call.id == call_id]
+        if known:
+            number = known[0]
+        elif number is None or (call_id and self.calls[number].id):
+            number = index if usable and index not in self.calls else len(self.calls)
+            while number in self.calls:
+                number += 1
+        if usable:
+            self._number_of_index[index] = number
+        self._last_number = number
+        return number
 
     def raw(self) -> JsonObject:
         """The choice, with its message."""
@@ -141,8 +163,13 @@ class Accumulator(Generic[P]):
     _choices: Dict[int, P] = field(factory=dict, init=False)
 
     def add_chunk(self, chunk: JsonObject) -> None:
-        """Merge the top-level members of a chunk; later values win."""
-        self._outside_choices.update(chunk)
+        """Merge the top-level members of a chunk.
+
+        Later values win, but a null or empty value does not replace another one.
+        """
+        for name, value in chunk.items():
+            if value or value is False or name not in self._outside_choices:
+                self._outside_choices[name] = value
 
     def choice(self, index: int) -> P:
         """The pieces of a choice; new ones for an index that is new."""
@@ -162,8 +189,18 @@ class Accumulator(Generic[P]):
         }
 
 
+# Lists of a completion's log-probabilities, with one entry a token.
+_PARALLEL = frozenset({"tokens", "token_logprobs", "top_logprobs", "text_offset"})
+
+
 def _extended(joined: Dict[str, List[Json]], piece: Mapping[str, Json]) -> Dict[str, List[Json]]:
-    # Lists in parallel, one entry a token; every chunk has those of its own tokens.
-    for name, values in piece.items():
-        joined.setdefault(name, []).extend(values or ())
+    """Append the lists of a chunk; parallel lists are padded, so that they stay parallel."""
+    before = max((len(joined[name]) for name in joined if name in _PARALLEL), default=0)
+    tokens = max((len(piece[name] or ()) for name in piece if name in _PARALLEL), default=0)
+    for name in [*piece.keys(), *(name for name in joined if name not in piece)]:
+        values = list(piece.get(name) or ())
+        if name in _PARALLEL and (values or joined.get(name)):
+            joined.setdefault(name, []).extend([None] * (before - len(joined[name])))
+            values += [None] * (tokens - len(values))
+        joined.setdefault(name, []).extend(values)
     return joined

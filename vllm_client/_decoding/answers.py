@@ -14,15 +14,16 @@ from .fast_json import loads
 R = TypeVar("R")
 
 
-def decoded_answer(content: bytes, from_raw: Callable[[JsonObject], R]) -> R:
+def decoded_answer(content: bytes, from_raw: Callable[[JsonObject], R], expected: int = 0) -> R:
     """The completion in the body of a response.
 
     Args:
         content: The body.
         from_raw: Makes the completion from the decoded JSON.
+        expected: How many choices were asked for.
 
     Raises:
-        InvalidResponseError: The body is something else.
+        InvalidResponseError: The body is something else, or lacks a choice or a finish reason.
         GenerationAbortedError: The server gave up the generation.
     """
     try:
@@ -42,7 +43,21 @@ def decoded_answer(content: bytes, from_raw: Callable[[JsonObject], R]) -> R:
         ) from error
     if aborted:
         raise aborted_error(answer)
+    _check_complete(raw, answer, expected)
     return answer
+
+
+def _check_complete(raw: JsonObject, answer: object, expected: int) -> None:
+    # The same rule as for streams: every choice that was asked for, each with a finish reason.
+    finished = {choice.get("index", 0) for choice in raw["choices"] if choice.get("finish_reason")}
+    missing = [index for index in range(expected) if index not in finished]
+    if missing:
+        raise InvalidResponseError(
+            f"choice {', '.join(map(str, missing))} has no finish reason: the response is "
+            "incomplete; error.partial holds what arrived",
+            body=raw,
+            partial=answer,
+        )
 
 
 def aborted_error(partial: Optional[object]) -> GenerationAbortedError:

@@ -7,6 +7,7 @@ from typing import List, Optional, Tuple
 
 from ..events import Content, Reasoning, StreamEvent, ToolCallDelta
 from ..types._json import Json, JsonObject
+from ..types._shapes import text_of_arguments, text_of_content
 from ..types.chat import ChatCompletion
 from ..types.tool_calls import ToolCall
 from .accumulator import CallPieces, MessagePieces
@@ -40,6 +41,8 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
         self, choice: JsonObject, raw_chunk: Json, events: List[StreamEvent]
     ) -> None:
         pieces = self._pieces.choice(index_of(choice))
+        if "text" in choice and "delta" not in choice:
+            raise TypeError("a chunk of /v1/completions, not of /v1/chat/completions")
         delta = choice.get("delta") or {}
         pieces.role = delta.get("role") or pieces.role
         logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids") or None
@@ -53,7 +56,7 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
         for call in calls:
             events += _call_events(call, pieces, raw_chunk)
         reason = choice.get("finish_reason")
-        if reason is not None:
+        if reason is not None and reason != "":
             if reason not in _CUT_OFF:
                 events += _open_calls(pieces)
             events.append(self._finish(choice, pieces, raw_chunk))
@@ -79,12 +82,12 @@ def _texts(
     events: List[StreamEvent] = []
     index, (logprobs, token_ids) = pieces.index, tokens
     reasoning = delta.get("reasoning") or delta.get("reasoning_content")  # Until vLLM 0.14.
-    content = delta.get("content")
+    content = text_of_content(delta.get("content"))
     if reasoning:
         pieces.reasonings.append(typed(str, reasoning))
         pieces.thinking = True
     if content:
-        pieces.contents.append(typed(str, content))
+        pieces.contents.append(content)
         pieces.thinking = False
     # A token without text belongs to the kind of text before it. If a chunk has both kinds, its
     # tokens go with the later one.
@@ -101,30 +104,35 @@ def _texts(
 
 def _call_events(call: JsonObject, pieces: MessagePieces, raw_chunk: Json) -> List[StreamEvent]:
     """The events for a piece of a tool call, after the calls that it shows to be complete."""
-    number = index_of(call)
+    call_id, function = call.get("id"), call.get("function") or {}
+    number = pieces.number_of_call(call.get("index"), call_id or "")
     # A piece of a new call is no proof that the calls before it are complete: pieces of several
     # calls may alternate. Whole JSON is.
-    events = [] if number in pieces.calls else _open_calls(pieces, only_whole=True)
+    events = [] if number in pieces.calls else _open_calls(pieces, next_has_begun=True)
     open_call = pieces.calls.setdefault(number, CallPieces())
-    function = call.get("function") or {}
-    open_call.id = open_call.id or call.get("id") or ""
-    open_call.name = open_call.name or function.get("name") or ""
-    arguments = typed(str, function.get("arguments") or "")
+    name = function.get("name")
+    open_call.id = open_call.id or call_id or ""
+    open_call.name = open_call.name or name or ""
+    arguments = text_of_arguments(function.get("arguments"))
     open_call.arguments.append(arguments)
-    call_id, name = call.get("id"), function.get("name")
     events.append(ToolCallDelta(number, call_id, name, arguments, pieces.index, raw_chunk))
     return events
 
 
-def _open_calls(pieces: MessagePieces, *, only_whole: bool = False) -> List[StreamEvent]:
-    """The tool calls of a choice that have had no event yet, and now get one."""
+def _open_calls(pieces: MessagePieces, *, next_has_begun: bool = False) -> List[StreamEvent]:
+    """The complete tool calls of a choice that have had no event yet, and now get one.
+
+    Up to 0.27, vLLM sends the finish reason ``tool_calls`` also for a call that ``max_tokens`` cut
+    off. So only whole JSON counts as complete, or no arguments at all in a finished choice.
+    """
     events: List[StreamEvent] = []
     for number in sorted(pieces.calls):
         open_call = pieces.calls[number]
         if open_call.emitted:
             continue
         call: ToolCall = open_call.joined(pieces.index)
-        if not only_whole or _is_json(call.arguments):
+        is_empty = not call.arguments.strip()
+        if _is_json(call.arguments) or (is_empty and not next_has_begun):
             open_call.emitted = True
             events.append(call)
     return events

@@ -24,7 +24,7 @@ P = TypeVar("P", bound=ChoicePieces)
 # What reading a JSON value of an unexpected shape may raise.
 MISSHAPEN = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
 # Members of a choice that a template cannot reproduce.
-_NOT_IN_TEMPLATES = ("finish_reason", "logprobs", "token_ids", "prompt_token_ids")
+_NOT_IN_TEMPLATES = ("logprobs", "token_ids", "prompt_token_ids")
 
 
 class Decoder(Generic[E, R, P]):
@@ -68,7 +68,7 @@ class Decoder(Generic[E, R, P]):
             InvalidStreamError: It is not a chunk.
         """
         try:
-            chunk: JsonObject = loads(raw_chunk)
+            chunk: JsonObject = loads(raw_chunk) or {}  # Gateways send `null` as a keep-alive.
             choices: Json = chunk.get("choices")
             if "error" in chunk or not choices:
                 _refuse_error(chunk)
@@ -99,6 +99,8 @@ class Decoder(Generic[E, R, P]):
     def _learn(self, choice: JsonObject, raw_chunk: str) -> None:
         # Learn only from choices that carry nothing but text; a template cannot reproduce
         # anything else.
+        if choice.get("finish_reason"):
+            return
         if all(choice.get(name) is None for name in _NOT_IN_TEMPLATES):
             text_only = self._text_only(choice)
             if text_only is not None:
@@ -132,14 +134,17 @@ class Decoder(Generic[E, R, P]):
     def _finish(self, choice: JsonObject, pieces: P, raw_chunk: Json) -> FinishReason:
         reason = typed(str, choice["finish_reason"])
         pieces.finish_reason = reason
-        pieces.stop_reason = choice.get("stop_reason")
+        if choice.get("stop_reason") is not None:
+            pieces.stop_reason = choice["stop_reason"]
         self._finished.add(pieces.index)
         self.aborted = self.aborted or reason == "abort"
         return FinishReason(reason, pieces.index, pieces.stop_reason, raw_chunk)
 
 
 def _refuse_error(chunk: JsonObject) -> None:
-    if chunk.get("error") or chunk.get("object") == "error":  # Up to vLLM 0.10, a flat object.
+    # Up to vLLM 0.10 errors were flat objects; gateways send {"detail": …} too.
+    is_error = chunk.get("error") or chunk.get("object") == "error"
+    if is_error or ("choices" not in chunk and ("detail" in chunk or "message" in chunk)):
         raise frame_error(chunk)
 
 

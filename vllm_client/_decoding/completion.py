@@ -26,6 +26,8 @@ class CompletionDecoder(Decoder[CompletionStreamEvent, Completion, TextPieces]):
         self, choice: JsonObject, raw_chunk: Json, events: List[CompletionStreamEvent]
     ) -> None:
         pieces = self._pieces.choice(index_of(choice))
+        if "delta" in choice and "text" not in choice:
+            raise TypeError("a chunk of /v1/chat/completions, not of /v1/completions")
         text, logprobs, token_ids = map(choice.get, ("text", "logprobs", "token_ids"))
         if choice.get("prompt_token_ids"):  # Only the first chunk of a choice has them.
             pieces.prompt_token_ids = choice["prompt_token_ids"]
@@ -33,7 +35,7 @@ class CompletionDecoder(Decoder[CompletionStreamEvent, Completion, TextPieces]):
             pieces.add_tokens(logprobs, token_ids)
             pieces.texts.append(typed(str, text or ""))
             events.append(Text(text or "", pieces.index, logprobs, token_ids, raw_chunk))
-        if choice.get("finish_reason") is not None:
+        if choice.get("finish_reason") not in {None, ""}:
             events.append(self._finish(choice, pieces, raw_chunk))
 
     def _text_only(

@@ -72,6 +72,11 @@ class EventSplitter:
             return [each if len(each) < _LONG_EVENT else _joined_lines(each) for each in events]
         return events
 
+    @property
+    def rest(self) -> bytes:
+        """The bytes after the last complete event."""
+        return bytes(self._incomplete)
+
     def _split(self, data: bytes) -> List[bytes]:
         if not self._past_bom:
             data = self._without_bom(data)
@@ -129,10 +134,12 @@ class EventSource:
 
     Attributes:
         arrived: When the bytes that ended the latest event were read, by ``perf_counter``.
+        last_event: The bytes of the latest complete event, whatever its fields.
     """
 
     def __init__(self, read1: Callable[[], bytes], largest: int = LARGEST_EVENT) -> None:
         self.arrived = 0.0
+        self.last_event = b""
         self._read1 = read1
         self._splitter = EventSplitter(largest)
 
@@ -143,6 +150,14 @@ class EventSource:
         except UnicodeDecodeError as error:
             raise InvalidStreamError(f"the stream is not UTF-8: {error}") from error
 
+    def unparsed_end(self) -> str:
+        """What a body ends with that may be no SSE event.
+
+        The bytes after the last complete event, or else that event: a gateway may end its body
+        without a blank line, or with a JSON document that has no ``data:`` before it.
+        """
+        return (self._splitter.rest or self.last_event).decode("utf-8", "replace").strip()
+
     def _arrivals(self) -> Iterator[List[bytes]]:
         while True:
             data = self._read1()
@@ -151,6 +166,7 @@ class EventSource:
             self.arrived = perf_counter()
             events = self._splitter.feed(data)
             if events:
+                self.last_event = events[-1]
                 yield events
 
 

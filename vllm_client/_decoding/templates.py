@@ -83,10 +83,15 @@ class ChunkTemplates(Generic[E]):
         # Quotes inside a JSON string are escaped, so this can only be a key.
         opening = f'"{key}":"'
         before, found, after = chunk.partition(opening)
-        if not found or opening in after:
+        if not found or _may_hide_a_key(before, key) or _may_hide_a_key(after, key):
             return
         length = len(before) + len(opening)
         scanned, end = _scanstring(chunk, length)
         if scanned == text:
             self._length = length
             self._templates[chunk[:length]] = chunk[end:], make_event
+
+
+def _may_hide_a_key(json_text: str, key: str) -> bool:
+    """Whether a second key of this name could be here, perhaps in another spelling."""
+    return f'"{key}"' in json_text or "\\u" in json_text

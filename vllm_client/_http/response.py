@@ -63,6 +63,7 @@ class OpenResponse:
         _attach(response.raw, call)
         self._framed = _framing_reader(response, call)
         self._read1 = self._framed.read1 if self._framed else _plain_reader(response.raw)
+        self._unread = b""
         self._reading = False
         self._closed = threading.Lock()  # Acquired once, by whichever thread closes first.
         call.on_cancel = weakref.WeakMethod(self._close_unless_read)
@@ -92,7 +93,8 @@ class OpenResponse:
             # Set _reading before checking reason: a concurrent cancel() either sees the flag and
             # leaves closing to us, or has set the reason already and we see that.
             if not self.call.is_over():
-                data = self._read1()
+                data = self._unread or self._read1()
+                self._unread = b""
                 if data:
                     return data
                 if not self.call.is_over():
@@ -106,6 +108,10 @@ class OpenResponse:
         self.close()
         closed = StreamConsumedError("the stream was closed")
         raise cancelled(self.call, self._timeout, if_closed=closed)
+
+    def unread(self, data: bytes) -> None:
+        """Have the next :meth:`read1` return ``data``, the bytes it has just returned."""
+        self._unread = data
 
     def _end_body(self) -> None:
         # What urllib3 does when it has read a body to its end. If more bytes follow the body, the

@@ -29,12 +29,14 @@ class Resource:
         body: JsonObject,
         options: RequestOptions,
         from_raw: Callable[[JsonObject], R],
+        *,
+        expected: int = 0,
     ) -> R:
-        """The response to a request, made by ``from_raw`` from the decoded JSON."""
+        """The response to a request, made by ``from_raw``, with ``expected`` finished choices."""
         url = self._transport.base_url + path
         opened = self._transport.open("POST", url, body, options=_call_options(options))
         with opened.redacting():
-            return decoded_answer(opened.read_all(), from_raw)
+            return decoded_answer(opened.read_all(), from_raw, expected)
 
     def _stream(
         self,

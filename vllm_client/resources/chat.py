@@ -56,7 +56,8 @@ class ChatCompletions(Resource):
             APIConnectionError: No complete response arrived.
             GenerationAbortedError: The server aborted the generation; ``partial`` holds the text
                 so far.
-            InvalidResponseError: The response is not one of ``POST /v1/chat/completions``.
+            InvalidResponseError: A choice or its finish reason is missing, or the response is not
+                one of ``POST /v1/chat/completions``.
         """
         if _:
             refuse_positional("create", _EXAMPLE)
@@ -64,7 +65,8 @@ class ChatCompletions(Resource):
             return self.stream(**params)
         body, options = split("create", params, ChatCompletionParams)
         check_chat(body)
-        return self._post(_PATH, body, options, ChatCompletion.from_raw)
+        expected = expected_choices(body)
+        return self._post(_PATH, body, options, ChatCompletion.from_raw, expected=expected)
 
     @takes(ChatCompletionParams)
     def stream(

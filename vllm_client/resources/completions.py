@@ -55,7 +55,8 @@ class Completions(Resource):
             APIConnectionError: No complete response arrived.
             GenerationAbortedError: The server aborted the generation; ``partial`` holds the text
                 so far.
-            InvalidResponseError: The response is not one of ``POST /v1/completions``.
+            InvalidResponseError: A choice or its finish reason is missing, or the response is not
+                one of ``POST /v1/completions``.
         """
         if _:
             refuse_positional("create", _EXAMPLE)
@@ -63,7 +64,8 @@ class Completions(Resource):
             return self.stream(**params)
         body, options = split("create", params, CompletionParams)
         check_completion(body)
-        return self._post(_PATH, body, options, Completion.from_raw)
+        expected = expected_choices(body)
+        return self._post(_PATH, body, options, Completion.from_raw, expected=expected)
 
     @takes(CompletionParams)
     def stream(

@@ -1,0 +1,37 @@
+"""JSON values that some servers send in another shape than vLLM, brought into the shape of vLLM."""
+
+from __future__ import annotations
+
+import json
+from typing import Optional
+
+from ._json import Json
+
+
+def text_of_content(content: Json) -> Optional[str]:
+    """The text of a message's content; some servers send a list of parts.
+
+    Raises:
+        TypeError: It is neither text nor a list of parts with text.
+    """
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise TypeError(f"expected text, not {content!r}")
+    texts = [part["text"] for part in content if part.get("type", "text") == "text"]
+    return "".join(texts)
+
+
+def text_of_arguments(arguments: Json) -> str:
+    """The arguments of a tool call as JSON text; some servers send the object itself.
+
+    Raises:
+        TypeError: They are neither text nor an object.
+    """
+    if arguments is None:
+        return ""
+    if isinstance(arguments, dict):
+        return json.dumps(arguments, ensure_ascii=False)
+    if not isinstance(arguments, str):
+        raise TypeError(f"expected the arguments of a tool call, not {arguments!r}")
+    return arguments
