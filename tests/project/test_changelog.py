@@ -5,9 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import re
 from pathlib import Path
-from typing import List, Tuple
+from typing import Dict, List, Tuple
+
+import pytest
 
 from vllm_client import __version__
+
+from .test_links import SOURCE
 
 TEXT = (Path(__file__).parents[2] / "CHANGELOG.md").read_text()
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
@@ -61,7 +65,47 @@ def test_entries() -> None:
             assert [line for line in items if not re.match(r"- \S", line)] == []
 
 
-def test_links_are_known() -> None:
-    """A heading that is a link by name has its address at the end of the file."""
-    for name in re.findall(r"^\[([^\]]+)\]: ", TEXT, flags=re.MULTILINE):
-        assert f"## [{name}]" in TEXT
+def without_blank_line(text: str) -> List[str]:
+    """The headings that a blank line (or the start of the text) does not set off on both sides."""
+    lines = ["", *text.splitlines(), ""]
+    numbers = [at for at, line in enumerate(lines) if line.startswith("#")]
+    return [lines[at] for at in numbers if lines[at - 1].strip() or lines[at + 1].strip()]
+
+
+def test_blank_lines() -> None:
+    """A blank line stands before and after each heading, as Markdown formatters expect."""
+    assert without_blank_line(TEXT) == []
+
+
+@pytest.mark.parametrize("text", ["- x\n## y\n\n- z", "- x\n\n### y\n- z"])
+def test_a_missing_blank_line_is_found(text: str) -> None:
+    """The check above sees a heading that touches the line before or after it."""
+    assert len(without_blank_line(text)) == 1
+
+
+def comparisons(names: List[str], source: str) -> Dict[str, str]:
+    """The address of each version: its changes since the one before, of the first its tag."""
+    links = {}
+    for name, before in zip(names, [*names[1:], None]):
+        if name == "Unreleased":
+            links[name] = f"compare/v{before}...HEAD" if before else "commits/main"
+        else:
+            links[name] = f"compare/v{before}...v{name}" if before else f"releases/tag/v{name}"
+    return {name: f"{source}/{path}" for name, path in links.items()}
+
+
+def test_every_version_has_a_link() -> None:
+    """Each version is a link to its changes, and the links stand in one block at the end."""
+    names = [heading.partition("]")[0][1:] for heading, _ in sections()]
+    wanted = [f"[{name}]: {link}" for name, link in comparisons(names, SOURCE).items()]
+    assert TEXT.splitlines()[-len(wanted) - 1 :] == ["", *wanted]
+    assert len(re.findall(r"^\[[^\]]+\]: ", TEXT, flags=re.MULTILINE)) == len(wanted)
+
+
+def test_links_of_released_versions() -> None:
+    """After a release the newest changes are compared with it, and the first version is a tag."""
+    assert comparisons(["Unreleased", "0.2.0", "0.1.0"], "s") == {
+        "Unreleased": "s/compare/v0.2.0...HEAD",
+        "0.2.0": "s/compare/v0.1.0...v0.2.0",
+        "0.1.0": "s/releases/tag/v0.1.0",
+    }
