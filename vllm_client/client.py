@@ -210,6 +210,8 @@ def _address(base_url: Any) -> str:
     if not isinstance(base_url, str):
         raise TypeError(f"base_url must be text, such as {DEFAULT_BASE_URL!r}, not {base_url!r}")
     url = base_url.strip()
+    if url[:1] in {'"', "'"} and url[-1:] == url[:1]:
+        url = url[1:-1].strip()  # Environment files keep the quotes around a value.
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url):
         url = f"http://{url}"
     if re.search("//[^/?#]*@|[?#].", url):  # Checked first: the other message quotes the address.
@@ -235,7 +237,8 @@ def _parts(url: str) -> Optional[SplitResult]:
     # "http:/localhost" and "http//localhost" parse as an address of the host "http".
     is_host = host not in {"http", "https"} and re.fullmatch(r"([^.]{1,63}\.)*[^.]{1,63}\.?", host)
     fine = parts.scheme in {"http", "https"} and is_host and port != 0
-    return parts if fine and not re.search(r"[\s\x00-\x1f\\]", url) else None
+    # A variable that was not replaced, a list of addresses, or what no address contains.
+    return parts if fine and not re.search(r"""[\s\x00-\x1f\\${}<>,|"'`]""", url) else None
 
 
 def _key(api_key: Optional[str]) -> Optional[str]:

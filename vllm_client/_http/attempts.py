@@ -39,6 +39,7 @@ class Attempts:
         request: What is sent.
         json: Its body before it was encoded; ambiguous error messages depend on it.
         failed: How many attempts have failed.
+        replaced: Whether an idle connection was dead and another one took its place.
         last_error: The error of the last one.
     """
 
@@ -49,6 +50,7 @@ class Attempts:
     max_retries: int
     secrets: Secrets
     failed: int = 0
+    replaced: bool = False
     last_error: Optional[VllmError] = None
 
     def until_response(self, owner: object) -> OpenResponse:
@@ -71,8 +73,7 @@ class Attempts:
                     response = self.session.send(call, self.request, (connect, read))
                 except WIRE_ERRORS as error:
                     if not call.is_over():
-                        failed = failed_attempt(error, self._origin(), self.timeout)
-                        self._pause_or_raise(failed, call)
+                        self._after(error, call)
                     continue
                 opened = OpenResponse(response, call, self.timeout, self.secrets, started)
                 if 200 <= response.status_code < 300:
@@ -85,10 +86,30 @@ class Attempts:
                 self._locate(error)
             raise
 
+    def _after(self, error: BaseException, call: Call) -> None:
+        """What follows an error before a response: another attempt, a pause before it, or a raise.
+
+        An idle connection that the server has closed meanwhile is replaced, once and at once. That
+        is no failed attempt.
+        """
+        proxy = self.session.proxy_for(str(self.request.url))
+        failed = failed_attempt(error, self._origin(), self.timeout, proxy)
+        self.secrets.hide_causes(failed.error)
+        if failed.was_reused and call.reused and not self.replaced:
+            self.replaced = True
+            return
+        self._pause_or_raise(failed, call)
+
     def _refused(self, opened: OpenResponse) -> FailedAttempt:
         response = opened.response
-        text = opened.read_text(LARGEST_ERROR_BODY)
-        opened.release_or_close()
+        if response.status_code < 200:
+            # An interim response, which a user's session takes for the final one. The final one
+            # follows on this connection and belongs to no other request.
+            opened.break_off()
+            text = ""
+        else:
+            text = self.secrets.redacted(opened.read_text(LARGEST_ERROR_BODY))
+            opened.release_or_close()
         error = status_error(
             response.status_code,
             text,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import functools
 import os
@@ -12,7 +13,7 @@ import socket
 import threading
 import weakref
 from time import monotonic
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .watchdog import watchdog
 
@@ -40,9 +41,13 @@ class Call:
     Attributes:
         reason: Why the call was cancelled; None while it may go on. Written by :meth:`cancel`.
             Ask :meth:`is_over` to take the deadline into account too.
-        sock: The socket of the current attempt. The connections of ``adapter`` write it through
+        read_limit: Seconds of silence that the current attempt allows. ``ClientSession`` writes
+            it; ``connections`` apply it while a body is sent.
+        reused: Whether the connection of the current attempt was used before; None if unknown.
+            ``connections`` write it, and ``attempts`` reads it.
+        sock: The socket of the current attempt. ``connections`` write it through
             :meth:`attach_socket` when they connect or are reused; ``response`` reads it.
-        wire_response: The response whose head has arrived. ``adapter.WireResponse`` writes it;
+        wire_response: The response whose head has arrived. ``connections.WireResponse`` writes it;
             ``response`` reads the body from its file, or from ``sock``.
         on_cancel: A weak reference to a method that runs after a cancellation. ``response``
             writes it.
@@ -50,6 +55,8 @@ class Call:
 
     def __init__(self, total: Optional[float] = None) -> None:
         self.reason: Optional[str] = None
+        self.read_limit: Optional[float] = None
+        self.reused: Optional[bool] = None
         self.sock: Optional[socket.socket] = None
         self.wire_response: Optional[http.client.HTTPResponse] = None
         self.on_cancel: Optional[weakref.WeakMethod[Callable[[], None]]] = None
@@ -186,7 +193,7 @@ class _Current(threading.local):
 
     Attributes:
         call: The call whose attempt the thread sends. ``ClientSession.send`` writes it, and the
-            connections of ``adapter`` read it: requests offers no argument that reaches them.
+            ``connections`` read it: requests offers no argument that reaches them.
         scope: The scope that the thread is in. ``CancelScope`` writes it and ``Call`` reads it:
             ``aio`` runs the ordinary methods of the client in threads, and these take no scope.
     """
@@ -201,7 +208,11 @@ current = _Current()
 def shut_socket(sock: socket.socket) -> None:
     """Wake the thread that is blocked on a socket, and tell the peer that nobody reads."""
     # A TLS connection through a TLS proxy wraps its socket in one more object.
-    plain: socket.socket = getattr(sock, "socket", sock)
+    plain: Any = getattr(sock, "socket", sock)
     with contextlib.suppress(OSError):  # It is closed, so nobody can be blocked on it.
-        # SSLSocket.shutdown() would remove the TLS object while another thread reads through it.
-        socket.socket.shutdown(plain, socket.SHUT_RDWR)
+        if isinstance(plain, _socket.socket):
+            # SSLSocket.shutdown() would remove the TLS object while another thread reads
+            # through it. eventlet replaces socket.socket, so use the class below it.
+            _socket.socket.shutdown(plain, socket.SHUT_RDWR)
+        else:
+            plain.shutdown(socket.SHUT_RDWR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 from typing import Iterator, List, Optional, Tuple, Type
@@ -14,6 +15,7 @@ from attrs import frozen
 from ..exceptions import APIConnectionError, APITimeoutError, VllmError
 from ..timeouts import Timeout
 from .call import TIMED_OUT, Call
+from .connections import SendTimeoutError
 
 WIRE_ERRORS = (
     requests.RequestException,
@@ -25,6 +27,11 @@ WIRE_ERRORS = (
 )
 """What the libraries may raise when a connection breaks or another thread shuts it down."""
 
+_UNUSABLE_PROXY = (
+    requests.exceptions.InvalidProxyURL,
+    urllib3.exceptions.ProxySchemeUnknown,
+    urllib3.exceptions.ProxySchemeUnsupported,
+)
 _TIMEOUTS = (
     urllib3.exceptions.TimeoutError,
     requests.Timeout,
@@ -48,7 +55,8 @@ class FailedAttempt:
         may_retry: Whether a retry is safe and may help.
         retry_after: The header ``Retry-After`` of the response.
         was_reused: Whether the server closed the connection before it answered, as it does with
-            one that was idle for too long. A new connection may then work at once.
+            one that was idle for too long: then a new connection may work at once. ``Call.reused``
+            tells whether it really was an old one.
     """
 
     error: VllmError
@@ -64,15 +72,19 @@ class _Rule:
     Attributes:
         causes: The library's errors.
         error: Ours.
-        message: Its text; ``{origin}``, ``{timeout}`` and ``{cause}`` are filled in.
+        message: Its text; ``{origin}``, ``{proxy}``, ``{timeout}`` and ``{cause}`` are filled in.
         may_retry: As in ``FailedAttempt``.
+        is_retryable: As in our errors: whether a program may repeat the call.
     """
 
     causes: Tuple[Type[BaseException], ...]
     error: Type[APIConnectionError]
     message: str
     may_retry: bool
+    is_retryable: bool = True
 
+
+_PROXY_ADVICE = " (unset HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or add the host to NO_PROXY)"
 
 # The first rule that fits applies, so specific errors precede general ones: NewConnectionError is
 # a subclass of urllib3's TimeoutError (checked with 2.8.0).
@@ -83,10 +95,31 @@ _RULES = (
         "no TLS connection to {origin}: {cause} (set REQUESTS_CA_BUNDLE or session.verify to use "
         "a CA bundle of your own)",
         may_retry=False,
+        is_retryable=False,
+    ),
+    _Rule(
+        _UNUSABLE_PROXY,
+        APIConnectionError,
+        "the proxy {proxy} cannot be used: {cause}" + _PROXY_ADVICE,
+        may_retry=False,
+        is_retryable=False,
+    ),
+    _Rule(
+        (urllib3.exceptions.ProxyError,),
+        APIConnectionError,
+        "the proxy {proxy} does not connect to {origin}: {cause}" + _PROXY_ADVICE,
+        may_retry=True,
+    ),
+    _Rule(
+        (SendTimeoutError,),
+        APITimeoutError,
+        "the request could not be sent: {origin} accepted no more of it for {timeout.read} s; "
+        "Timeout(read=…) allows a longer wait",
+        may_retry=False,
     ),
     _Rule(
         # A name that does not resolve raises a NewConnectionError too.
-        (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ProxyError),
+        (urllib3.exceptions.NewConnectionError,),
         APIConnectionError,
         "nothing answers at {origin}: is `vllm serve` running there? ({cause})",
         may_retry=True,
@@ -107,28 +140,62 @@ _RULES = (
 )
 
 
-def failed_attempt(error: BaseException, origin: str, timeout: Timeout) -> FailedAttempt:
-    """What an error means that a library raised before the head of a response was complete."""
+def failed_attempt(
+    error: BaseException, origin: str, timeout: Timeout, proxy: Optional[str]
+) -> FailedAttempt:
+    """What an error means that a library raised before the head of a response was complete.
+
+    Args:
+        error: The library's error.
+        origin: Scheme, host and port of the server.
+        timeout: The time limits of the call.
+        proxy: The URL of the proxy that the request goes through.
+    """
     causes = list(_causes(error))
-    failed = _failed_attempt(causes, origin, timeout)
-    for cause in causes:
-        if isinstance(cause, requests.RequestException):
-            cause.request = None  # It holds the API key, and errors are logged and kept.
+    failed = _by_rule(causes, origin, timeout, proxy) or _by_cause(causes[-1], origin)
     failed.error.__cause__ = error
     return failed
 
 
-def _failed_attempt(causes: List[BaseException], origin: str, timeout: Timeout) -> FailedAttempt:
+def _by_rule(
+    causes: List[BaseException], origin: str, timeout: Timeout, proxy: Optional[str]
+) -> Optional[FailedAttempt]:
     closed = isinstance(causes[-1], _CLOSED_BEFORE_RESPONSE)
     for rule in _RULES:
         # TLS reports a connection that the server closed as an SSLError; that is no TLS problem.
         if _any_is(causes, rule.causes) and not (closed and rule is _RULES[0]):
-            text = rule.message.format(origin=origin, timeout=timeout, cause=causes[-1])
+            text = rule.message.format(
+                origin=origin,
+                proxy=_without_login(proxy),
+                timeout=timeout,
+                cause=_text(causes[-1]),
+            )
             error = rule.error(text)
-            error.is_retryable = error.is_retryable and rule is not _RULES[0]
-            return FailedAttempt(error, rule.may_retry)
-    text = f"{origin} closed the connection before it answered: {causes[-1]}"
-    return FailedAttempt(APIConnectionError(text), may_retry=closed, was_reused=closed)
+            refused = str(causes[-1]).startswith("Tunnel connection failed: 4")
+            error.is_retryable = rule.is_retryable and not refused
+            return FailedAttempt(error, rule.may_retry and not refused)
+    return None
+
+
+def _by_cause(cause: BaseException, origin: str) -> FailedAttempt:
+    if isinstance(cause, _CLOSED_BEFORE_RESPONSE):
+        text = f"{origin} closed the connection before it answered: {cause}"
+        return FailedAttempt(APIConnectionError(text), may_retry=True, was_reused=True)
+    if isinstance(cause, (http.client.HTTPException, urllib3.exceptions.ProtocolError)):
+        text = f"the response of {origin} broke off or is not HTTP: {cause}"
+        return FailedAttempt(APIConnectionError(text), may_retry=False)
+    error = APIConnectionError(f"the request to {origin} cannot be sent: {cause}")
+    error.is_retryable = False
+    return FailedAttempt(error, may_retry=False)
+
+
+def _text(cause: BaseException) -> str:
+    # urllib3 puts the connection before the message: its class, perhaps ours, and its address.
+    return re.sub(r"^(?:\w+\(.*?\)|<.*?>): ", "", str(cause))
+
+
+def _without_login(proxy: Optional[str]) -> str:
+    return re.sub("//[^/@]*@", "//", proxy or "of the session")
 
 
 def _any_is(causes: List[BaseException], kinds: Tuple[Type[BaseException], ...]) -> bool:

@@ -7,10 +7,14 @@ for bodies.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import html
 import json
-from typing import Iterator, Mapping, Optional, Tuple
+from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
+from urllib.parse import quote
 
+import requests
 from attrs import frozen
 
 from ..exceptions import VllmError
@@ -27,25 +31,31 @@ class Secrets:
     Args:
         api_key: The key of the client.
         headers: The headers of the request, perhaps with an ``Authorization`` of the user's.
+        others: Returns further credentials: those of ``.netrc`` or of the user's session.
     """
 
     api_key: Optional[str]
     headers: Mapping[str, object]
+    others: Callable[[], Iterable[str]] = tuple
 
     @property
     def values(self) -> Tuple[str, ...]:
-        """The texts that must not appear in an error."""
+        """The texts that must not appear in an error, the longest first."""
         named = [str(self.headers[name]) for name in self.headers if name.lower() == _HEADER]
-        values = [self.api_key, *(value.rpartition(" ")[2] for value in named)]
-        return tuple(value for value in values if value and len(value) > SHORTEST_SECRET)
+        values = {self.api_key or "", *self.others()}
+        for value in named:
+            scheme, _, credentials = value.rpartition(" ")
+            values |= {credentials, *_decoded_login(scheme, credentials)}
+        return tuple(sorted((v for v in values if len(v) > SHORTEST_SECRET), key=len, reverse=True))
 
     @contextlib.contextmanager
     def redacting(self) -> Iterator[None]:
-        """A context in which the ``VllmError`` that leaves it is :meth:`redacted`."""
+        """A context in which the ``VllmError`` that leaves it is redacted."""
         try:
             yield
         except VllmError as error:
             self.redact(error)
+            self.hide_causes(error)
             raise
 
     def redact(self, error: VllmError) -> None:
@@ -58,16 +68,62 @@ class Secrets:
             if name != "partial":
                 setattr(error, name, _redacted(value, values))
 
+    def redacted(self, text: str) -> str:
+        """The text without the secrets; done before a text is cut, which may cut a secret."""
+        return str(_redacted(text, self.values))
+
+    def hide_causes(self, error: BaseException) -> None:
+        """Remove the secrets from the errors of libraries below this one.
+
+        Their tracebacks are removed too: the frames of urllib3 hold the headers of the request,
+        and tools that report errors send the variables of every frame.
+        """
+        values = self.values
+        below, seen = [error.__cause__, error.__context__], {id(error)}
+        while below:
+            cause = below.pop()
+            if cause is None or id(cause) in seen:
+                continue
+            seen.add(id(cause))
+            below += [cause.__cause__, cause.__context__]
+            below += [arg for arg in cause.args if isinstance(arg, BaseException)]
+            cause.__traceback__ = None
+            _clean(cause, values)
+
 
 _HEADER = "authorization"
+
+
+def _decoded_login(scheme: str, credentials: str) -> List[str]:
+    if scheme.lower() != "basic":
+        return []
+    try:
+        return base64.b64decode(credentials).decode("utf-8").split(":", 1)
+    except ValueError:
+        return []
+
+
+def _clean(cause: BaseException, secrets: Tuple[str, ...]) -> None:
+    if isinstance(cause, requests.RequestException):
+        cause.request = None  # It holds the headers.
+    texts = {name: value for name, value in vars(cause).items() if isinstance(value, str)}
+    if not secrets or isinstance(cause, VllmError):
+        return
+    with contextlib.suppress(AttributeError, TypeError):  # Some attributes are read-only.
+        cause.args = tuple(
+            _redacted(arg, secrets) if not isinstance(arg, BaseException) else arg
+            for arg in cause.args
+        )
+        for name, value in {**texts, "doc": getattr(cause, "doc", None)}.items():
+            if isinstance(value, str):
+                setattr(cause, name, _redacted(value, secrets))
 
 
 def _redacted(value: object, secrets: Tuple[str, ...], depth: int = 0) -> object:
     if isinstance(value, str):
         for secret in secrets:
-            # Also as a string of JSON or of Python spells it.
-            for spelling in (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1]):
-                value = value.replace(spelling, "***")
+            for spelling in _spellings(secret):
+                value = _without_cut(value.replace(spelling, "***"), spelling)
         return value
     if not isinstance(value, (list, tuple, dict)):
         return value
@@ -79,3 +135,23 @@ def _redacted(value: object, secrets: Tuple[str, ...], depth: int = 0) -> object
             for key, item in value.items()
         }
     return type(value)(_redacted(item, secrets, depth + 1) for item in value)
+
+
+def _spellings(secret: str) -> Set[str]:
+    """A secret as JSON, Python, a URL and HTML spell it."""
+    return {
+        secret,
+        json.dumps(secret)[1:-1],
+        repr(secret)[1:-1],
+        quote(secret, safe=""),
+        html.escape(secret),
+    }
+
+
+def _without_cut(text: str, secret: str) -> str:
+    """The text without the beginning of a secret at the place where the text was cut."""
+    end = len(text.rstrip("'\"… )"))
+    for length in range(min(len(secret) - 1, end), SHORTEST_SECRET, -1):
+        if text.endswith(secret[:length], 0, end):
+            return f"{text[: end - length]}***{text[end:]}"
+    return text

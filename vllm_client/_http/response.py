@@ -14,6 +14,7 @@ import urllib3
 
 from ..exceptions import (
     APIConnectionError,
+    InvalidResponseError,
     StreamConsumedError,
     StreamInterruptedError,
     VllmError,
@@ -28,6 +29,9 @@ from .watchdog import watchdog
 
 READ_SIZE = 65536
 CONTENT_SIZE = 1 << 20
+COMPRESSED_SIZE = 1 << 16
+LARGEST_RESPONSE = 1 << 30
+"""Bytes of a whole body, after decompression."""
 DRAIN_SECONDS = 0.5
 DRAIN_BYTES = 4096
 
@@ -121,15 +125,19 @@ class OpenResponse:
                 self.call.wire_response.close()
             self.response.raw.release_conn()
 
-    def read_all(self) -> bytes:
+    def read_all(self, limit: int = LARGEST_RESPONSE) -> bytes:
         """The whole body, which ``response.content`` keeps as well.
 
+        Args:
+            limit: Bytes, after decompression.
+
         Raises:
+            InvalidResponseError: The body is larger than ``limit``.
             VllmError: The connection broke, a time limit passed or the client was closed.
         """
         self._reading = True
         try:
-            content = _content(self.response, self.call)
+            content = _content(self.response, limit)
             if not self.call.is_over():
                 return content
         except WIRE_ERRORS as error:
@@ -199,6 +207,13 @@ class OpenResponse:
             self.call.detach()
             self.response.close()
 
+    def break_off(self) -> None:
+        """Close the connection, whatever was read of the body."""
+        connection = getattr(self.response.raw, "connection", None)
+        if connection is not None:
+            connection.close()
+        self.release_or_close()
+
     @contextlib.contextmanager
     def _reader_at_work(self) -> Iterator[None]:
         self._reading = True
@@ -232,21 +247,31 @@ def _framing_reader(
     return (ChunkedBody if chunked else ClosingBody)(wire.fp, call.sock)
 
 
-def _plain_reader(raw: Any) -> Callable[[], bytes]:
+def _plain_reader(raw: Any, size: int = 0) -> Callable[[], bytes]:
+    """A function that reads ``size`` bytes, or without ``size`` whatever has arrived."""
+    read = raw.read if size else raw.read1
     if isinstance(raw, urllib3.BaseHTTPResponse):
-        return functools.partial(raw.read1, READ_SIZE, decode_content=True)
-    return functools.partial(raw.read1, READ_SIZE)  # The file object of a mock.
+        return functools.partial(read, size or READ_SIZE, decode_content=True)
+    return functools.partial(read, size or READ_SIZE)  # The file object of a mock.
 
 
-def _content(response: requests.Response, call: Call) -> bytes:
+def _content(response: requests.Response, limit: int) -> bytes:
     # Hot path, measured, see docs/performance.md: requests would read 10 KB at a time through
     # three layers of generators. One read of everything would allocate whatever length the server
-    # claims, so read in large pieces.
-    if call.wire_response is not None and getattr(response, "_content", None) is False:
-        read = functools.partial(response.raw.read, CONTENT_SIZE, decode_content=True)
-        response._content = b"".join(iter(read, b""))
-        setattr(response, "_content_consumed", True)  # noqa: B010 — missing in the stubs
-    return response.content
+    # claims, so read in large pieces; of compressed bodies in small ones, because urllib3 before
+    # 2.6 decompresses a piece at once, to a thousand times its size.
+    if getattr(response, "_content", None) is not False:
+        return response.content
+    size = COMPRESSED_SIZE if "content-encoding" in response.headers else CONTENT_SIZE
+    pieces, total = [], 0
+    for piece in iter(_plain_reader(response.raw, size), b""):
+        pieces.append(piece)
+        total += len(piece)
+        if total > limit:
+            raise InvalidResponseError(f"the response is larger than {limit} bytes")
+    content = response._content = b"".join(pieces)
+    setattr(response, "_content_consumed", True)  # noqa: B010 — missing in the stubs
+    return content
 
 
 def _attach(raw: object, call: Call) -> None:
@@ -258,8 +283,7 @@ def _attach(raw: object, call: Call) -> None:
         # been released and then shuts it down, but not atomically.
         call.attach_if_unset(functools.partial(_shut_down, raw))
     # Weak references: a cycle would keep a dropped stream, and its generation, alive.
-    release = functools.partial(type(raw).release_conn, weakref.proxy(raw))
-    tracked = functools.partial(_detach_and_release, weakref.ref(call), release)
+    tracked = functools.partial(_detach_and_release, weakref.ref(call), weakref.ref(raw))
     setattr(raw, "release_conn", tracked)  # noqa: B010 — mypy refuses to assign to a method
 
 
@@ -268,8 +292,11 @@ def _shut_down(raw: urllib3.BaseHTTPResponse) -> None:
         raw.shutdown()
 
 
-def _detach_and_release(call_reference: weakref.ref[Call], release: Callable[[], None]) -> None:
-    call = call_reference()
+def _detach_and_release(
+    call_reference: weakref.ref[Call], raw_reference: weakref.ref[urllib3.BaseHTTPResponse]
+) -> None:
+    call, raw = call_reference(), raw_reference()
     if call is not None:
         call.detach()
-    release()
+    if raw is not None:  # It may be gone first, when both are garbage of one cycle.
+        type(raw).release_conn(raw)

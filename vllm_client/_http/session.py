@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import weakref
@@ -13,6 +14,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 import requests
 import requests.auth
 import requests.utils
+import urllib3
 from attrs import frozen
 from requests.hooks import default_hooks
 from requests.structures import CaseInsensitiveDict
@@ -20,6 +22,8 @@ from requests.structures import CaseInsensitiveDict
 from ..exceptions import APIConnectionError
 from .adapter import URL_CACHE_SIZE, TrackingAdapter
 from .call import Call, current
+
+logger = logging.getLogger("vllm_client")
 
 KEPT_CONNECTIONS = 1024
 """Idle connections kept. More calls at once still work, each on a connection of its own."""
@@ -39,7 +43,6 @@ class _OwnSession:
     session: requests.Session
     settings: Mapping[str, Any]
     """Proxies and certificates: keyword arguments of ``HTTPAdapter.send``."""
-    netrc: Optional[requests.auth.AuthBase]
 
     @classmethod
     def new(cls, url: str) -> _OwnSession:
@@ -47,12 +50,29 @@ class _OwnSession:
         for scheme in ("http://", "https://"):
             adapter = TrackingAdapter(pool_connections=4, pool_maxsize=KEPT_CONNECTIONS)
             session.mount(scheme, adapter)
-        login = requests.utils.get_netrc_auth(url)
-        return cls(
-            session,
-            session.merge_environment_settings(url, {}, True, None, None),
-            requests.auth.HTTPBasicAuth(*login) if login else None,
-        )
+        return cls(session, session.merge_environment_settings(url, {}, True, None, None))
+
+
+def _netrc_login(url: str) -> Optional[Tuple[str, str]]:
+    try:
+        return requests.utils.get_netrc_auth(url)
+    except (ValueError, OSError) as error:
+        logger.warning("the .netrc file is ignored, because it cannot be read: %s", error)
+        return None
+
+
+# requests and urllib3 as they were imported. Tools that record, mock or trace calls replace these.
+_SESSION_SEND = requests.Session.send
+_CONNECTION_CLASSES = (
+    urllib3.HTTPConnectionPool.ConnectionCls,
+    urllib3.HTTPSConnectionPool.ConnectionCls,
+)
+
+
+def _connections_are_replaced() -> bool:
+    """Whether a tool such as vcrpy has replaced urllib3's connections, which ours bypass."""
+    classes = urllib3.HTTPConnectionPool.ConnectionCls, urllib3.HTTPSConnectionPool.ConnectionCls
+    return classes != _CONNECTION_CLASSES
 
 
 class ClientSession:
@@ -66,6 +86,7 @@ class ClientSession:
     def __init__(self, session: Optional[requests.Session] = None) -> None:
         self._user_session = session
         self._own: Optional[_OwnSession] = None
+        self._netrc: Optional[Tuple[Optional[Tuple[str, str]]]] = None
         self._url_cache: Dict[Tuple[str, str], str] = {}
         self._forked = False
         self._closed = False
@@ -103,22 +124,28 @@ class ClientSession:
             requests.RequestException: Or any other error that requests lets through.
         """
         current.call = call
+        call.read_limit = timeout[1]
         try:
             if self._user_session is not None:
                 return self._send_by_user_session(self._user_session, request, timeout)
+            if _connections_are_replaced():
+                return self._send_by_user_session(requests.Session(), request, timeout)
             return self._send_by_own_session(request, timeout)
         finally:
             current.call = None
 
     def _send_by_own_session(self, request: requests.Request, timeout: Limits) -> requests.Response:
-        # Hot path, measured, see docs/performance.md: Session.send would add cookies, hooks and
-        # redirects, which we do not use, and takes a third of a short call's time.
         own = self._own or self._make_own(str(request.url))
-        prepared = self._prepare(own, request)
-        began = perf_counter()
-        adapter = own.session.get_adapter(str(prepared.url))
+        prepared = self._prepare(request)
         # The stubs of requests know no pair of which only the second is a number.
         limits: Any = timeout
+        if requests.Session.send is not _SESSION_SEND:
+            # A tool such as requests-mock or OpenTelemetry has replaced it and must see the call.
+            return own.session.send(prepared, timeout=limits, allow_redirects=False, **own.settings)
+        # Hot path, measured, see docs/performance.md: Session.send would add cookies, hooks and
+        # redirects, which we do not use, and takes a third of a short call's time.
+        began = perf_counter()
+        adapter = own.session.get_adapter(str(prepared.url))
         response = adapter.send(prepared, timeout=limits, **own.settings)
         response.elapsed = timedelta(seconds=perf_counter() - began)
         return response
@@ -129,7 +156,7 @@ class ClientSession:
                 self._own = _OwnSession.new(url)  # Assigned only when it is complete.
             return self._own
 
-    def _prepare(self, own: _OwnSession, request: requests.Request) -> requests.PreparedRequest:
+    def _prepare(self, request: requests.Request) -> requests.PreparedRequest:
         prepared = requests.PreparedRequest()
         self._prepare_url(prepared, request)
         prepared.headers = CaseInsensitiveDict(
@@ -139,10 +166,16 @@ class ClientSession:
         prepared.body = request.data or None
         if prepared.body or prepared.method not in {"GET", "HEAD"}:
             prepared.headers["Content-Length"] = str(len(request.data))
-        authorize = request.auth or own.netrc
+        authorize = request.auth or self._netrc_auth(str(request.url))
         if authorize is not None:
             authorize(prepared)
         return prepared
+
+    def _netrc_auth(self, url: str) -> Optional[requests.auth.AuthBase]:
+        if self._netrc is None:
+            self._netrc = (_netrc_login(url),)
+        login = self._netrc[0]
+        return requests.auth.HTTPBasicAuth(*login) if login else None
 
     def _prepare_url(self, prepared: requests.PreparedRequest, request: requests.Request) -> None:
         # Prepared URLs are cached: parsing and rebuilding one costs more than the rest of
@@ -163,6 +196,9 @@ class ClientSession:
             for adapter in session.adapters.values():
                 with contextlib.suppress(NotImplementedError):  # A mock.
                     adapter.close()  # Closes idle connections only; further requests open new ones.
+        # Without `verify`, requests lets REQUESTS_CA_BUNDLE override what the user set.
+        verify = getattr(session, "verify", True)
+        given: Dict[str, Any] = {} if verify is True else {"verify": verify}
         # request() is the method that users override and that mocks replace.
         return session.request(
             str(request.method),
@@ -174,7 +210,16 @@ class ClientSession:
             timeout=timeout,
             allow_redirects=False,
             stream=True,
+            **given,
         )
+
+    def proxy_for(self, url: str) -> Optional[str]:
+        """The URL of the proxy that requests to this URL go through, for messages."""
+        session = self._user_session or requests.Session()
+        with contextlib.suppress(Exception):  # A mock may have no settings.
+            settings = session.merge_environment_settings(url, {}, True, None, None)
+            return requests.utils.select_proxy(url, settings["proxies"])
+        return None
 
     def close(self, owner: Optional[object] = None) -> None:
         """Cancel the calls of an owner. Without one, cancel all calls and close the connections.
