@@ -132,6 +132,12 @@ class Stream(Generic[E, R]):
         except VllmError as error:
             self._failure = error
             raise
+        except ValueError:
+            # All that a generator raises when two threads run it.
+            raise StreamConsumedError(
+                "another thread reads this stream: iterate over it in one thread",
+                partial=self.snapshot,
+            ) from None
         return event
 
     @property
@@ -200,6 +206,7 @@ class Stream(Generic[E, R]):
         opened: Optional[OpenResponse] = getattr(self, "_opened", None)
         if opened is not None and opened.is_open:
             self.close()  # First: a filter may turn the warning into an error.
+            opened.close()  # close() reaches it through a weak reference, which may be dead.
             warnings.warn(
                 f"{type(self).__name__} was dropped before its end: use `with`, or close() it",
                 ResourceWarning,
@@ -225,7 +232,7 @@ class ChatCompletionStream(Stream[StreamEvent, "ChatCompletion"]):
 def _events(
     opened: OpenResponse, decoder: Decoder[E, R, Any], timings: Timings
 ) -> Iterator[Union[E, Any]]:
-    source = EventSource(opened.read1)
+    source = EventSource(opened.read1, opened.timeout.read)
     try:
         with opened.redacting():
             try:

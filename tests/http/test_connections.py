@@ -310,7 +310,7 @@ def test_a_proxy_that_is_not_there_is_a_connection_error(monkeypatch: pytest.Mon
         url = server.url
     monkeypatch.setenv("http_proxy", url)
     with VllmClient("http://model.example/v1", max_retries=0) as client:
-        with pytest.raises(APIConnectionError, match="the proxy http://127.0.0.1"):
+        with pytest.raises(APIConnectionError, match=r"the proxy http://127\.0\.0\.1"):
             client.completions.create(prompt="x")
 
 

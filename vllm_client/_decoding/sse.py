@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from time import perf_counter
-from typing import Callable, Iterator, List
+from typing import Callable, Iterator, List, Optional
 
 import sseclient
 
-from ..exceptions import InvalidStreamError
+from ..exceptions import APITimeoutError, InvalidStreamError
 from .sse_fields import fields_of
 
 LARGEST_EVENT = 64 << 20
@@ -26,6 +26,7 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 # https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 _LONG_EVENT = 4096
+_KEEP_ALIVES = (b":", b"event: ping", b"event:ping")
 _LF, _CR = b"\n\r"  # ints: `int in bytes` is faster than `bytes in bytes`.
 
 
@@ -132,13 +133,27 @@ class EventSplitter:
 class EventSource:
     """The SSE events of a body, as sseclient events. Some may have no data.
 
+    Args:
+        read1: Returns the bytes that have arrived.
+        silence: Seconds without an event that has data, once there was one; None for no limit.
+            Before that, keep-alive comments show that a request waits in the queue. Afterwards
+            they show only that a gateway is alive, perhaps in front of a dead engine.
+        largest: Bytes of an event.
+
     Attributes:
         arrived: When the bytes that ended the latest event were read, by ``perf_counter``.
         last_event: The bytes of the latest complete event, whatever its fields.
     """
 
-    def __init__(self, read1: Callable[[], bytes], largest: int = LARGEST_EVENT) -> None:
+    def __init__(
+        self,
+        read1: Callable[[], bytes],
+        silence: Optional[float] = None,
+        largest: int = LARGEST_EVENT,
+    ) -> None:
         self.arrived = 0.0
+        self._silence = silence
+        self._last_data = 0.0
         self.last_event = b""
         self._read1 = read1
         self._splitter = EventSplitter(largest)
@@ -149,6 +164,14 @@ class EventSource:
             yield from fields_of(self._arrivals())
         except UnicodeDecodeError as error:
             raise InvalidStreamError(f"the stream is not UTF-8: {error}") from error
+
+    def _check_silence(self) -> None:
+        limit = self._silence
+        if limit is not None and self._last_data and self.arrived - self._last_data > limit:
+            raise APITimeoutError(
+                f"no event arrived for {limit} s, only keep-alive comments; "
+                "Timeout(read=…) allows a longer wait"
+            )
 
     def unparsed_end(self) -> str:
         """What a body ends with that may be no SSE event.
@@ -166,7 +189,13 @@ class EventSource:
             self.arrived = perf_counter()
             events = self._splitter.feed(data)
             if events:
-                self.last_event = events[-1]
+                self.last_event = last = events[-1]
+                if last.startswith(_KEEP_ALIVES) and all(
+                    each.startswith(_KEEP_ALIVES) for each in events
+                ):
+                    self._check_silence()
+                else:
+                    self._last_data = self.arrived
                 yield events
 
 

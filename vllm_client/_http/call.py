@@ -42,12 +42,12 @@ class Call:
         reason: Why the call was cancelled; None while it may go on. Written by :meth:`cancel`.
             Ask :meth:`is_over` to take the deadline into account too.
         read_limit: Seconds of silence that the current attempt allows. ``ClientSession`` writes
-            it; ``connections`` apply it while a body is sent.
+            it; ``adapter`` applies it while a body is sent.
         reused: Whether the connection of the current attempt was used before; None if unknown.
-            ``connections`` write it, and ``attempts`` reads it.
-        sock: The socket of the current attempt. ``connections`` write it through
+            ``adapter`` writes it, and ``attempts`` reads it.
+        sock: The socket of the current attempt. ``adapter`` writes it through
             :meth:`attach_socket` when they connect or are reused; ``response`` reads it.
-        wire_response: The response whose head has arrived. ``connections.WireResponse`` writes it;
+        wire_response: The response whose head has arrived. ``adapter.WireResponse`` writes it;
             ``response`` reads the body from its file, or from ``sock``.
         on_cancel: A weak reference to a method that runs after a cancellation. ``response``
             writes it.
@@ -193,7 +193,7 @@ class _Current(threading.local):
 
     Attributes:
         call: The call whose attempt the thread sends. ``ClientSession.send`` writes it, and the
-            ``connections`` read it: requests offers no argument that reaches them.
+            ``adapter`` reads it: requests offers no argument that reaches them.
         scope: The scope that the thread is in. ``CancelScope`` writes it and ``Call`` reads it:
             ``aio`` runs the ordinary methods of the client in threads, and these take no scope.
     """

@@ -59,7 +59,7 @@ class OpenResponse:
         self.response = response
         self.call = call
         self.started = started
-        self._timeout = timeout
+        self.timeout = timeout
         self._secrets = secrets
         if response.raw is None or getattr(response, "_content", False) is not False:
             # The body is already in memory: a mocked response, or a session hook has read it.
@@ -111,7 +111,7 @@ class OpenResponse:
             self._reading = False
         self.close()
         closed = StreamConsumedError("the stream was closed")
-        raise cancelled(self.call, self._timeout, if_closed=closed)
+        raise cancelled(self.call, self.timeout, if_closed=closed)
 
     def unread(self, data: bytes) -> None:
         """Have the next :meth:`read1` return ``data``, the bytes it has just returned."""
@@ -146,7 +146,7 @@ class OpenResponse:
         finally:
             self._reading = False
             self.close()
-        raise cancelled(self.call, self._timeout)
+        raise cancelled(self.call, self.timeout)
 
     def read_text(self, limit: int) -> str:
         """The first ``limit`` bytes of the body as text.
@@ -230,7 +230,7 @@ class OpenResponse:
     def _broken(self, error_class: Type[VllmError], error: BaseException) -> VllmError:
         self.close()
         text = f"the connection broke in the middle of the response: {error}"
-        return timeout_in_body(error, self._timeout) or error_class(text)
+        return timeout_in_body(error, self.timeout) or error_class(text)
 
 
 def _framing_reader(

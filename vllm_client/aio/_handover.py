@@ -20,7 +20,7 @@ from typing import (
 )
 
 from .._http.call import CancelScope
-from ..exceptions import StreamConsumedError
+from ..exceptions import APIConnectionError, StreamConsumedError
 from ..streams import Stream
 from ..types import ChatCompletion, Completion
 
@@ -123,9 +123,14 @@ class EventHandover(Generic[E, R]):
 
     def start(self, open_stream: Callable[[], Stream[E, R]]) -> None:
         """Open and read the stream in a thread of its own."""
-        threading.Thread(
+        thread = threading.Thread(
             target=self._pump, args=(open_stream,), name="vllm-client-stream", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self.error = APIConnectionError(f"no thread can be started for the stream: {error}")
+            self.ended = True
 
     def _pump(self, open_stream: Callable[[], Stream[E, R]]) -> None:
         try:
@@ -175,7 +180,16 @@ class EventHandover(Generic[E, R]):
             self._room.notify()
 
     async def wait(self) -> None:
-        """Wait until :meth:`wake`. If the waiting ends in any other way, stop the stream."""
+        """Wait until :meth:`wake`. If the waiting ends in any other way, stop the stream.
+
+        Raises:
+            StreamConsumedError: Another task waits already; the stream goes on for that one.
+        """
+        if self._waiter is not None:
+            raise StreamConsumedError(
+                "another task reads this stream: iterate over it in one task",
+                partial=None if self.stream is None else self.stream.snapshot,
+            )
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             # The thread appends and then looks for a waiter; we register and then look for
