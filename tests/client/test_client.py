@@ -25,7 +25,7 @@ from vllm_client import (
 )
 
 from ..recorded import STREAM_HEAD, chunk
-from ..servers import Connection, WireServer, serving
+from ..servers import Connection, Serve, WireServer
 
 KEY = "sk-very-secret-0123456789"
 
@@ -183,6 +183,7 @@ def test_server_url(given: str, server: str) -> None:
     ],
 )
 def test_api_key(
+    serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
     argument: Optional[str],
     variable: Optional[str],
@@ -191,9 +192,9 @@ def test_api_key(
     """The key is the argument, else VLLM_API_KEY, stripped; an empty one is none."""
     if variable is not None:
         monkeypatch.setenv("VLLM_API_KEY", variable)
-    with serving(completing) as server, VllmClient(server.base_url, api_key=argument) as client:
-        client.completions.create(prompt="x")
-    assert server.requests[0].headers.get("authorization") == sent
+    served = serve(handler=completing, api_key=argument)
+    served.client.completions.create(prompt="x")
+    assert served.requests[0].headers.get("authorization") == sent
 
 
 @pytest.mark.parametrize("key", ["se\ncret", "se\tcret", "se\x00cret", "secrét", "sec\u2028ret"])
@@ -304,42 +305,47 @@ def test_copy_keeps_the_class() -> None:
     assert repr(Mine("host").with_options()) == "Mine('http://host/v1')"
 
 
-def test_headers_add_up() -> None:
+def test_headers_add_up(serve: Serve) -> None:
     """Headers of class, copies and call are laid over each other, whatever their case."""
-    with serving(completing) as server, VllmClient(server.base_url, headers={"X-A": "1"}) as first:
-        second = first.with_options(headers={"x-a": "2", "X-B": "b"})
-        third = second.with_options(headers={"X-A": "3", "x-b": None})
-        for client in (first, second, third, first.with_options(headers=None)):
-            client.completions.create(prompt="x")
-        third.completions.create(prompt="x", extra_headers={"x-A": "4", "X-B": "c"})
-    sent = [(one.headers.get("x-a"), one.headers.get("x-b")) for one in server.requests]
+    served = serve(handler=completing, headers={"X-A": "1"})
+    second = served.client.with_options(headers={"x-a": "2", "X-B": "b"})
+    third = second.with_options(headers={"X-A": "3", "x-b": None})
+    for client in (served.client, second, third, served.client.with_options(headers=None)):
+        client.completions.create(prompt="x")
+    third.completions.create(prompt="x", extra_headers={"x-A": "4", "X-B": "c"})
+    sent = [(one.headers.get("x-a"), one.headers.get("x-b")) for one in served.requests]
     assert sent == [("1", None), ("2", "b"), ("3", None), ("1", None), ("4", "c")]
 
 
-def test_user_agent() -> None:
+def test_user_agent(serve: Serve) -> None:
     """The client says who it is, unless the caller does."""
-    with serving(completing) as server, VllmClient(server.base_url) as client:
-        client.completions.create(prompt="x")
-        client.with_options(headers={"user-agent": "me"}).completions.create(prompt="x")
+    served = serve(handler=completing)
+    served.client.completions.create(prompt="x")
+    served.client.with_options(headers={"user-agent": "me"}).completions.create(prompt="x")
     version = vllm_client.__version__
-    agents = [request.headers["user-agent"] for request in server.requests]
+    agents = [request.headers["user-agent"] for request in served.requests]
     assert agents == [f"vllm-sync-client/{version}", "me"]
 
 
-def test_copy_uses_the_same_connection() -> None:
+def test_copy_uses_the_same_connection(serve: Serve) -> None:
     """A copy takes the connection that the first client has left in the pool."""
-    with serving(completing) as server, VllmClient(server.base_url) as first:
-        copies = [first, first.with_options(max_retries=0), first.with_options(timeout=9), first]
-        texts = [client.completions.create(prompt="x").text for client in copies]
+    served = serve(handler=completing)
+    copies = [
+        served.client,
+        served.client.with_options(max_retries=0),
+        served.client.with_options(timeout=9),
+        served.client,
+    ]
+    texts = [client.completions.create(prompt="x").text for client in copies]
     assert texts == ["1"] * 4
-    assert server.connections == 1
+    assert served.connections == 1
 
 
 @pytest.mark.parametrize("changes", [{}, {"max_retries": 0}])
 def test_closing_a_copy_leaves_the_first_alive(changes: Dict[str, Any]) -> None:
     """Closing a copy ends the streams of that copy, and nothing else."""
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(serving(completing))
+        server = stack.enter_context(WireServer(completing))
         first = stack.enter_context(VllmClient(server.base_url))
         second, third = first.with_options(**changes), first.with_options(**changes)
         ended, *kept = (
@@ -358,7 +364,7 @@ def test_closing_a_copy_leaves_the_first_alive(changes: Dict[str, Any]) -> None:
 
 def test_closing_the_first_ends_the_copy() -> None:
     """The connections live until the first client is closed; then no copy can call."""
-    with serving(completing) as server:
+    with WireServer(completing) as server:
         first = VllmClient(server.base_url)
         second = first.with_options(max_retries=0)
         with second.completions.stream(prompt="x") as stream:
@@ -374,7 +380,7 @@ def test_closing_the_first_ends_the_copy() -> None:
 
 def test_with_closes() -> None:
     """Leaving ``with`` closes the client."""
-    with serving(completing) as server:
+    with WireServer(completing) as server:
         client = VllmClient(server.base_url)
         with client as entered:
             assert entered.completions.create(prompt="x").text == "1"
@@ -420,7 +426,7 @@ def test_client_survives_pickling(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[WireServer], VllmClient], way: Any
 ) -> None:
     """A pickled or copied client has the same settings and works on connections of its own."""
-    with serving(completing) as server:
+    with WireServer(completing) as server:
         with make(server) as client:
             client.completions.create(prompt="x")
             # The copy is made of the client's settings, not of what surrounds it there.
@@ -462,7 +468,7 @@ PATHS = [
 @pytest.mark.parametrize(("path", "arrives"), PATHS)
 def test_request_path(path: str, arrives: str) -> None:
     """A path with a slash is the server's, one without is relative to base_url."""
-    with serving(completing) as server, VllmClient(f"{server.url}/gateway/v1") as client:
+    with WireServer(completing) as server, VllmClient(f"{server.url}/gateway/v1") as client:
         client.request("get", path)
     assert (server.requests[0].method, server.requests[0].path) == ("GET", arrives)
 
@@ -477,21 +483,21 @@ def test_request_goes_nowhere_else(path: str) -> None:
         client.request("GET", path)
 
 
-def test_request_sends_what_it_is_given() -> None:
+def test_request_sends_what_it_is_given(serve: Serve) -> None:
     """JSON, query, headers and time-out of a request arrive; the answer is given back as it is."""
-    with serving(completing) as server, VllmClient(server.base_url, api_key=KEY) as client:
-        response = client.request(
-            "post",
-            "/pooling",
-            json={"a": ["é", None]},
-            params={"q": "1 2"},
-            extra_headers={"X-A": "1"},
-            timeout=5,
-        )
-        assert response.json()["id"] == "cmpl-1"
-        assert response.headers["x-request-id"] == "r1"
-        assert response.status_code == 200
-    request = server.requests[0]
+    served = serve(handler=completing, api_key=KEY)
+    response = served.client.request(
+        "post",
+        "/pooling",
+        json={"a": ["é", None]},
+        params={"q": "1 2"},
+        extra_headers={"X-A": "1"},
+        timeout=5,
+    )
+    assert response.json()["id"] == "cmpl-1"
+    assert response.headers["x-request-id"] == "r1"
+    assert response.status_code == 200
+    request = served.requests[0]
     assert (request.method, request.path) == ("POST", "/pooling?q=1+2")
     assert (request.json, request.headers["x-a"]) == ({"a": ["é", None]}, "1")
     assert request.headers["content-type"] == "application/json"
@@ -499,19 +505,19 @@ def test_request_sends_what_it_is_given() -> None:
 
 
 @pytest.mark.parametrize("value", [{}, [], 0, False, ""])
-def test_request_sends_an_empty_value(value: Any) -> None:
+def test_request_sends_an_empty_value(serve: Serve, value: Any) -> None:
     """Only None is no body."""
-    with serving(completing) as server, VllmClient(server.base_url) as client:
-        client.request("POST", "x", json=value)
-    assert json.loads(server.requests[0].body) == value
+    served = serve(handler=completing)
+    served.client.request("POST", "x", json=value)
+    assert json.loads(served.requests[0].body) == value
 
 
-def test_request_without_a_body() -> None:
+def test_request_without_a_body(serve: Serve) -> None:
     """A GET carries neither a body nor its type."""
-    with serving(completing) as server, VllmClient(server.base_url) as client:
-        client.request("GET", "/health")
-    assert server.requests[0].body == b""
-    assert "content-type" not in server.requests[0].headers
+    served = serve(handler=completing)
+    served.client.request("GET", "/health")
+    assert served.requests[0].body == b""
+    assert "content-type" not in served.requests[0].headers
 
 
 def refusing(connection: Connection) -> None:
@@ -520,12 +526,12 @@ def refusing(connection: Connection) -> None:
         connection.send_json({"detail": "Not Found"}, "404 Not Found")
 
 
-def test_request_raises_as_everything_does() -> None:
+def test_request_raises_as_everything_does(serve: Serve) -> None:
     """A route that is not there is the same error as everywhere."""
-    with serving(refusing) as server, VllmClient(server.base_url) as client:
-        request = functools.partial(client.request, "GET", "/nowhere")
-        with pytest.raises(NotFoundError, match="404: Not Found"):
-            request()
+    client = serve(handler=refusing).client
+    request = functools.partial(client.request, "GET", "/nowhere")
+    with pytest.raises(NotFoundError, match="404: Not Found"):
+        request()
 
 
 def test_request_that_cannot_be_json() -> None:

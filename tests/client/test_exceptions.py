@@ -24,7 +24,7 @@ from vllm_client import (
 )
 from vllm_client.types import Completion, CompletionChoice
 
-from ..servers import Connection, serving
+from ..servers import Connection, WireServer
 
 PARTIAL = Completion("cmpl-1", "m", 1, [CompletionChoice(0, "half an ans")])
 KEY = "sk-very-secret-0123456789"
@@ -180,7 +180,7 @@ def refused(url: str, key: str = KEY) -> VllmError:
 def test_key_is_in_no_error(caplog: pytest.LogCaptureFixture) -> None:
     """A server that repeats the key in its refusal does not get it into an error or a log."""
     caplog.set_level(logging.DEBUG)
-    with serving(echoing) as server:
+    with WireServer(echoing) as server:
         error = refused(server.base_url)
         assert KEY in server.requests[0].head.decode()
     shown = [str(error), repr(error), repr(error.args), repr(vars(error)), caplog.text]
@@ -193,7 +193,7 @@ def test_key_is_in_no_error(caplog: pytest.LogCaptureFixture) -> None:
 def test_key_is_in_no_connection_error(caplog: pytest.LogCaptureFixture) -> None:
     """An error of the connection, and the errors behind it, do not hold the request's headers."""
     caplog.set_level(logging.DEBUG)
-    with serving(Connection.receive) as server:
+    with WireServer(Connection.receive) as server:
         error: Optional[BaseException] = refused(server.base_url)
     causes = []
     while error is not None:

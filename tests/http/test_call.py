@@ -1,4 +1,4 @@
-"""Calls and how they are stopped, where sockets alone do not get to."""
+"""Calls and how they are cancelled, without a socket where possible."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from vllm_client._http.adapter import HeldAdapter
 from vllm_client._http.call import CLOSED, Call, Scope
 
 from ..recorded import WHOLE, answer, json_bytes, stream_bytes
-from ..servers import WireServer, answering
+from ..servers import Serve, WireServer, answering
 
 
 def test_a_stopped_call_does_not_pause() -> None:
-    """The pause before another attempt is over at once when the call is stopped already."""
+    """A call that was stopped does not pause before another attempt."""
     call = Call()
     call.stop()
     call.pause(threading.TIMEOUT_MAX)
     assert call.reason == CLOSED
 
 
-def test_a_scope_stops_calls_to_come() -> None:
-    """A call made in a scope that was stopped before ends without an answer."""
+def test_a_scope_stops_calls_to_come(serve: Serve) -> None:
+    """A call made in a stopped scope raises and sends nothing."""
     scope = Scope()
     scope.stop()
-    with WireServer(answering(json_bytes(answer()))) as server:
-        with VllmClient(server.base_url) as client, scope:
-            with pytest.raises(APIConnectionError):
-                client.completions.create(prompt="x")
-    assert server.requests == []
+    served = serve(json_bytes(answer()))
+    with scope:
+        with pytest.raises(APIConnectionError):
+            served.client.completions.create(prompt="x")
+    assert served.requests == []
 
 
 def test_the_adapter_serves_others_too() -> None:
-    """Mounted on a session of the user's, it works without any call of ours."""
+    """The adapter also works on a session of the user's, outside any call of ours."""
     with WireServer(answering(json_bytes({"fine": 1}))) as server, requests.Session() as session:
         session.mount("http://", HeldAdapter())
         assert session.get(server.url).json() == {"fine": 1}
