@@ -7,12 +7,12 @@ import threading
 import pytest
 import requests
 
-from vllm_client import APIConnectionError, VllmClient
+from vllm_client import APIConnectionError
 from vllm_client._http.adapter import HeldAdapter
 from vllm_client._http.call import CLOSED, Call, Scope
 
 from ..recorded import WHOLE, answer, json_bytes, stream_bytes
-from ..servers import Serve, WireServer, answering
+from ..servers import Serve
 
 
 def test_a_stopped_call_does_not_pause() -> None:
@@ -34,20 +34,21 @@ def test_a_scope_stops_calls_to_come(serve: Serve) -> None:
     assert served.requests == []
 
 
-def test_the_adapter_serves_others_too() -> None:
+def test_the_adapter_serves_others_too(serve: Serve) -> None:
     """The adapter also works on a session of the user's, outside any call of ours."""
-    with WireServer(answering(json_bytes({"fine": 1}))) as server, requests.Session() as session:
+    served = serve(json_bytes({"fine": 1}))
+    with requests.Session() as session:
         session.mount("http://", HeldAdapter())
-        assert session.get(server.url).json() == {"fine": 1}
+        assert session.get(served.server.url).json() == {"fine": 1}
 
 
-def test_a_response_outlives_its_stream() -> None:
+def test_a_response_outlives_its_stream(serve: Serve) -> None:
     """Closing the response of a stream that is gone is no error."""
-    with WireServer(answering(stream_bytes(*WHOLE))) as server, VllmClient(server.url) as client:
-        stream = client.completions.stream(prompt="x")
-        assert stream.collect_text() == "Hello"
-        response = stream.response
-        del stream
-        response.close()
-        assert client.completions.stream(prompt="x").collect_text() == "Hello"
-    assert server.connections == 1
+    served = serve(stream_bytes(*WHOLE))
+    stream = served.client.completions.stream(prompt="x")
+    assert stream.collect_text() == "Hello"
+    response = stream.response
+    del stream
+    response.close()
+    assert served.client.completions.stream(prompt="x").collect_text() == "Hello"
+    assert served.connections == 1

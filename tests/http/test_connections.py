@@ -29,7 +29,6 @@ from ..servers import (
     Serve,
     Stall,
     WireServer,
-    answering,
     either,
     in_pieces,
     send_reply,
@@ -56,15 +55,15 @@ def test_a_connection_with_more_in_it_than_was_asked_for_is_closed(
     assert served.connections == 2
 
 
-def test_many_addresses_are_not_kept() -> None:
+def test_many_addresses_are_not_kept(serve: Serve) -> None:
     """A client that requests ever new paths caches a bounded number of them."""
-    with WireServer(answering(json_bytes({}))) as server, VllmClient(server.url) as client:
-        for number in range(200):
-            client.request("GET", f"/v1/responses/{number}")
-        pool = client._transport.pool
-        kept = pool._session("").get_adapter(server.url)._target_of
-        assert len(pool._addresses) == len(kept) == 64
-        assert server.requests[-1].path == "/v1/responses/199"
+    served = serve(json_bytes({}))
+    for number in range(200):
+        served.client.request("GET", f"/v1/responses/{number}")
+    pool = served.client._transport.pool
+    kept = pool._session("").get_adapter(served.server.url)._target_of
+    assert len(pool._addresses) == len(kept) == 64
+    assert served.requests[-1].path == "/v1/responses/199"
 
 
 @pytest.mark.parametrize("size", [10, 200_000])
@@ -208,14 +207,14 @@ def test_cookies_are_not_kept(serve: Serve) -> None:
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_redirects_are_errors_that_name_their_target(serve: Serve, code: int) -> None:
     """Redirects are errors: following one could turn a POST into a GET or leak the key."""
-    with WireServer(answering(json_bytes(answer()))) as other:
-        headers = f"location: {other.url}/elsewhere\r\n"
-        client = serve(json_bytes(b"", f"{code} Moved", headers)).client
-        for call in (client.completions.create, client.completions.stream):
-            with pytest.raises(APIStatusError, match=f"{other.url}/elsewhere") as raised:
-                call(prompt="x")
-            assert raised.value.status_code == code
-        assert other.requests == []
+    other = serve(FINE)
+    target = f"{other.server.url}/elsewhere"
+    client = serve(json_bytes(b"", f"{code} Moved", f"location: {target}\r\n")).client
+    for call in (client.completions.create, client.completions.stream):
+        with pytest.raises(APIStatusError, match=target) as raised:
+            call(prompt="x")
+        assert raised.value.status_code == code
+    assert other.requests == []
 
 
 class Proxy:
@@ -255,19 +254,18 @@ class Proxy:
             other.join(WAIT)
 
 
-def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proxy_of_the_environment_is_used(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Requests go through the proxy in http_proxy, except to the hosts in no_proxy."""
     proxy = Proxy()
-    with WireServer(proxy) as server:
-        monkeypatch.setenv("http_proxy", server.url)
-        with VllmClient("http://model.example/v1") as client:
-            assert client.completions.create(prompt="x").text == "by proxy"
-        assert proxy.asked == ["POST http://model.example/v1/completions"]
-        with WireServer(answering(json_bytes(answer("direct")))) as direct:
-            monkeypatch.setenv("no_proxy", "127.0.0.1")
-            with VllmClient(direct.base_url) as client:
-                assert client.completions.create(prompt="x").text == "direct"
-        assert len(proxy.asked) == 1
+    monkeypatch.setenv("http_proxy", serve(handler=proxy).server.url)
+    with VllmClient("http://model.example/v1") as client:
+        assert client.completions.create(prompt="x").text == "by proxy"
+    assert proxy.asked == ["POST http://model.example/v1/completions"]
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert serve(FINE).client.completions.create(prompt="x").text == "fine"
+    assert len(proxy.asked) == 1
 
 
 def test_a_proxy_that_is_not_there_is_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +288,9 @@ def test_a_socks_proxy_without_its_library_is_an_error_of_ours(
             client.completions.create(prompt="x")
 
 
-def test_a_key_wins_over_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_a_key_wins_over_netrc(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
     """.netrc is used only if neither the client nor the call sets any authorization."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password secret\n")
@@ -305,12 +305,10 @@ def test_a_key_wins_over_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -
         ({}, {}, basic),
     ]
     for settings, options, expected in cases:
-        with WireServer(answering(stream_bytes(*WHOLE))) as server:
-            with VllmClient(server.base_url, **settings) as client:
-                with client.completions.stream(prompt="x", **options) as stream:
-                    stream.collect()
-            (request,) = server.requests
-            assert request.headers.get("authorization") == expected
+        served = serve(FINE, **settings)
+        served.client.completions.stream(prompt="x", **options).collect()
+        (request,) = served.requests
+        assert request.headers.get("authorization") == expected
 
 
 def test_a_socket_that_is_closed_is_shut_without_complaint() -> None:
@@ -339,35 +337,33 @@ def test_a_response_outlives_its_stream(serve: Serve) -> None:
     assert served.connections == 1
 
 
-def test_a_socks_manager_keeps_its_own_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socks_manager_keeps_its_own_connections(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The connection classes of PySocks are not replaced by ours."""
     manager = urllib3.PoolManager()
     monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", lambda *_, **__: manager)
     classes = dict(manager.pool_classes_by_scheme)
-    with WireServer(answering(json_bytes(answer()))) as server:
-        monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
-        with VllmClient(server.base_url) as client:
-            assert client.completions.create(prompt="x").text == "ok"
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
+    assert serve(FINE).client.completions.create(prompt="x").text == "fine"
     assert manager.pool_classes_by_scheme == classes
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_what_a_child_does_with_connections_it_inherits(given: bool) -> None:
+def test_what_a_child_does_with_connections_it_inherits(serve: Serve, given: bool) -> None:
     """After a fork the child does not use the idle connections of its parent."""
     session = requests.Session() if given else None
-    with WireServer(answering(json_bytes(answer()))) as server:
-        with VllmClient(server.base_url, session=session) as client:
-            parents = client._transport.pool
-            client.completions.create(prompt="x")
-            own = parents._own
-            session_module._after_fork()
-            client.completions.create(prompt="x")
-            client.completions.create(prompt="x")
-            assert server.connections == 2
-            if own is not None:
-                own.close()
-        if session is not None:
-            session.close()
+    served = serve(FINE, session=session)
+    parents = served.client._transport.pool
+    served.client.completions.create(prompt="x")
+    own = parents._own
+    session_module._after_fork()
+    served.client.completions.create(prompt="x")
+    served.client.completions.create(prompt="x")
+    assert served.connections == 2
+    for inherited in (own, session):
+        if inherited is not None:
+            inherited.close()
 
 
 @pytest.mark.parametrize(
@@ -381,15 +377,15 @@ def test_what_a_child_does_with_connections_it_inherits(given: bool) -> None:
     ],
 )
 def test_a_header_that_cannot_be_sent_is_refused_before(
-    headers: Any, error: type, said: str
+    serve: Serve, headers: Any, error: type, said: str
 ) -> None:
     """A header that is invalid raises before anything is sent."""
-    with WireServer(answering(json_bytes(answer()))) as server:
-        with pytest.raises(error, match=said):
-            VllmClient(server.base_url, headers=headers)
-        with VllmClient(server.base_url) as client, pytest.raises(error, match=said):
-            client.completions.create(prompt="x", extra_headers=headers)
-        assert server.connections == 0
+    served = serve(FINE)
+    with pytest.raises(error, match=said):
+        VllmClient(served.base_url, headers=headers)
+    with pytest.raises(error, match=said):
+        served.client.completions.create(prompt="x", extra_headers=headers)
+    assert served.connections == 0
 
 
 def test_server_url_is_the_address_without_its_version(serve: Serve) -> None:

@@ -7,7 +7,7 @@ import email.utils
 import ssl
 import time
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any, Callable
 
 import pytest
 import requests
@@ -167,46 +167,42 @@ def test_a_connection_that_went_stale_is_tried_again_at_once(
 
 
 def test_a_tls_handshake_that_breaks_off_is_tried_again(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that ends during the TLS handshake is retried."""
     context = tls_context(certificate)
-    seen: List[int] = []
 
     def handler(connection: Connection) -> None:
-        seen.append(connection.number)
-        if len(seen) == 1:
+        if connection.number == 1:
             connection.sock.recv(10000)  # Closing with unread bytes would be a reset.
             return
         connection.start_tls(context)
         replying(FINE)(connection)
 
-    with WireServer(handler) as server:
-        url = server.base_url.replace("http:", "https:")
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        with VllmClient(url) as client:
-            assert client.completions.create(prompt="x").text == "fine"
-            assert seen == [1, 2]
+    served = serve(handler=handler)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with VllmClient(served.base_url.replace("http:", "https:")) as client:
+        assert client.completions.create(prompt="x").text == "fine"
+    assert served.connections == 2
 
 
 def test_a_certificate_nobody_knows_is_not_tried_again(
+    serve: Serve,
     certificate: Path,
 ) -> None:
     """An untrusted certificate is not retried; the error names the setting for a CA bundle."""
     context = tls_context(certificate)
-    seen: List[int] = []
 
     def handler(connection: Connection) -> None:
-        seen.append(connection.number)
         with pytest.raises(ssl.SSLError):
             context.wrap_socket(connection.sock, server_side=True)
 
-    with WireServer(handler) as server:
-        with VllmClient(server.base_url.replace("http:", "https:")) as client:
-            with pytest.raises(APIConnectionError, match="REQUESTS_CA_BUNDLE") as raised:
-                client.completions.create(prompt="x")
+    served = serve(handler=handler)
+    with VllmClient(served.base_url.replace("http:", "https:")) as client:
+        with pytest.raises(APIConnectionError, match="REQUESTS_CA_BUNDLE") as raised:
+            client.completions.create(prompt="x")
     assert not raised.value.is_retryable
-    assert seen == [1]
+    assert served.connections == 1
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from vllm_client import (
     VllmError,
 )
 
-from ..recorded import UNCHUNKED_HEAD, WHOLE, answer, json_bytes, stream_bytes
-from ..servers import Serve, WireServer, answering
+from ..recorded import UNCHUNKED_HEAD, WHOLE, answer, stream_bytes
+from ..servers import FINE, Serve
 
 EVENTS = stream_bytes(*WHOLE, head=UNCHUNKED_HEAD).removeprefix(UNCHUNKED_HEAD)
 ANSWER = json.dumps(answer("mocked")).encode()
@@ -36,21 +36,20 @@ def session() -> Iterator[requests.Session]:
         yield given
 
 
-def test_a_session_is_used_as_it_is_and_left_open(session: requests.Session) -> None:
+def test_a_session_is_used_as_it_is_and_left_open(serve: Serve, session: requests.Session) -> None:
     """Adapters and headers of the session stay, and client.close() leaves it open."""
     session.headers["X-Mine"] = "1"
     session.headers["User-Agent"] = "me"
     adapters, headers = dict(session.adapters), dict(session.headers)
-    with WireServer(answering(stream_bytes(*WHOLE))) as server:
-        with VllmClient(server.base_url, session=session) as client:
-            with client.completions.stream(prompt="x") as stream:
-                assert stream.collect().text == "Hello"
-            with client.completions.stream(prompt="x") as stream:
-                assert stream.collect().text == "Hello"
-        assert server.connections == 1
-        assert session.get(server.url).status_code == 200
-        assert server.connections == 1
-        request = server.requests[0]
+    served = serve(stream_bytes(*WHOLE), session=session)
+    for _ in range(2):
+        with served.client.completions.stream(prompt="x") as stream:
+            assert stream.collect().text == "Hello"
+    served.client.close()
+    assert served.connections == 1
+    assert session.get(served.server.url).status_code == 200
+    assert served.connections == 1
+    request = served.requests[0]
     assert (dict(session.adapters), dict(session.headers)) == (adapters, headers)
     assert session.auth is None
     assert request.headers["x-mine"] == "1"
@@ -68,14 +67,13 @@ def test_a_session_is_used_as_it_is_and_left_open(session: requests.Session) -> 
     ],
 )
 def test_the_auth_of_a_session_counts_if_there_is_no_key(
-    session: requests.Session, settings: Dict[str, Any], expected: str
+    serve: Serve, session: requests.Session, settings: Dict[str, Any], expected: str
 ) -> None:
     """The client's key and headers take precedence over the session's auth."""
     session.auth = ("me", "secret")
-    with WireServer(answering(json_bytes(answer()))) as server:
-        with VllmClient(server.base_url, session=session, **settings) as client:
-            client.completions.create(prompt="x")
-        assert server.requests[0].headers["authorization"] == expected
+    served = serve(FINE, session=session, **settings)
+    served.client.completions.create(prompt="x")
+    assert served.requests[0].headers["authorization"] == expected
 
 
 class Adapter(requests.adapters.BaseAdapter):
@@ -147,7 +145,7 @@ def test_a_mock_that_is_read_behind_the_streams_back_is_an_error_of_ours(mocked:
             stream.collect()
 
 
-def test_request_is_the_method_that_is_called() -> None:
+def test_request_is_the_method_that_is_called(serve: Serve) -> None:
     """A subclass that overrides request() sees every call."""
     seen: List[Any] = []
 
@@ -156,11 +154,10 @@ def test_request_is_the_method_that_is_called() -> None:
             seen.append((method, url, options["stream"], options["allow_redirects"]))
             return super().request(method, url, **options)
 
-    with Mine() as session, WireServer(answering(stream_bytes(*WHOLE))) as server:
-        with VllmClient(server.base_url, session=session) as client:
-            with client.completions.stream(prompt="x") as stream:
-                stream.collect()
-        assert seen == [("POST", f"{server.base_url}/completions", True, False)]
+    with Mine() as session:
+        served = serve(FINE, session=session)
+        served.client.completions.stream(prompt="x").collect()
+        assert seen == [("POST", f"{served.base_url}/completions", True, False)]
 
 
 @pytest.mark.parametrize(
