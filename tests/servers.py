@@ -233,11 +233,6 @@ def replying(*replies: Reply) -> Handler:
     return handler
 
 
-def answering(*parts: bytes) -> Handler:
-    """A handler that answers every request with these parts, sent one after the other."""
-    return replying(in_pieces(parts))
-
-
 def in_pieces(pieces: Sequence[bytes]) -> Reply:
     """A reply that sends each piece on its own."""
 

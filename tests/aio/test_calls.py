@@ -88,7 +88,7 @@ def test_the_rest_of_the_client(serve: Serve) -> None:
     assert served.requests[1].headers["authorization"] == "Bearer secret-key"
 
 
-def test_names_come_with_the_first_use() -> None:
+def test_lazy_names() -> None:
     """The package has the asynchronous names, and no others."""
     assert vllm_client.AsyncVllmClient is AsyncVllmClient
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):

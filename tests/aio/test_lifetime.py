@@ -139,7 +139,7 @@ def test_a_loop_that_ends_ends_its_streams(serve: Serve, stall: Stall) -> None:
     assert stall.gone.wait()
 
 
-def test_a_loop_closed_without_ceremony(serve: Serve) -> None:
+def test_a_loop_that_is_just_closed(serve: Serve) -> None:
     """A stream whose loop was just closed ends with its next event, or when the next loop runs."""
     proceed = threading.Event()
     gone = Tally()

@@ -43,7 +43,7 @@ SYNC, ASYNC = VllmClient("http://127.0.0.1:9"), AsyncVllmClient("http://127.0.0.
 PATHS = list(resources(SYNC))
 
 
-def test_there_is_something_to_compare() -> None:
+def test_there_are_resources_to_compare() -> None:
     """The search finds the resources."""
     assert {("completions",), ("chat",), ("chat", "completions")} <= set(PATHS)
 

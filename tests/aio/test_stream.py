@@ -195,7 +195,7 @@ def test_two_hundred_streams_at_once(serve: Serve) -> None:
     assert run_with(serve(reply), main) == [str(number) for number in range(200)]
 
 
-def test_the_loop_ticks_while_streams_are_silent(serve: Serve) -> None:
+def test_the_loop_runs_while_streams_are_silent(serve: Serve) -> None:
     """While every stream waits for data, other tasks run."""
     proceed = threading.Event()
 
@@ -286,7 +286,7 @@ def test_collect_under_back_pressure(serve: Serve) -> None:
     run_with(serve(of_texts(["x"] * 5 * MOST_AHEAD)), main)
 
 
-def test_other_tasks_have_a_turn_in_a_burst(serve: Serve) -> None:
+def test_other_tasks_run_during_a_burst(serve: Serve) -> None:
     """Reading events that have all arrived does not keep other tasks from running."""
     turns: List[int] = []
 

@@ -107,7 +107,7 @@ def test_prompt_from_standard_input(server, monkeypatch, arguments):
     assert server.requests[0].json["prompt"] == "from a pipe"
 
 
-def test_a_cut_answer_is_printed_and_fails(server, capsys):
+def test_an_incomplete_response_is_printed_and_fails(server, capsys):
     """The text before a failure is printed, and the status is 1."""
     server.enqueue(text="one two three four", cut_after=2)
     assert main(["complete", "x"]) == 1
@@ -116,13 +116,13 @@ def test_a_cut_answer_is_printed_and_fails(server, capsys):
     assert "vllm-client:" in err
 
 
-def test_nobody_answers(monkeypatch, capsys):
+def test_no_server_at_the_address(monkeypatch, capsys):
     """If no server runs at the address, the error explains what to do."""
     assert main(["complete", "--base-url", "http://127.0.0.1:9/v1", "--timeout", "1", "x"]) == 1
     assert "vllm serve" in capsys.readouterr().err
 
 
-def test_a_bad_address_is_said(capsys):
+def test_an_invalid_address(capsys):
     """An invalid address is an error message without a traceback."""
     assert main(["complete", "--base-url", "ftp://x", "x"]) == 1
     assert "base_url" in capsys.readouterr().err

@@ -106,8 +106,8 @@ def _as_tuple(event: Any) -> Tuple[Any, ...]:
     if event.type == "finish_reason":
         return (event.type, event.index, event.reason, event.chunk)
     if event.type == "tool_call_delta":
-        said = event.call_index, event.id, event.name, event.arguments
-        return (event.type, event.index, *said, event.chunk)
+        call = event.call_index, event.id, event.name, event.arguments
+        return (event.type, event.index, *call, event.chunk)
     return (event.type, event.index, event.text, event.logprobs, event.token_ids, event.chunk)
 
 
@@ -190,12 +190,12 @@ def test_answer_captures(name: str, replay: Tuple[Replay, VllmClient]) -> None:
     assert answer.id == raw["id"]
     assert answer.usage is not None
     assert answer.usage.total_tokens == raw["usage"]["total_tokens"]
-    for choice, said in zip(answer.choices, raw["choices"]):
-        message = said["message"]
+    for choice, expected in zip(answer.choices, raw["choices"]):
+        message = expected["message"]
         assert choice.message.content == message["content"]
         assert choice.message.reasoning == message["reasoning"]
         assert [call.raw() for call in choice.message.tool_calls] == message.get("tool_calls", [])
-        assert choice.finish_reason == said["finish_reason"]
+        assert choice.finish_reason == expected["finish_reason"]
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -208,8 +208,8 @@ def test_error_captures(name: str, replay: Tuple[Replay, VllmClient]) -> None:
         with pytest.raises(vllm_client.APIStatusError) as raised:
             call(messages=HELLO)
         body = json.loads(body_of(response))
-        said = body.get("detail") or body["error"]["message"]
-        assert raised.value.message == said.strip()
+        message = body.get("detail") or body["error"]["message"]
+        assert raised.value.message == message.strip()
 
 
 def piece(number: int, arguments: Any = None, *, id: Any = None, name: Any = None) -> Any:  # noqa: A002
@@ -239,7 +239,7 @@ def calls(events: List[Any]) -> List[ToolCall]:
     return [event for event in events if event.type == "tool_call"]
 
 
-def test_a_call_is_given_once_it_is_whole(opened: Any) -> None:
+def test_a_call_is_yielded_once_complete(opened: Any) -> None:
     """A tool call is yielded when the next one begins or its choice ends."""
     events, answer, _ = opened(
         delta(tool_calls=[piece(0, id="a", name="f")]),
@@ -284,7 +284,7 @@ def test_interleaved_calls_do_not_mix(opened: Any) -> None:
 
 
 @pytest.mark.parametrize("reason", ["length", "repetition"])
-def test_a_call_cut_off_is_never_given(opened: Any, reason: str) -> None:
+def test_a_call_cut_off_is_not_yielded(opened: Any, reason: str) -> None:
     """An open call of a choice that is cut off is in the snapshot and is no event."""
     events, answer, _ = opened(
         delta(tool_calls=[piece(0, '{"x": 1', id="a", name="f")]), delta(finish=reason), "[DONE]"
@@ -293,7 +293,7 @@ def test_a_call_cut_off_is_never_given(opened: Any, reason: str) -> None:
     assert answer.tool_calls == [ToolCall("a", "f", '{"x": 1')]
 
 
-def test_a_call_of_an_interrupted_stream_is_never_given(opened: Any) -> None:
+def test_a_call_of_an_interrupted_stream_is_not_yielded(opened: Any) -> None:
     """A stream that breaks off yields no call, and keeps it in `partial`."""
     _, answer, error = opened(delta(tool_calls=[piece(0, '{"x": 1}', id="a", name="f")]))
     assert isinstance(error, StreamInterruptedError)
@@ -301,7 +301,7 @@ def test_a_call_of_an_interrupted_stream_is_never_given(opened: Any) -> None:
     assert answer.tool_calls == error.partial.tool_calls
 
 
-def test_an_aborted_call_is_never_given(opened: Any) -> None:
+def test_an_aborted_call_is_not_yielded(opened: Any) -> None:
     """The finish reason "abort" raises an error whose `partial` holds the call."""
     _, _, error = opened(
         delta(tool_calls=[piece(0, "{", id="a", name="f")]), delta(finish="abort"), "[DONE]"
@@ -311,7 +311,7 @@ def test_an_aborted_call_is_never_given(opened: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
-def test_thinking_under_both_names(opened: Any, field: str) -> None:
+def test_reasoning_under_both_names(opened: Any, field: str) -> None:
     """`reasoning` and the older `reasoning_content` are the same event."""
     events, answer, _ = opened(
         delta(role="assistant", content=""),
@@ -323,7 +323,7 @@ def test_thinking_under_both_names(opened: Any, field: str) -> None:
     assert (answer.reasoning, answer.content, answer.text) == ("hm", "yes", "yes")
 
 
-def test_both_names_of_thinking_are_read_once(opened: Any) -> None:
+def test_reasoning_with_both_names_is_read_once(opened: Any) -> None:
     """If a server sends both names, as vLLM 0.11.2 to 0.14 do, one event is yielded."""
     events, _, _ = opened(
         delta(reasoning="hm", reasoning_content="hm"), delta(finish="stop"), "[DONE]"
@@ -332,7 +332,7 @@ def test_both_names_of_thinking_are_read_once(opened: Any) -> None:
     assert events[1] == FinishReason("stop")
 
 
-def test_tokens_that_show_nothing_go_with_the_text_before(opened: Any) -> None:
+def test_tokens_without_text_belong_to_the_text_before(opened: Any) -> None:
     """Tokens without text belong to the kind of text before them."""
     events, answer, _ = opened(
         delta(token_ids=[1]),
@@ -403,7 +403,7 @@ def test_text_deltas_are_the_answer_only(serve: Serve) -> None:
         assert stream.collect_text() == "ac"
 
 
-def test_what_is_sent(serve: Serve) -> None:
+def test_the_request(serve: Serve) -> None:
     """Messages are sent unchanged, and usage is requested."""
     messages: Any = [
         {"role": "system", "content": "s", "name": "odd"},
@@ -421,7 +421,7 @@ def test_what_is_sent(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "kind", "says"),
+    ("params", "kind", "message"),
     [
         ({}, TypeError, "messages="),
         ({"messages": "hello"}, TypeError, "messages="),
@@ -431,11 +431,11 @@ def test_what_is_sent(serve: Serve) -> None:
         ({"messages": HELLO, "prompt": "x"}, TypeError, "'prompt'"),
     ],
 )
-def test_refused_before_it_is_sent(params: Any, kind: Any, says: str) -> None:
+def test_refused_before_it_is_sent(params: Any, kind: Any, message: str) -> None:
     """Messages that the server would refuse raise before they are sent."""
     client = VllmClient("http://127.0.0.1:9")
     for call in (client.chat.completions.create, client.chat.completions.stream):
-        with pytest.raises(kind, match=says):
+        with pytest.raises(kind, match=message):
             call(**params)
 
 

@@ -69,7 +69,7 @@ def _texts(body: bytes) -> str:
 
 
 @pytest.mark.parametrize("head", [SHORT_HEAD, SHORT_UNCHUNKED], ids=["chunked", "unchunked"])
-def test_a_stream_cut_anywhere_is_an_error_with_what_had_arrived(serve: Serve, head: bytes) -> None:
+def test_a_stream_cut_anywhere_is_an_error(serve: Serve, head: bytes) -> None:
     """A stream cut after any byte before the end of [DONE] raises with its text so far."""
     response = stream_bytes(*SHORT, head=head)
     client = serve(cutting(response), max_retries=0).client
@@ -104,7 +104,7 @@ def test_a_stream_reset_anywhere_is_an_error(serve: Serve, head: bytes) -> None:
             list(stream)
 
 
-def test_an_answer_cut_anywhere_is_an_error(serve: Serve) -> None:
+def test_a_response_cut_anywhere_is_an_error(serve: Serve) -> None:
     """A response that is not streamed raises a VllmError when cut after any byte."""
     response = json_bytes(answer())
     client = serve(cutting(response), max_retries=0).client
@@ -127,7 +127,7 @@ def test_a_body_shorter_than_its_length_is_a_connection_error(serve: Serve) -> N
     "framing",
     ["content-length: 9000000000000000", f"transfer-encoding: chunked\r\n\r\n{2**62:x}"],
 )
-def test_no_memory_is_set_aside_for_what_a_server_claims(serve: Serve, framing: str) -> None:
+def test_a_huge_claimed_length_allocates_nothing(serve: Serve, framing: str) -> None:
     """A huge claimed length is an APIConnectionError, not a MemoryError or OverflowError."""
     response = f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{{".encode()
     client = serve(break_off(response)).client
@@ -161,7 +161,7 @@ def read(serve: Serve) -> Any:
     return events_and_error
 
 
-def test_a_whole_stream_ends_with_usage_and_done(read: Any) -> None:
+def test_a_complete_stream(read: Any) -> None:
     """A complete stream yields text, finish reason, usage and Done, in that order."""
     got, error = read(*WHOLE)
     assert error is None
@@ -182,7 +182,7 @@ def test_a_whole_stream_ends_with_usage_and_done(read: Any) -> None:
     ],
     ids=["empty", "no end", "no [DONE]", "no finish reason", "only [DONE]", "only usage"],
 )
-def test_an_end_that_is_none_interrupts(read: Any, events: List[Any], text: str) -> None:
+def test_an_incomplete_stream_is_an_error(read: Any, events: List[Any], text: str) -> None:
     """A stream without [DONE], or without a finish reason, raises StreamInterruptedError."""
     _, error = read(*events)
     assert type(error) is StreamInterruptedError
@@ -195,7 +195,7 @@ def test_an_end_that_is_none_interrupts(read: Any, events: List[Any], text: str)
     [{"n": 2}, {"prompt": ["a", "b"]}, {"extra_body": {"n": 2}}, {"prompt": [[1, 2], [3]]}],
     ids=["n", "prompts", "extra_body", "token ids"],
 )
-def test_every_choice_that_was_asked_for_has_to_finish(read: Any, params: Dict[str, Any]) -> None:
+def test_every_requested_choice_must_finish(read: Any, params: Dict[str, Any]) -> None:
     """A stream is complete only if every requested choice has its finish reason."""
     first = [chunk("a", finish="stop"), chunk("b", index=1)]
     _, error = read(*first, "[DONE]", **params)
@@ -234,10 +234,10 @@ def test_an_error_frame_anywhere_fails_the_stream(
 
 
 @pytest.mark.parametrize("named", ["event: error\ndata: {}\n\n", "data: {}\nevent: error\n\n"])
-@pytest.mark.parametrize("said", ['{"error": {"message": "gone", "code": 502}}', "gone"])
-def test_an_event_named_error_fails_the_stream(serve: Serve, named: str, said: str) -> None:
+@pytest.mark.parametrize("data", ['{"error": {"message": "gone", "code": 502}}', "gone"])
+def test_an_event_named_error_fails_the_stream(serve: Serve, named: str, data: str) -> None:
     """An SSE event named error raises ServerStreamError, whatever its data."""
-    body = b"data: " + json.dumps(chunk("Hel")).encode() + b"\n\n" + named.format(said).encode()
+    body = b"data: " + json.dumps(chunk("Hel")).encode() + b"\n\n" + named.format(data).encode()
     body += b"data: [DONE]\n\n"
     client = serve(UNCHUNKED_HEAD + body).client
     with client.completions.stream(prompt="x") as stream:
@@ -246,7 +246,7 @@ def test_an_event_named_error_fails_the_stream(serve: Serve, named: str, said: s
     assert text_in(raised.value.partial) == "Hel"
 
 
-def test_an_event_named_ping_is_passed_over(serve: Serve) -> None:
+def test_an_event_named_ping_is_skipped(serve: Serve) -> None:
     """An SSE event named ping is skipped; any other name is ignored."""
     events = stream_bytes(*WHOLE, head=UNCHUNKED_HEAD).removeprefix(UNCHUNKED_HEAD)
     body = b"event: ping\ndata: {}\n\n" + events.replace(b"data: {", b"event: chunk\ndata: {")
@@ -257,7 +257,7 @@ def test_an_event_named_ping_is_passed_over(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("rest", [["[DONE]"], []], ids=["with [DONE]", "cut"])
-def test_abort_is_given_and_then_raised(read: Any, rest: List[str]) -> None:
+def test_abort_is_yielded_and_then_raised(read: Any, rest: List[str]) -> None:
     """The finish reason "abort" is yielded and then raised, also without [DONE]."""
     got, error = read(chunk("Hel"), chunk("lo", finish="abort"), *rest)
     assert got == [Text("Hel"), Text("lo"), FinishReason("abort")]
@@ -267,7 +267,7 @@ def test_abort_is_given_and_then_raised(read: Any, rest: List[str]) -> None:
     assert error.partial.choices[0].finish_reason == "abort"
 
 
-def test_abort_with_usage_gives_the_usage(read: Any) -> None:
+def test_abort_with_usage(read: Any) -> None:
     """The usage of an aborted response is yielded before the error."""
     got, error = read(chunk("x", finish="abort"), {"choices": [], "usage": USAGE}, "[DONE]")
     assert [event.type for event in got] == ["text", "finish_reason", "usage"]
@@ -310,7 +310,7 @@ NOT_CHUNKS = [
 
 
 @pytest.mark.parametrize("data", NOT_CHUNKS, ids=[data[:48] for data in NOT_CHUNKS])
-def test_what_is_no_chunk_is_an_error_of_ours(read: Any, data: str) -> None:
+def test_a_malformed_chunk_is_an_error(read: Any, data: str) -> None:
     """Data that is not a chunk raises a VllmError with the text so far."""
     got, error = read(chunk("Hel"), data, chunk("", finish="stop"), "[DONE]")
     assert isinstance(error, (InvalidStreamError, ServerStreamError))
@@ -329,14 +329,14 @@ def test_a_document_is_not_a_stream(serve: Serve, kind: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", b"{}", b"[]", b"7", b'{"choices": 5}', b"\xff"])
-def test_a_success_that_is_no_completion_is_an_error(serve: Serve, body: bytes) -> None:
+def test_a_success_without_a_completion_is_an_error(serve: Serve, body: bytes) -> None:
     """A success with any other body is an InvalidResponseError."""
     client = serve(json_bytes(body)).client
     with pytest.raises(vllm_client.InvalidResponseError):
         client.completions.create(prompt="x")
 
 
-def test_invalid_utf8_in_a_stream_is_an_error_with_what_had_arrived(serve: Serve) -> None:
+def test_invalid_utf8_in_a_stream_is_an_error(serve: Serve) -> None:
     """Invalid UTF-8 raises InvalidStreamError with the text so far."""
     body = b"data: " + json.dumps(chunk("Hel")).encode() + b"\n\ndata: {\xff}\n\n"
     client = serve(UNCHUNKED_HEAD + body).client
@@ -355,9 +355,7 @@ def test_invalid_utf8_in_a_stream_is_an_error_with_what_had_arrived(serve: Serve
         ([chunk("Hel", finish="abort"), "[DONE]"], GenerationAbortedError),
     ],
 )
-def test_on_error_event_gives_the_error_as_the_last_event(
-    serve: Serve, events: List[Any], kind: type
-) -> None:
+def test_on_error_event_yields_the_error(serve: Serve, events: List[Any], kind: type) -> None:
     """With on_error="event" the error is yielded as the last event."""
     client = serve(stream_bytes(*events)).client
     with client.completions.stream(prompt="x", on_error="event") as stream:
@@ -385,7 +383,7 @@ def test_on_error_event_ends_after_close_too(serve: Serve) -> None:
         next(stream)
 
 
-def test_text_deltas_raise_whatever_on_error_says(serve: Serve) -> None:
+def test_text_deltas_raise_with_on_error_event(serve: Serve) -> None:
     """text_deltas() raises also with on_error="event"."""
     client = serve(stream_bytes(chunk("Hel"), chunk("lo"))).client
     with client.completions.stream(prompt="x", on_error="event") as stream:
@@ -449,7 +447,7 @@ BODIES = st.one_of(
     resets=st.booleans(),
 )
 @settings(max_examples=25, deadline=None)
-def test_nothing_but_our_errors_escapes(answers: List[bytes], resets: bool) -> None:
+def test_only_our_errors_are_raised(answers: List[bytes], resets: bool) -> None:
     """Whatever a server sends, create() and stream() raise only VllmError."""
     waiting = [response for response in answers for _ in range(2)]
 

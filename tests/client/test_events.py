@@ -123,7 +123,7 @@ def test_match() -> None:
 
 
 @each
-def test_equal_is_what_says_the_same(event: Any) -> None:
+def test_equality(event: Any) -> None:
     """Events compare by their fields; ``chunk`` is ignored."""
     same = copy.copy(event)
     if hasattr(event, "chunk"):
@@ -138,7 +138,7 @@ def test_equal_is_what_says_the_same(event: Any) -> None:
 @pytest.mark.parametrize(
     "other", [Text("b"), Text("a", 1), Text("a", 0, {}), Text("a", 0, None, [1]), FinishReason("a")]
 )
-def test_unequal_is_what_says_another_thing(other: Any) -> None:
+def test_inequality(other: Any) -> None:
     """Events with another field or of another class are not equal."""
     assert Text("a") != other
 
@@ -187,7 +187,7 @@ def test_lazy_chunk(event: Any) -> None:
 
 @pytest.mark.parametrize("kind", [Text, FinishReason])
 @pytest.mark.parametrize("chunk", [None, {}, {"a": 1}])
-def test_chunk_that_is_no_text(kind: Any, chunk: Any) -> None:
+def test_chunk_that_is_already_decoded(kind: Any, chunk: Any) -> None:
     """A chunk that is already decoded stays as it is, and None stays None."""
     assert kind("x", chunk=chunk).chunk is chunk
     event = kind("x")

@@ -145,7 +145,7 @@ def test_code_of_any_kind(code: Any) -> None:
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_reads_well(cls: Type[VllmError]) -> None:
+def test_message_and_str(cls: Type[VllmError]) -> None:
     """str() is the message after the status, if there is one; `message` is the message alone."""
     error = example(cls)
     prefix = "503: " if issubclass(cls, APIStatusError) else ""

@@ -33,7 +33,7 @@ def test_request_path(path: str, arrives: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["http://elsewhere/v1/models", "HTTPS://x", "://x"])
-def test_request_goes_nowhere_else(path: str) -> None:
+def test_request_to_another_address_is_refused(path: str) -> None:
     """An address instead of a path is refused, so that the key reaches one server only."""
     with (
         VllmClient("host", api_key=KEY) as client,
@@ -42,7 +42,7 @@ def test_request_goes_nowhere_else(path: str) -> None:
         client.request("GET", path)
 
 
-def test_request_sends_what_it_is_given(serve: Serve) -> None:
+def test_request_sends_its_arguments(serve: Serve) -> None:
     """JSON, query and headers are sent; the response is returned unchanged."""
     served = serve(numbered, api_key=KEY)
     response = served.client.request(
@@ -79,7 +79,7 @@ def test_request_without_a_body(serve: Serve) -> None:
     assert "content-type" not in served.requests[0].headers
 
 
-def test_request_raises_as_everything_does(serve: Serve) -> None:
+def test_request_raises_for_an_error_status(serve: Serve) -> None:
     """An error status raises the same error as elsewhere."""
     client = serve(json_bytes({"detail": "Not Found"}, "404 Not Found")).client
     request = functools.partial(client.request, "GET", "/nowhere")

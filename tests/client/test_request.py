@@ -204,7 +204,7 @@ def test_what_cannot_be_json_names_its_field(field: str, value: Any, kind: Any) 
             assert type(caught.value) is kind
 
 
-def test_half_a_character_is_named_as_such() -> None:
+def test_a_lone_surrogate_is_explained() -> None:
     """A lone surrogate raises a ValueError that explains it in plain words."""
     with pytest.raises(ValueError, match="prompt holds half a character") as caught:
         encoded({"model": "m", "prompt": "abc\ud83d"})
@@ -236,7 +236,7 @@ class Flaky(Dict[str, int]):
         return super().items()
 
 
-def test_error_that_does_not_come_again() -> None:
+def test_an_error_of_no_single_field() -> None:
     """An encoding error that no single field causes is raised unchanged."""
     with pytest.raises(ValueError, match="changed meanwhile"):
         encoded({"logit_bias": Flaky({"5": 1})})
@@ -369,7 +369,7 @@ def test_switched_off_is_streamed(field: str, value: Any) -> None:
     assert streamed({"prompt": "x", field: value})[field] == value
 
 
-def test_usage_is_asked_for() -> None:
+def test_usage_is_requested() -> None:
     """A stream requests usage unless the caller sets stream_options."""
     assert streamed({"prompt": "x"}) == {
         "prompt": "x",
@@ -449,7 +449,7 @@ def finishing(connection: Connection) -> None:
     send_reply(connection, either(stream_bytes(*chunks, "[DONE]"), json_bytes(whole)))
 
 
-def test_nothing_given_is_changed(serve: Serve) -> None:
+def test_arguments_are_not_changed(serve: Serve) -> None:
     """The arguments of the caller, nested dicts included, are not changed."""
     preset: CompletionParams = {
         "prompt": ["a", "b"],

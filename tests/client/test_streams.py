@@ -47,7 +47,7 @@ def encoded(head: bytes, name: str) -> bytes:
 
 
 @BOTH_FRAMINGS
-def test_an_event_is_in_the_readers_hands_before_the_next_is_sent(
+def test_an_event_is_yielded_before_the_next_is_sent(
     serve: Serve, head: bytes, framed: Callable[[bytes], bytes]
 ) -> None:
     """Each event is yielded before the server sends the next."""
@@ -73,7 +73,7 @@ def test_an_event_is_in_the_readers_hands_before_the_next_is_sent(
 
 
 @BOTH_FRAMINGS
-def test_events_that_share_a_chunk_or_span_chunks_are_live(
+def test_chunked_framing_causes_no_delay(
     serve: Serve, head: bytes, framed: Callable[[bytes], bytes]
 ) -> None:
     """Events are yielded at once, however chunked framing divides them."""
@@ -100,7 +100,7 @@ def test_events_that_share_a_chunk_or_span_chunks_are_live(
         assert stream.collect().text == "abc"
 
 
-def test_carriage_returns_are_live_too(serve: Serve) -> None:
+def test_carriage_returns_cause_no_delay(serve: Serve) -> None:
     """An SSE event that ends in CR CR is yielded without waiting for an LF."""
     had = threading.Event()
 
@@ -117,7 +117,7 @@ def test_carriage_returns_are_live_too(serve: Serve) -> None:
         assert stream.collect().text == "ab"
 
 
-def test_what_leaves_the_client_for_a_stream(serve: Serve) -> None:
+def test_the_request_of_a_stream(serve: Serve) -> None:
     """A streamed request has exactly this method, path, headers and body."""
     served = serve(stream_bytes(*WHOLE), api_key="sk-1", headers={"X-All": "1"})
     with served.client.completions.stream(
@@ -148,7 +148,7 @@ def test_what_leaves_the_client_for_a_stream(serve: Serve) -> None:
     )
 
 
-def test_what_leaves_the_client_for_an_answer(serve: Serve) -> None:
+def test_the_request_of_create(serve: Serve) -> None:
     """A request that is not streamed has exactly this method, path, headers and body."""
     served = serve(json_bytes(answer()))
     served.client.completions.create(prompt=[1, 2], n=1)
@@ -162,7 +162,7 @@ def test_what_leaves_the_client_for_an_answer(serve: Serve) -> None:
     assert request.body == b'{"prompt":[1,2],"n":1}'
 
 
-def test_collect_gives_the_answer_of_create(serve: Serve) -> None:
+def test_collect(serve: Serve) -> None:
     """collect() returns the text, reasons, usage and tokens of all chunks."""
     events = [
         chunk("a", logprobs={"tokens": ["a"]}, token_ids=[1], prompt_token_ids=[9]),
@@ -214,7 +214,7 @@ def test_the_snapshot_grows_while_the_stream_is_read(serve: Serve) -> None:
         assert stream.snapshot.text == "Hello"
 
 
-def test_the_response_and_its_request_id_are_at_hand(serve: Serve) -> None:
+def test_response_and_request_id(serve: Serve) -> None:
     """`response` is the one of requests, and `request_id` is its header or None."""
     head = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nX-Request-Id: abc\r\n\r\n")
     served = serve(stream_bytes(*WHOLE, head=head))
@@ -261,7 +261,7 @@ def test_the_clock_stops_at_a_failure(serve: Serve, events: List[Any]) -> None:
     ("name", "packed"),
     [("gzip", gzip.compress), ("deflate", zlib.compress), ("x-gzip", gzip.compress)],
 )
-def test_compressed_answers_are_unpacked(
+def test_compressed_responses_are_decompressed(
     serve: Serve, name: str, packed: Callable[[bytes], bytes]
 ) -> None:
     """Responses that a proxy has compressed are decompressed, streamed or not."""
@@ -277,7 +277,7 @@ def test_compressed_answers_are_unpacked(
     assert served.connections == 1
 
 
-def test_compressed_events_are_live(serve: Serve) -> None:
+def test_compressed_events_are_not_delayed(serve: Serve) -> None:
     """An event that is compressed and flushed is yielded at once."""
     had = threading.Event()
     packer = zlib.compressobj(wbits=31)

@@ -60,7 +60,7 @@ def test_shortcuts_are_those_of_choice_0() -> None:
     assert (only_second.text, only_second.finish_reason) == ("", None)
 
 
-def test_what_an_old_server_leaves_out() -> None:
+def test_missing_fields() -> None:
     """A response that has only a text can be read."""
     answer = Completion.from_raw({"choices": [{"text": "a"}]})
     assert answer == Completion("", "", 0, [CompletionChoice(0, "a")])
@@ -107,7 +107,7 @@ def test_usage(raw: Any, usage: Any) -> None:
     assert Usage.from_raw(raw) == usage
 
 
-def test_answers_are_equal_by_what_they_say() -> None:
+def test_equality() -> None:
     """Responses compare by their fields; ``raw`` is ignored."""
     one, two = Completion.from_raw(FULL), Completion.from_raw({**FULL, "extension": 1})
     assert one == two
@@ -152,7 +152,7 @@ ANSWERS = [
 ]
 
 
-def test_captures_are_there() -> None:
+def test_there_are_captures() -> None:
     """There are enough captured responses."""
     assert len(ANSWERS) > 25
 

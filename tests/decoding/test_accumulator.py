@@ -31,7 +31,7 @@ def test_nothing_yet() -> None:
     assert snapshot.usage is None
 
 
-def test_what_stands_beside_the_choices() -> None:
+def test_members_beside_the_choices() -> None:
     """Members beside the choices are kept from any chunk; later values win."""
     snapshot = snapshot_of(
         {**chunk("a"), "extension": 1},
@@ -44,7 +44,7 @@ def test_what_stands_beside_the_choices() -> None:
     assert snapshot.raw["object"] == "text_completion"
 
 
-def test_raw_has_the_shape_of_an_answer() -> None:
+def test_raw_has_the_shape_of_a_response() -> None:
     """``raw`` of a snapshot can be read as a response and is equal to the snapshot."""
     snapshot = snapshot_of(
         chunk("a", token_ids=[1], logprobs={"tokens": ["a"], "token_logprobs": [-1.5]}),

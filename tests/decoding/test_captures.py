@@ -54,8 +54,8 @@ def _expected(name: str) -> Tuple[List[Tuple[Any, ...]], Any]:
         usage = decoded.get("usage") or usage
         for choice in decoded["choices"]:
             if choice["text"] or choice["logprobs"] is not None or choice["token_ids"]:
-                said = choice["text"], choice["logprobs"], choice["token_ids"]
-                events.append(("text", choice["index"], *said, decoded))
+                content = choice["text"], choice["logprobs"], choice["token_ids"]
+                events.append(("text", choice["index"], *content, decoded))
             if choice["finish_reason"] is not None:
                 reason = choice["finish_reason"], choice["stop_reason"]
                 events.append(("finish_reason", choice["index"], *reason, decoded))
@@ -74,8 +74,8 @@ def _expected(name: str) -> Tuple[List[Tuple[Any, ...]], Any]:
 
 def _as_tuple(event: Any) -> Tuple[Any, ...]:
     if event.type == "text":
-        said = event.text, event.logprobs, event.token_ids
-        return ("text", event.index, *said, event.chunk)
+        content = event.text, event.logprobs, event.token_ids
+        return ("text", event.index, *content, event.chunk)
     if event.type == "finish_reason":
         return ("finish_reason", event.index, event.reason, event.stop_reason, event.chunk)
     counts = event.prompt_tokens, event.completion_tokens, event.total_tokens
@@ -115,7 +115,7 @@ def _check_stream(client: VllmClient, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_captured_stream_gives_its_events(name: str, replay: Tuple[Replay, VllmClient]) -> None:
+def test_a_captured_stream(name: str, replay: Tuple[Replay, VllmClient]) -> None:
     """A captured stream yields the events of the plain decoding, also byte by byte."""
     sender, client = replay
     response = capture(name)[1]
@@ -129,7 +129,7 @@ def test_a_captured_stream_gives_its_events(name: str, replay: Tuple[Replay, Vll
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_a_captured_stream_gives_its_events_in_any_pieces(
+def test_a_captured_stream_in_any_pieces(
     name: str, replay: Tuple[Replay, VllmClient], data: st.DataObject
 ) -> None:
     """However a captured stream is cut, its events are the same."""
@@ -141,9 +141,7 @@ def test_a_captured_stream_gives_its_events_in_any_pieces(
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_a_captured_answer_gives_its_completion(
-    name: str, replay: Tuple[Replay, VllmClient]
-) -> None:
+def test_a_captured_response(name: str, replay: Tuple[Replay, VllmClient]) -> None:
     """A captured response is read completely, also byte by byte."""
     sender, client = replay
     response = capture(name)[1]
@@ -192,16 +190,14 @@ _NO_MODEL = {"error_unknown_model", "f_lora_completion_gone"}
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_a_captured_error_gives_the_right_class_and_fields(
-    name: str, replay: Tuple[Replay, VllmClient]
-) -> None:
+def test_a_captured_error(name: str, replay: Tuple[Replay, VllmClient]) -> None:
     """A captured error raises the class of its status, with all fields."""
     sender, client = replay
     request, response = capture(name)
     head, _, body = response.partition(b"\r\n\r\n")
     status = int(head.split()[1])
-    said = json.loads(body)
-    fields = said.get("error", said)
+    decoded = json.loads(body)
+    fields = decoded.get("error", decoded)
     fields = fields if isinstance(fields, dict) else {"message": fields}
     expected = _CLASSES[status]
     if name in _TOO_LONG:
@@ -218,14 +214,14 @@ def test_a_captured_error_gives_the_right_class_and_fields(
     assert error.param == fields.get("param")
     assert error.error_type == fields.get("type")
     assert error.code == fields.get("code")
-    assert error.body == said
+    assert error.body == decoded
     assert error.is_retryable is (status in {500, 503})
     with pytest.raises(vllm_client.APIStatusError) as streamed:
         client.completions.stream(prompt="x").close()
     assert streamed.value.status_code == status
 
 
-def test_a_captured_redirect_is_an_error_that_names_its_target(
+def test_a_captured_redirect(
     replay: Tuple[Replay, VllmClient],
 ) -> None:
     """The redirect for a trailing slash is an error that names its target."""

@@ -53,7 +53,7 @@ def events_of(name: str) -> Tuple[CompletionDecoder, List[Any]]:
     return decoder, events
 
 
-def test_captured_streams_are_there() -> None:
+def test_there_are_captured_streams() -> None:
     """There are enough captured streams."""
     assert len(STREAMS) > 15
 
@@ -111,7 +111,7 @@ PAIRS = list(pairs())
 
 
 @pytest.mark.parametrize(("stream", "whole"), PAIRS)
-def test_pieces_add_up_to_the_whole(stream: str, whole: str) -> None:
+def test_chunks_add_up_to_the_response(stream: str, whole: str) -> None:
     """The chunks of a stream add up to the choices of the response without streaming."""
     decoder, events = events_of(stream)
     answer = Completion.from_raw(json.loads(body_of(capture(whole)[1])))
@@ -156,7 +156,7 @@ def test_text_before_finish_reason() -> None:
         {"text": None, "token_ids": [7]},
     ],
 )
-def test_text_event_for_anything_that_is_there(more: Dict[str, Any]) -> None:
+def test_text_event_for_any_content(more: Dict[str, Any]) -> None:
     """Text, log-probabilities or token ids alone yield a Text event."""
     _, events = decoded(chunk(**{"text": "", **more}))
     text, logprobs, ids = more.get("text") or "", more.get("logprobs"), more.get("token_ids")
@@ -177,7 +177,7 @@ def test_text_event_for_anything_that_is_there(more: Dict[str, Any]) -> None:
         {"choices": [{}]},
     ],
 )
-def test_no_event_without_anything(data: Any) -> None:
+def test_no_event_without_content(data: Any) -> None:
     """A chunk without content yields no event and is no error."""
     decoder, events = decoded(data)
     assert events == []
@@ -447,7 +447,7 @@ def read(raw: Any) -> Completion:
     return decoded_answer(json.dumps(raw).encode(), Completion.from_raw)
 
 
-def test_whole_answer() -> None:
+def test_response() -> None:
     """A response that is not streamed is decoded, and its raw JSON is kept."""
     raw = json.loads(body_of(capture("completion_return_token_ids")[1]))
     answer = read(raw)
@@ -477,7 +477,7 @@ def test_whole_answer() -> None:
         (b'{"choices": [{"text": "x", "finish_reason": "stop"}], "usage": 5}', "AttributeError"),
     ],
 )
-def test_another_answer(content: bytes, message: str) -> None:
+def test_another_body(content: bytes, message: str) -> None:
     """Any other body raises an InvalidResponseError that shows it."""
     with pytest.raises(InvalidResponseError, match=message) as caught:
         decoded_answer(content, Completion.from_raw)
@@ -487,7 +487,7 @@ def test_another_answer(content: bytes, message: str) -> None:
 
 @calm
 @given(JSON | st.fixed_dictionaries({"choices": JSON, "usage": JSON}))
-def test_any_answer_is_survived(raw: Any) -> None:
+def test_any_document_is_survived(raw: Any) -> None:
     """Any JSON document is decoded or raises our errors only."""
     try:
         answer = read(raw)
@@ -498,7 +498,7 @@ def test_any_answer_is_survived(raw: Any) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1])
-def test_aborted_answer(at: int) -> None:
+def test_aborted_response(at: int) -> None:
     """A response with an aborted choice raises, and `partial` holds the response."""
     raw = chunk("a", finish="stop")
     raw["choices"].append(chunk("b", index=1, finish="stop")["choices"][0])

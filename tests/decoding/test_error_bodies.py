@@ -240,7 +240,7 @@ def test_captured_error(name: str) -> None:
     assert error.request_id == headers.get("x-request-id")
 
 
-def test_captures_are_there() -> None:
+def test_there_are_captures() -> None:
     """There are enough captured errors, of every shape but HTML."""
     assert len(ERRORS) > 70
     texts = [answer(name)[1] for name in ERRORS]
@@ -276,7 +276,7 @@ def test_zero_tokens_is_no_lack_of_room(field: str, zero: Any) -> None:
 
 
 @pytest.mark.parametrize("sent", [{"max_tokens": 5}, {"max_tokens": None}, {}, None, [1]])
-def test_no_room_at_all(sent: Any) -> None:
+def test_no_room_for_tokens(sent: Any) -> None:
     """With that message, a request for tokens is too long: its prompt fills the context."""
     assert type(status_error(400, NO_ROOM, {}, sent=sent)) is ContextLengthError
 
@@ -289,12 +289,12 @@ def test_no_room_at_all(sent: Any) -> None:
         {"message": "This model's maximum context length is 512 tokens. However, you …"},
     ],
 )
-def test_other_words_for_too_long(error: Any) -> None:
+def test_other_messages_for_too_long(error: Any) -> None:
     """The messages of older servers and gateways are recognised."""
     assert type(status_error(400, json.dumps({"error": error}), {})) is ContextLengthError
 
 
-def test_quoted_words_do_not_count() -> None:
+def test_quoted_messages_do_not_count() -> None:
     """An invalid value that contains such a message is not a request that is too long."""
     message = "1 validation error:\n {'input': 'maximum context length'}"
     body = json.dumps({"error": {"message": message, "param": "body.max_tokens"}})
@@ -335,7 +335,7 @@ def test_code_of_a_frame(code: Any, seen: Any) -> None:
 
 
 @pytest.mark.parametrize("frame", [{}, {"error": {}}, None, [], 5, {"error": True}])
-def test_frame_without_words(frame: Any) -> None:
+def test_frame_without_a_message(frame: Any) -> None:
     """An error frame without a message is still an error with a text."""
     assert "inside the stream" in str(frame_error(frame))
 

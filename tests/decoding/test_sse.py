@@ -151,7 +151,7 @@ def test_any_lines_in_any_pieces(pieces: List[bytes], cuts: List[int]) -> None:
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
 @settings(max_examples=200, deadline=None)
-def test_any_bytes_are_events_or_an_error_of_ours(body: bytes, cuts: List[int]) -> None:
+def test_any_bytes_are_events_or_our_error(body: bytes, cuts: List[int]) -> None:
     """Any bytes yield the events of the reference or an InvalidStreamError."""
     try:
         expected = reference(body)
@@ -164,7 +164,7 @@ def test_any_bytes_are_events_or_an_error_of_ours(body: bytes, cuts: List[int]) 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("line", [b"data: {\xff}", b": \xff", b"data: \xc3"])
-def test_bytes_that_are_no_utf8_are_an_error(line: bytes, end: bytes) -> None:
+def test_invalid_utf8_is_an_error(line: bytes, end: bytes) -> None:
     """Events before invalid UTF-8 are yielded, then InvalidStreamError is raised."""
     waiting = [line + end * 2, b"data: a" + end * 2]
     source = iter(EventSource(lambda: waiting.pop() if waiting else b""))
@@ -187,7 +187,7 @@ def test_large_events_of_many_lines_mean_the_same_json(end: str, name: str) -> N
 
 
 @pytest.mark.parametrize("size", [3000, 9000])
-def test_an_event_of_many_comments_is_none(size: int) -> None:
+def test_many_comments_are_no_event(size: int) -> None:
     """Lines without data are no event, however many there are."""
     assert parsed([b": x\n" * size + b"\n" + b"data: a\n\n"]) == [("message", "a")]
 
@@ -290,8 +290,8 @@ def test_the_time_of_arrival_is_that_of_the_bytes() -> None:
     assert 0.0 < first == second < third
 
 
-def test_the_other_distribution_of_that_name_is_pointed_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If `sseclient` is not sseclient-py, the import error says what to uninstall."""
+def test_another_sseclient_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If `sseclient` is not sseclient-py, the import error names what to uninstall."""
     monkeypatch.setattr(sseclient, "SSEClient", object)
     spec = importlib.util.spec_from_file_location("vllm_client._fields_again", sse_fields.__file__)
     assert spec is not None

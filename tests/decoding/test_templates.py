@@ -140,7 +140,7 @@ def test_repetitions_are_not_parsed() -> None:
     assert shapes.again(json.dumps(chunk(""), separators=(",", ":"))) is None
 
 
-def test_it_gives_up_where_nothing_repeats() -> None:
+def test_learning_stops_if_nothing_repeats() -> None:
     """After many shapes that never repeat none is learnt, until one repeats."""
     shapes = RepeatedShape()
 
@@ -155,7 +155,7 @@ def test_it_gives_up_where_nothing_repeats() -> None:
     assert shapes.again(line(99)) == (99, "a", line(99))
 
 
-def test_it_remembers_a_bounded_number() -> None:
+def test_kept_shapes_are_bounded() -> None:
     """The number of shapes that are kept is bounded."""
     shapes = RepeatedShape()
     for number in range(200):
@@ -165,7 +165,7 @@ def test_it_remembers_a_bounded_number() -> None:
     assert len(shapes._shapes) <= 64
 
 
-def test_a_second_member_of_that_name_is_no_shape() -> None:
+def test_a_repeated_member_is_not_learnt() -> None:
     """A chunk with two members of that name, or with spaces, is not learnt."""
     shapes = RepeatedShape()
     for data in ('{"text":"a","x":{"text":"a"}}', '{"text": "a"}', '{"text":"b"}'):

@@ -23,7 +23,7 @@ def test_a_stopped_call_does_not_pause() -> None:
     assert call.reason == CLOSED
 
 
-def test_a_scope_stops_calls_to_come(serve: Serve) -> None:
+def test_a_stopped_scope_stops_later_calls(serve: Serve) -> None:
     """A call made in a stopped scope raises and sends nothing."""
     scope = Scope()
     scope.stop()
@@ -34,7 +34,7 @@ def test_a_scope_stops_calls_to_come(serve: Serve) -> None:
     assert served.requests == []
 
 
-def test_the_adapter_serves_others_too(serve: Serve) -> None:
+def test_the_adapter_works_outside_our_calls(serve: Serve) -> None:
     """The adapter also works on a session of the user's, outside any call of ours."""
     served = serve(json_bytes({"fine": 1}))
     with requests.Session() as session:

@@ -113,7 +113,7 @@ def _raise_after_an_event(stream: Any, kind: type) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
 @pytest.mark.parametrize("on_error", ["raise", "event"])
-def test_ctrl_c_in_a_read_never_looks_like_an_end(stalled: Any, on_error: Any) -> None:
+def test_ctrl_c_in_a_blocked_read(stalled: Any, on_error: Any) -> None:
     """Ctrl-C in a blocked read raises KeyboardInterrupt, and reading on is an error."""
     stall, client = stalled
     main = threading.main_thread()
@@ -194,7 +194,7 @@ def test_closing_the_client_ends_its_streams(stalled: Any) -> None:
     client.close()
 
 
-def test_closing_the_client_ends_a_call_that_waits_for_its_answer(serve: Serve) -> None:
+def test_closing_the_client_ends_waiting_calls(serve: Serve) -> None:
     """client.close() wakes create() and stream() while they wait for the response."""
     silent = Stall()
     served = serve(silent)
@@ -212,7 +212,7 @@ def test_closing_the_client_ends_a_call_that_waits_for_its_answer(serve: Serve) 
     assert len(served.requests) == 2
 
 
-def test_closing_the_client_ends_an_answer_half_read(serve: Serve) -> None:
+def test_closing_the_client_ends_a_half_read_response(serve: Serve) -> None:
     """client.close() wakes create() in the middle of a response."""
     half = Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{")
     served = serve(half)
@@ -242,7 +242,7 @@ def test_closing_a_copy_ends_the_streams_of_the_copy_only(serve: Serve) -> None:
     assert type(readers[2].error()) is StreamConsumedError
 
 
-def test_a_stream_read_to_its_end_stays_whole_after_close(serve: Serve) -> None:
+def test_a_complete_stream_stays_complete_after_close(serve: Serve) -> None:
     """close() after the end changes nothing about the stream and warns of nothing."""
     client = serve(stream_bytes(*WHOLE)).client
     with client.completions.stream(prompt="x") as stream:
@@ -255,7 +255,7 @@ def test_a_stream_read_to_its_end_stays_whole_after_close(serve: Serve) -> None:
     gc.collect()
 
 
-def test_a_peer_that_trickles_after_done_does_not_hold_up_the_answer(
+def test_a_trickle_after_done_is_not_awaited(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -278,7 +278,7 @@ def test_a_peer_that_trickles_after_done_does_not_hold_up_the_answer(
     assert served.connections == 2
 
 
-def test_a_peer_that_floods_after_done_does_not_hold_up_the_answer(
+def test_a_flood_after_done_is_not_read(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -297,7 +297,7 @@ def test_a_peer_that_floods_after_done_does_not_hold_up_the_answer(
     stopped.set()
 
 
-def test_closing_while_the_end_is_awaited_is_no_whole_answer(
+def test_closing_before_done_is_yielded_raises(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -315,7 +315,7 @@ def test_closing_while_the_end_is_awaited_is_no_whole_answer(
     assert error.partial.text == "Hello"
 
 
-def test_many_closings_at_once_hurt_nobody_else(serve: Serve) -> None:
+def test_concurrent_closing_does_not_affect_other_calls(serve: Serve) -> None:
     """Streams closed late and by other threads never affect the connection's next user."""
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
@@ -349,7 +349,7 @@ def _ask_until(finished: threading.Event, client: VllmClient) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("kind", ["own", "given"])
-def test_a_fork_leaves_the_stream_of_the_parent_alone(kind: str) -> None:
+def test_a_fork_does_not_affect_the_parents_stream(kind: str) -> None:
     """A forked child that closes what it inherits does not affect its parent's stream."""
     child_done = threading.Event()
 
@@ -391,7 +391,7 @@ def _in_the_child(client: VllmClient, streams: List[Any]) -> int:
     return 0
 
 
-def test_a_stream_closed_as_its_connection_is_given_back_hurts_nobody(
+def test_closing_a_stream_whose_connection_is_released(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -41,7 +41,7 @@ def _collect(client: VllmClient) -> str:
         return stream.collect().text
 
 
-def test_a_connection_with_more_in_it_than_was_asked_for_is_closed(
+def test_a_connection_with_excess_bytes_is_closed(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -55,7 +55,7 @@ def test_a_connection_with_more_in_it_than_was_asked_for_is_closed(
     assert served.connections == 2
 
 
-def test_many_addresses_are_not_kept(serve: Serve) -> None:
+def test_cached_addresses_are_bounded(serve: Serve) -> None:
     """A client that requests ever new paths caches a bounded number of them."""
     served = serve(json_bytes({}))
     for number in range(200):
@@ -67,7 +67,7 @@ def test_many_addresses_are_not_kept(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 200_000])
-def test_head_and_short_body_leave_together(serve: Serve, size: int) -> None:
+def test_head_and_short_body_are_sent_together(serve: Serve, size: int) -> None:
     """A small request is sent in one piece; a large body follows its head."""
     received: List[bytes] = []
 
@@ -87,7 +87,7 @@ def test_head_and_short_body_leave_together(serve: Serve, size: int) -> None:
         assert body == b'{"prompt":"xxxxxxxxxx"}'
 
 
-def test_a_whole_stream_gives_its_connection_back(serve: Serve) -> None:
+def test_a_complete_stream_releases_its_connection(serve: Serve) -> None:
     """Streams read to their end share one connection with each other and with other calls."""
     served = serve(FINE)
     for _ in range(3):
@@ -100,7 +100,7 @@ def test_a_whole_stream_gives_its_connection_back(serve: Serve) -> None:
     assert len(served.requests) == 9
 
 
-def test_the_end_of_the_body_may_come_late(serve: Serve) -> None:
+def test_the_end_of_the_body_may_arrive_late(serve: Serve) -> None:
     """The connection is reused although the end of the body arrives in packets of its own."""
     whole = stream_bytes(*WHOLE)
     served = serve(in_pieces([whole[:-5], *single_bytes(whole[-5:])]))
@@ -109,7 +109,7 @@ def test_the_end_of_the_body_may_come_late(serve: Serve) -> None:
     assert served.connections == 1
 
 
-def test_a_stream_left_early_does_not_give_its_connection_back(serve: Serve) -> None:
+def test_a_stream_left_early_closes_its_connection(serve: Serve) -> None:
     """The unread rest of one response never reaches the next call."""
 
     def numbered(connection: Connection) -> None:
@@ -123,7 +123,7 @@ def test_a_stream_left_early_does_not_give_its_connection_back(serve: Serve) -> 
     assert served.connections == 3
 
 
-def test_an_error_gives_its_connection_back(serve: Serve) -> None:
+def test_an_error_releases_its_connection(serve: Serve) -> None:
     """The connection of an error response is reused."""
     served = serve(json_bytes({"detail": "no"}, "404 Not Found"))
     for _ in range(3):
@@ -133,7 +133,7 @@ def test_an_error_gives_its_connection_back(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_a_connection_dropped_while_idle_is_not_used_again(serve: Serve, retries: int) -> None:
+def test_a_connection_dropped_while_idle_is_not_reused(serve: Serve, retries: int) -> None:
     """A connection that the server closed between two calls costs no retry."""
     closed = threading.Event()
 
@@ -151,7 +151,7 @@ def test_a_connection_dropped_while_idle_is_not_used_again(serve: Serve, retries
     assert len(served.requests) == 3
 
 
-def test_an_unasked_answer_on_an_idle_connection_is_not_taken(serve: Serve) -> None:
+def test_a_response_on_an_idle_connection_is_not_used(serve: Serve) -> None:
     """A response on an idle connection, such as a proxy's 408, is not used for the next request."""
     sent = threading.Event()
 
@@ -205,7 +205,7 @@ def test_cookies_are_not_kept(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_redirects_are_errors_that_name_their_target(serve: Serve, code: int) -> None:
+def test_redirects_are_errors(serve: Serve, code: int) -> None:
     """Redirects are errors: following one could turn a POST into a GET or leak the key."""
     other = serve(FINE)
     target = f"{other.server.url}/elsewhere"
@@ -268,7 +268,7 @@ def test_the_proxy_of_the_environment_is_used(
     assert len(proxy.asked) == 1
 
 
-def test_a_proxy_that_is_not_there_is_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_proxy_is_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that refuses the connection is an APIConnectionError."""
     with WireServer(Proxy()) as server:
         url = server.url
@@ -278,7 +278,7 @@ def test_a_proxy_that_is_not_there_is_a_connection_error(monkeypatch: pytest.Mon
             client.completions.create(prompt="x")
 
 
-def test_a_socks_proxy_without_its_library_is_an_error_of_ours(
+def test_a_socks_proxy_without_pysocks_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A SOCKS proxy without PySocks, which we do not install, is an APIConnectionError."""
@@ -311,7 +311,7 @@ def test_a_key_wins_over_netrc(
         assert request.headers.get("authorization") == expected
 
 
-def test_a_socket_that_is_closed_is_shut_without_complaint() -> None:
+def test_shutting_a_closed_socket_is_no_error() -> None:
     """shut_socket() ignores a closed socket and finds the socket inside a TLS wrapper."""
     here, there = socket.socketpair()
 
@@ -350,7 +350,7 @@ def test_a_socks_manager_keeps_its_own_connections(
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_what_a_child_does_with_connections_it_inherits(serve: Serve, given: bool) -> None:
+def test_a_child_does_not_use_inherited_connections(serve: Serve, given: bool) -> None:
     """After a fork the child does not use the idle connections of its parent."""
     session = requests.Session() if given else None
     served = serve(FINE, session=session)
@@ -367,7 +367,7 @@ def test_what_a_child_does_with_connections_it_inherits(serve: Serve, given: boo
 
 
 @pytest.mark.parametrize(
-    ("headers", "error", "said"),
+    ("headers", "error", "message"),
     [
         ({"a b": "c"}, ValueError, "name of a header"),
         ({"a": "b\r\nc: d"}, ValueError, "value of header 'a'"),
@@ -376,14 +376,14 @@ def test_what_a_child_does_with_connections_it_inherits(serve: Serve, given: boo
         ({5: "a"}, TypeError, "has to be text"),
     ],
 )
-def test_a_header_that_cannot_be_sent_is_refused_before(
-    serve: Serve, headers: Any, error: type, said: str
+def test_an_invalid_header_is_refused(
+    serve: Serve, headers: Any, error: type, message: str
 ) -> None:
     """A header that is invalid raises before anything is sent."""
     served = serve(FINE)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         VllmClient(served.base_url, headers=headers)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         served.client.completions.create(prompt="x", extra_headers=headers)
     assert served.connections == 0
 

@@ -97,7 +97,7 @@ PLACES = st.lists(st.integers(0, 2000), max_size=20)
     st.sampled_from([b"", b"A: b\r\n", b"A: b\r\nC: d\r\n"]),
 )
 @settings(max_examples=400, deadline=None)
-def test_whole_bodies(chunks: Any, places: Any, extension: bytes, trailer: bytes) -> None:
+def test_complete_bodies(chunks: Any, places: Any, extension: bytes, trailer: bytes) -> None:
     """Whatever the chunks, extensions, trailers and cuts, the data is read to its end."""
     whole = framed(chunks, extension, trailer)
     assert ours(cut(whole, places)) == (b"".join(chunks), True) == theirs(whole)
@@ -136,7 +136,7 @@ def test_every_byte_alone() -> None:
     assert ours(single_bytes(whole)) == theirs(whole)
 
 
-def test_all_that_arrived_comes_at_once() -> None:
+def test_one_read_returns_all_that_arrived() -> None:
     """One read returns all chunks that have arrived, and the beginning of the next."""
     whole = framed([b"a" * 10] * 50)
     body = chunked(Arrivals([whole[:-20], whole[-20:]]))
@@ -147,7 +147,7 @@ def test_all_that_arrived_comes_at_once() -> None:
     assert body.ended
 
 
-def test_sizes_that_are_none() -> None:
+def test_invalid_sizes() -> None:
     """A negative size, and a size line without an end, are errors."""
     for bad in (
         b"zz\r\n",
@@ -161,7 +161,7 @@ def test_sizes_that_are_none() -> None:
             b"".join(iter(body.read1, b""))
 
 
-def test_a_fault_is_told_without_waiting() -> None:
+def test_bad_framing_raises_without_further_reads() -> None:
     """Data before bad framing is read; then each read raises and reads no further."""
     arrivals = Arrivals([b"1\r\na\r\nzz\r\n", b"never read"])
     body = ChunkedBody(io.BufferedReader(arrivals, 16), arrivals)  # type: ignore[arg-type]
@@ -173,7 +173,7 @@ def test_a_fault_is_told_without_waiting() -> None:
 
 
 @pytest.mark.parametrize("bad", [b"-2", b"-1\r\nx", b"+1\r\nx\r\nzz\r\n", b"0x1\r\nx\r\nzz\r\n"])
-def test_sizes_of_one_chunk_alone(bad: bytes) -> None:
+def test_the_size_of_a_chunk_that_arrives_alone(bad: bytes) -> None:
     """The size of a chunk that arrives alone is checked like any other."""
     arrivals = [framed([b"data"])[:-5], framed([b"data"])[:-5], bad]
     assert ours(arrivals) == (b"datadata" + b"x" * (b"1" in bad and b"-" not in bad), "broken")

@@ -63,7 +63,7 @@ def call(request: pytest.FixtureRequest) -> Callable[..., str]:
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
-def test_a_status_that_may_pass_is_tried_again(serve: Serve, code: int, call: Any) -> None:
+def test_a_temporary_status_is_retried(serve: Serve, code: int, call: Any) -> None:
     """These statuses are retried on the same connection, with the same bytes."""
     served = serve(status(f"{code} No"), status(f"{code} No"), FINE)
     assert call(served.client) in {"fine", "Hello"}
@@ -74,7 +74,7 @@ def test_a_status_that_may_pass_is_tried_again(serve: Serve, code: int, call: An
 
 
 @pytest.mark.parametrize("code", [300, 307, 400, 401, 403, 404, 405, 409, 413, 422, 501, 505])
-def test_a_status_that_stays_wrong_is_not_tried_again(serve: Serve, code: int, call: Any) -> None:
+def test_a_permanent_status_is_not_retried(serve: Serve, code: int, call: Any) -> None:
     """Every other status is raised at once, even with Retry-After."""
     served = serve(status(f"{code} No"), FINE)
     with pytest.raises(vllm_client.APIStatusError) as raised:
@@ -84,7 +84,7 @@ def test_a_status_that_stays_wrong_is_not_tried_again(serve: Serve, code: int, c
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
-def test_max_retries_counts_the_further_attempts(serve: Serve, retries: int, call: Any) -> None:
+def test_max_retries_counts_further_attempts(serve: Serve, retries: int, call: Any) -> None:
     """max_retries=0 means one attempt; the error is that of the last attempt."""
     steps = [status(f"503 No {number}") for number in range(9)]
     served = serve(*steps, FINE, max_retries=retries)
@@ -94,9 +94,7 @@ def test_max_retries_counts_the_further_attempts(serve: Serve, retries: int, cal
 
 
 @BREAKS
-def test_a_connection_that_ends_before_an_answer_is_tried_again(
-    serve: Serve, breaks: Reply, call: Any
-) -> None:
+def test_a_connection_that_ends_early_is_retried(serve: Serve, breaks: Reply, call: Any) -> None:
     """If the connection ends before a status line, the same bytes are sent on a new one."""
     served = serve(breaks, breaks, FINE)
     assert call(served.client) in {"fine", "Hello"}
@@ -119,7 +117,7 @@ def test_a_connection_that_keeps_ending_is_an_error(serve: Serve, breaks: Reply,
     [reset(b"HTTP/1.1 200 OK\r\n"), break_off(json_bytes(answer())[:-1])],
     ids=["status line", "half a body"],
 )
-def test_an_answer_that_has_begun_is_not_tried_again(serve: Serve, breaks: Reply) -> None:
+def test_a_response_that_has_begun_is_not_retried(serve: Serve, breaks: Reply) -> None:
     """After a status line the request is not retried: the server has accepted it."""
     served = serve(breaks, FINE)
     with pytest.raises(APIConnectionError):
@@ -127,7 +125,7 @@ def test_an_answer_that_has_begun_is_not_tried_again(serve: Serve, breaks: Reply
     assert len(served.requests) == 1
 
 
-def test_a_silent_server_is_not_asked_again(serve: Serve, call: Any) -> None:
+def test_a_read_timeout_is_not_retried(serve: Serve, call: Any) -> None:
     """A read timeout is not retried: the server may still work on the request."""
     served = serve(Stall(), FINE, timeout=Timeout(read=0.05))
     with pytest.raises(APITimeoutError, match=r"sent nothing for 0.05 s"):
@@ -135,7 +133,7 @@ def test_a_silent_server_is_not_asked_again(serve: Serve, call: Any) -> None:
     assert len(served.requests) == 1
 
 
-def test_a_stream_that_breaks_is_not_tried_again(serve: Serve) -> None:
+def test_a_stream_that_breaks_off_is_not_retried(serve: Serve) -> None:
     """A stream that breaks off is not retried: the caller has already seen events of it."""
     served = serve(break_off(beginning(*WHOLE[:1])), FINE)
     with pytest.raises(vllm_client.StreamInterruptedError):
@@ -143,7 +141,7 @@ def test_a_stream_that_breaks_is_not_tried_again(serve: Serve) -> None:
     assert len(served.requests) == 1
 
 
-def test_nobody_listening_is_tried_again_and_said() -> None:
+def test_a_refused_connection_is_explained() -> None:
     """A refused connection raises an error that asks whether `vllm serve` is running."""
     with WireServer(replying(FINE)) as server:
         base_url = server.base_url
@@ -154,7 +152,7 @@ def test_nobody_listening_is_tried_again_and_said() -> None:
     assert raised.value.__cause__.request is None
 
 
-def test_a_connection_that_went_stale_is_tried_again_at_once(
+def test_a_dropped_connection_is_retried_at_once(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -166,7 +164,7 @@ def test_a_connection_that_went_stale_is_tried_again_at_once(
     assert (served.connections, len(served.requests)) == (2, 3)
 
 
-def test_a_tls_handshake_that_breaks_off_is_tried_again(
+def test_a_broken_tls_handshake_is_retried(
     serve: Serve, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that ends during the TLS handshake is retried."""
@@ -186,7 +184,7 @@ def test_a_tls_handshake_that_breaks_off_is_tried_again(
     assert served.connections == 2
 
 
-def test_a_certificate_nobody_knows_is_not_tried_again(
+def test_an_untrusted_certificate_is_not_retried(
     serve: Serve,
     certificate: Path,
 ) -> None:
@@ -280,7 +278,7 @@ def test_closing_the_client_ends_a_pause(serve: Serve, monkeypatch: pytest.Monke
     assert len(served.requests) == 1
 
 
-def test_a_pause_that_ends_after_the_total_limit_is_not_taken(
+def test_a_pause_beyond_the_total_timeout_is_skipped(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -293,7 +291,7 @@ def test_a_pause_that_ends_after_the_total_limit_is_not_taken(
     assert len(served.requests) == 1
 
 
-def test_retries_hold_on_a_session_of_the_user(serve: Serve, call: Any) -> None:
+def test_retries_on_a_session_of_the_user(serve: Serve, call: Any) -> None:
     """Statuses and connection failures are retried on the user's own session too."""
     with requests.Session() as session:
         served = serve(status("503 No"), break_off(), FINE, session=session)
@@ -301,7 +299,7 @@ def test_retries_hold_on_a_session_of_the_user(serve: Serve, call: Any) -> None:
         assert len(served.requests) == 3
 
 
-def test_an_error_body_without_end_is_cut(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_error_body_is_cut(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """An endless error body is cut, and its connection is not reused."""
     monkeypatch.setattr(transport, "LARGEST_ERROR_BODY", 20000)
 
@@ -328,7 +326,7 @@ def test_the_key_is_not_in_the_error(serve: Serve) -> None:
     assert "sk-secret-1" not in f"{raised.value} {raised.value.body}"
 
 
-def test_interim_answers_are_passed_over(serve: Serve, call: Any) -> None:
+def test_interim_responses_are_skipped(serve: Serve, call: Any) -> None:
     """Interim responses (100, 102 and 103) are skipped."""
     interim = [
         b"HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n",

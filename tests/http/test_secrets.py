@@ -63,7 +63,7 @@ def test_no_error_shows_the_key(
     assert KEY not in caplog.text
 
 
-def test_what_is_too_deep_to_search_is_left_out(serve: Serve) -> None:
+def test_deep_parts_of_a_body_are_removed(serve: Serve) -> None:
     """A body is searched for the key to a certain depth; what is deeper is removed."""
     body = b'{"error":{"message":"no"},"x":' + b"[" * 200 + b"]" * 200 + b"}"
     client = serve(json_bytes(body, "400 No"), api_key=KEY).client
@@ -77,7 +77,7 @@ def test_what_is_too_deep_to_search_is_left_out(serve: Serve) -> None:
     assert value is None
 
 
-def test_short_keys_are_words(serve: Serve) -> None:
+def test_short_keys_are_not_removed(serve: Serve) -> None:
     """A short key such as EMPTY is not removed from the server's message."""
     answer = json_bytes({"error": {"message": "the prompt is EMPTY"}}, "400 No")
     client = serve(answer, api_key="EMPTY").client

@@ -36,7 +36,7 @@ def session() -> Iterator[requests.Session]:
         yield given
 
 
-def test_a_session_is_used_as_it_is_and_left_open(serve: Serve, session: requests.Session) -> None:
+def test_a_session_is_used_unchanged_and_left_open(serve: Serve, session: requests.Session) -> None:
     """Adapters and headers of the session stay, and client.close() leaves it open."""
     session.headers["X-Mine"] = "1"
     session.headers["User-Agent"] = "me"
@@ -66,7 +66,7 @@ def test_a_session_is_used_as_it_is_and_left_open(serve: Serve, session: request
         ({"headers": {"Authorization": "Token t"}}, "Token t"),
     ],
 )
-def test_the_auth_of_a_session_counts_if_there_is_no_key(
+def test_the_auth_of_a_session_is_used_without_a_key(
     serve: Serve, session: requests.Session, settings: Dict[str, Any], expected: str
 ) -> None:
     """The client's key and headers take precedence over the session's auth."""
@@ -112,7 +112,7 @@ def mocked(request: pytest.FixtureRequest) -> Any:
     return session
 
 
-def test_a_mocked_adapter_answers(mocked: Any) -> None:
+def test_a_mocked_response(mocked: Any) -> None:
     """The raw response may be a plain file, urllib3's response, or only content."""
     with VllmClient("localhost:1", session=mocked) as client:
         assert client.completions.create(prompt="x").text == "mocked"
@@ -127,7 +127,7 @@ def test_a_mocked_adapter_answers(mocked: Any) -> None:
     assert options["stream"] is True
 
 
-def test_a_mocked_adapter_refuses(mocked: Any) -> None:
+def test_a_mocked_error_response(mocked: Any) -> None:
     """Error statuses of a mock raise the same errors as those of a server."""
     mocked.adapters["http://"].status = 404
     with VllmClient("localhost:1", session=mocked) as client:
@@ -136,7 +136,7 @@ def test_a_mocked_adapter_refuses(mocked: Any) -> None:
     assert raised.value.body["choices"][0]["text"] == "mocked"
 
 
-def test_a_mock_that_is_read_behind_the_streams_back_is_an_error_of_ours(mocked: Any) -> None:
+def test_a_mock_closed_by_other_code(mocked: Any) -> None:
     """If other code closes the response, reading the stream raises a VllmError."""
     with VllmClient("localhost:1", session=mocked) as client:
         stream = client.completions.stream(prompt="x")
@@ -145,7 +145,7 @@ def test_a_mock_that_is_read_behind_the_streams_back_is_an_error_of_ours(mocked:
             stream.collect()
 
 
-def test_request_is_the_method_that_is_called(serve: Serve) -> None:
+def test_the_sessions_request_method_is_called(serve: Serve) -> None:
     """A subclass that overrides request() sees every call."""
     seen: List[Any] = []
 
@@ -171,7 +171,7 @@ def test_request_is_the_method_that_is_called(serve: Serve) -> None:
         AttributeError("no"),
     ],
 )
-def test_what_a_session_raises_is_an_error_of_ours(error: Exception) -> None:
+def test_errors_of_a_session_become_ours(error: Exception) -> None:
     """Errors of other libraries become an APIConnectionError with the original as cause."""
 
     class Failing(requests.Session):
@@ -184,7 +184,7 @@ def test_what_a_session_raises_is_an_error_of_ours(error: Exception) -> None:
     assert raised.value.__cause__ is error
 
 
-def test_a_hook_that_reads_the_answer_does_not_empty_the_stream(
+def test_a_hook_that_reads_the_response(
     serve: Serve,
     session: requests.Session,
 ) -> None:
@@ -197,7 +197,7 @@ def test_a_hook_that_reads_the_answer_does_not_empty_the_stream(
     assert served.connections == 1
 
 
-def test_a_document_from_a_mock_is_no_stream(mocked: Any) -> None:
+def test_a_mocked_document_is_not_a_stream(mocked: Any) -> None:
     """The content type of a mocked response is checked too."""
     adapter = mocked.adapters["http://"]
     send = adapter.send
@@ -215,7 +215,7 @@ def test_a_document_from_a_mock_is_no_stream(mocked: Any) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_child_closes_the_idle_connections_of_a_session_it_inherits() -> None:
+def test_a_child_with_an_adapter_that_cannot_be_closed() -> None:
     """After a fork, an adapter that cannot be closed is no error."""
 
     class Uncloseable(Adapter):

@@ -89,7 +89,7 @@ def _still_there(sock: socket.socket) -> bool:
 
 
 @CALLS
-def test_a_silence_before_the_answer_ends(serve: Serve, call: Any, session: Any) -> None:
+def test_a_silence_before_the_response_times_out(serve: Serve, call: Any, session: Any) -> None:
     """A server that sends no head within `read` seconds causes an APITimeoutError."""
     served = serve(silent, timeout=Timeout(read=SHORT), session=session)
     with pytest.raises(APITimeoutError, match=r"sent nothing for 0.05 s") as raised:
@@ -100,7 +100,7 @@ def test_a_silence_before_the_answer_ends(serve: Serve, call: Any, session: Any)
     assert len(served.requests) == 1
 
 
-def test_a_silence_in_a_stream_ends(serve: Serve, session: Any) -> None:
+def test_a_silence_in_a_stream_times_out(serve: Serve, session: Any) -> None:
     """`read` limits the silence between events too; the error keeps the text so far."""
     stall = Stall(beginning(chunk("Hel")))
     client = serve(stall, timeout=Timeout(read=SHORT), session=session).client
@@ -112,7 +112,7 @@ def test_a_silence_in_a_stream_ends(serve: Serve, session: Any) -> None:
         assert text_in(raised.value.partial) == "Hel"
 
 
-def test_a_silence_in_an_answer_ends(serve: Serve, session: Any) -> None:
+def test_a_silence_in_a_response_times_out(serve: Serve, session: Any) -> None:
     """A response body that stops arriving causes an APITimeoutError."""
     stall = Stall(json_bytes(answer())[:-5])
     client = serve(stall, timeout=SHORT, session=session).client
@@ -122,7 +122,7 @@ def test_a_silence_in_an_answer_ends(serve: Serve, session: Any) -> None:
 
 @CALLS
 @pytest.mark.parametrize("reply", [silent, trickling_head, trickling_body])
-def test_the_total_limit_ends_a_call_wherever_it_is(
+def test_the_total_timeout_ends_a_call_at_every_stage(
     serve: Serve, call: Any, reply: Any, session: Any
 ) -> None:
     """`total` ends a call whose server is silent, or trickles its head or its body."""
@@ -137,7 +137,7 @@ def test_the_total_limit_ends_a_call_wherever_it_is(
         assert text_in(raised.value.partial) == "Hel"
 
 
-def test_the_total_limit_counts_while_the_reader_is_slow(serve: Serve, session: Any) -> None:
+def test_the_total_timeout_includes_a_slow_reader(serve: Serve, session: Any) -> None:
     """`total` includes the time between reads, and closes the connection meanwhile."""
     stall = Stall(beginning(chunk("Hel")))
     client = serve(stall, timeout=Timeout(total=TOTAL), session=session).client
@@ -151,20 +151,22 @@ def test_the_total_limit_counts_while_the_reader_is_slow(serve: Serve, session: 
 
 @CALLS
 @pytest.mark.parametrize("then", [silent, trickling_head, trickling_body])
-def test_the_total_limit_spans_the_attempts(serve: Serve, call: Any, then: Any) -> None:
+def test_the_total_timeout_spans_all_attempts(serve: Serve, call: Any, then: Any) -> None:
     """`total` covers all attempts; the error names the failure of the attempt before."""
     headers = "retry-after: 0\r\nconnection: close\r\n"
     busy = json_bytes({"error": "busy"}, "503 Busy", headers)
     served = serve(busy, then, timeout=Timeout(total=TOTAL))
-    said = r"longer than the 0\.15 s of its total limit(; the attempt before failed: 503: busy|$)"
-    with pytest.raises(APITimeoutError, match=said) as raised:
+    message = (
+        r"longer than the 0\.15 s of its total limit(; the attempt before failed: 503: busy|$)"
+    )
+    with pytest.raises(APITimeoutError, match=message) as raised:
         call(served.client)
     assert served.connections == 2
     # The error need not name the first attempt once the second response has begun.
     assert then is not silent or "busy" in str(raised.value)
 
 
-def test_a_limit_of_one_call_wins(serve: Serve, session: Any) -> None:
+def test_the_timeout_of_a_call_wins(serve: Serve, session: Any) -> None:
     """The `timeout` of a call replaces the client's, in every form."""
     client = serve(silent, session=session).client
     for timeout in (SHORT, (5, SHORT), Timeout(read=SHORT), Timeout(total=SHORT)):
@@ -177,7 +179,7 @@ def test_a_limit_of_one_call_wins(serve: Serve, session: Any) -> None:
         copy.completions.create(prompt="x")
 
 
-def test_a_limit_that_is_kept_is_forgotten(serve: Serve, session: Any) -> None:
+def test_the_watchdog_forgets_calls_that_ended_in_time(serve: Serve, session: Any) -> None:
     """A call that ends within its total timeout leaves nothing in the watchdog."""
     client = serve(stream_bytes(*WHOLE), timeout=Timeout(total=1000.0), session=session).client
     for _ in range(3):
@@ -187,7 +189,7 @@ def test_a_limit_that_is_kept_is_forgotten(serve: Serve, session: Any) -> None:
     assert call_module.watchdog._due == {}
 
 
-def test_keep_alive_comments_count_as_life(serve: Serve) -> None:
+def test_comments_restart_the_read_timeout(serve: Serve) -> None:
     """A comment restarts the read timeout, so a request may wait longer in the queue."""
     comments = 8
 
@@ -219,18 +221,18 @@ def full() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("timeout", "said"),
+    ("timeout", "message"),
     [
         (Timeout(connect=SHORT), "no connection to http://127.0.0.1:.* within 0.05 s"),
         (Timeout(total=SHORT), "longer than the 0.05 s"),
     ],
 )
-def test_a_connection_that_does_not_come_about_ends(
-    full: str, timeout: Timeout, said: str, session: Any
+def test_a_connection_that_is_not_accepted_times_out(
+    full: str, timeout: Timeout, message: str, session: Any
 ) -> None:
     """A host that does not accept the connection causes an APITimeoutError."""
     with VllmClient(full, timeout=timeout, max_retries=0, session=session) as client:
-        with pytest.raises(APITimeoutError, match=said) as raised:
+        with pytest.raises(APITimeoutError, match=message) as raised:
             client.completions.create(prompt="x")
         assert isinstance(raised.value, TimeoutError)
 
@@ -244,9 +246,7 @@ WRAPPED = 2**32 / 1000 + 0.001
     [WRAPPED, (WRAPPED, WRAPPED), Timeout(None, None, WRAPPED), 9e8, None],
     ids=["number", "pair", "total", "years", "none"],
 )
-def test_a_limit_longer_than_a_socket_can_wait_is_no_error(
-    serve: Serve, timeout: Any, session: Any
-) -> None:
+def test_timeouts_longer_than_a_socket_can_wait(serve: Serve, timeout: Any, session: Any) -> None:
     """Timeouts of years are accepted, and None is no timeout."""
 
     def late(connection: Connection) -> None:
@@ -257,7 +257,7 @@ def test_a_limit_longer_than_a_socket_can_wait_is_no_error(
     assert _stream(client).text == "Hello"
 
 
-def test_limits_hold_where_no_thread_can_be_had(
+def test_timeouts_hold_without_the_watchdog_thread(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the watchdog thread cannot start, streams are read and timeouts still hold."""
@@ -284,7 +284,7 @@ def test_limits_hold_where_no_thread_can_be_had(
     ready.set()
 
 
-def test_a_limit_that_ends_earlier_is_not_kept_waiting(serve: Serve) -> None:
+def test_a_shorter_timeout_set_later_ends_first(serve: Serve) -> None:
     """A short total timeout that is set after a long one ends in time."""
     client = serve(silent).client
     patient = serve(STREAM_HEAD, timeout=Timeout(total=1000.0)).client
@@ -296,7 +296,7 @@ def test_a_limit_that_ends_earlier_is_not_kept_waiting(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "value", [0, -1, True, "5", float("nan"), float("inf"), 1e9, (1, 2, 3), (1,), (0, 1)]
 )
-def test_a_limit_that_is_none_is_refused(value: Any) -> None:
+def test_an_invalid_timeout_is_refused(value: Any) -> None:
     """A timeout that is not a number of seconds above 0 is a ValueError."""
     with pytest.raises(ValueError, match="is"):
         VllmClient("localhost:1", timeout=value)
@@ -307,7 +307,7 @@ def test_a_limit_that_is_none_is_refused(value: Any) -> None:
             Timeout(total=value)
 
 
-def test_a_timeout_is_made_from_what_requests_takes() -> None:
+def test_timeouts_in_every_form() -> None:
     """A number, a pair, None and a Timeout mean what they mean in requests."""
     assert Timeout.of(3) == Timeout(3, 3)
     assert Timeout.of((1, None)) == Timeout(1, None)
@@ -315,7 +315,7 @@ def test_a_timeout_is_made_from_what_requests_takes() -> None:
     assert Timeout.of(Timeout(total=2)) == Timeout(5.0, 600.0, 2)
 
 
-def test_a_call_that_was_stopped_before_it_had_a_socket_loses_it_at_once() -> None:
+def test_a_call_closed_while_it_connects() -> None:
     """A call that is closed while it connects shuts its socket as soon as it has one."""
     shut: List[str] = []
     call = call_module.Call()
@@ -324,7 +324,7 @@ def test_a_call_that_was_stopped_before_it_had_a_socket_loses_it_at_once() -> No
     assert shut == ["here"]
 
 
-def test_the_watchdog_lets_go_of_calls_that_are_gone() -> None:
+def test_the_watchdog_does_not_keep_calls_alive() -> None:
     """The watchdog does not keep a call alive, and ignores calls that are gone."""
     call = call_module.Call(0.01)
     gone = weakref.ref(call)

@@ -57,7 +57,7 @@ def run(path: Path, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_example_prints_what_it_promises(path):
+def test_example_prints_its_lines(path):
     """Each example runs against the embedded server and prints its lines in order."""
     if sys.version_info < NEEDS.get(path.name, (3, 9)):
         pytest.skip("needs a newer Python")

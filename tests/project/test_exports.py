@@ -62,13 +62,13 @@ def source_imports() -> List[Tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "module"), source_imports())
-def test_names_come_from_where_the_source_says(name: str, module: str) -> None:
+def test_lazy_names_are_those_of_the_source(name: str, module: str) -> None:
     """A type checker and a lazy import find the same object."""
     home = importlib.import_module(f"vllm_client.{module}")
     assert getattr(vllm_client, name) is getattr(home, name)
 
 
-def test_modules_come_with_the_first_use_too() -> None:
+def test_modules_are_lazy_attributes() -> None:
     """A lazy package has its modules as attributes; other names are errors."""
     get = names_of("vllm_client", {"types.chat": "ChatCompletion", "events": ""})
     assert get("events") is importlib.import_module("vllm_client.events")
@@ -78,7 +78,7 @@ def test_modules_come_with_the_first_use_too() -> None:
         get("chat")
 
 
-def test_an_import_brings_no_more_than_is_used() -> None:
+def test_an_import_loads_no_more_than_is_used() -> None:
     """The package imports nothing heavy; the first client imports what it needs."""
     program = """
 import sys
@@ -97,7 +97,7 @@ assert not {"asyncio", "vllm_client.aio"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_all_is_what_the_source_imports() -> None:
+def test_all_lists_what_the_source_imports() -> None:
     """The public names are exactly those that the source imports."""
     assert sorted(name for name, _ in source_imports()) == NAMES
 

@@ -26,7 +26,7 @@ def test_wrong_uses_are_marked_for_both_checkers() -> None:
     assert bare == []
 
 
-def test_uses_are_run_by_nobody() -> None:
+def test_uses_are_not_run() -> None:
     """The file with the uses has only functions and imports, so importing it does nothing."""
     kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.If, ast.Expr)
     body = ast.parse(USES.read_text()).body
@@ -42,7 +42,7 @@ def test_mypy_agrees(tmp_path: Path) -> None:
     assert "no issues found in 1 source file" in done.stdout
 
 
-def test_mypy_would_object(tmp_path: Path) -> None:
+def test_mypy_reports_unmarked_uses(tmp_path: Path) -> None:
     """Without the marks mypy reports exactly the marked lines, so the test above can fail."""
     pytest.importorskip("mypy")
     unmarked = tmp_path / "unmarked.py"

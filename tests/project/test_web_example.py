@@ -62,7 +62,7 @@ def web(serve: Serve) -> Iterator[Any]:
         thread.join(WAIT)
 
 
-def test_a_browser_that_leaves_ends_the_generation(web: Any) -> None:
+def test_closing_the_page_ends_the_generation(web: Any) -> None:
     """The first word is sent on at once; closing the page closes the stream."""
     address, stall = web
     with socket.create_connection(address, WAIT) as browser:
