@@ -131,9 +131,7 @@ def test_stream_captures(name: str, replay: Tuple[Replay, VllmClient]) -> None:
 
 
 @given(data=st.data())
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_stream_captures_in_random_pieces(
     data: st.DataObject, replay: Tuple[Replay, VllmClient]
 ) -> None:

@@ -446,7 +446,7 @@ BODIES = st.one_of(
     ),
     resets=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_only_our_errors_are_raised(answers: List[bytes], resets: bool) -> None:
     """Whatever a server sends, create() and stream() raise only VllmError."""
     waiting = [response for response in answers for _ in range(2)]

@@ -7,7 +7,7 @@ import json
 from typing import Any, Dict, Mapping
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_client import CompletionParams, VllmClient
@@ -24,9 +24,6 @@ from vllm_client.params import REPLACED, RequestOptions, names
 
 from ..recorded import chunk, json_bytes, stream_bytes
 from ..servers import Connection, Serve, either, send_reply
-
-# Tests must not fail because the machine is busy.
-calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def body_of(**given: Any) -> Dict[str, Any]:
@@ -309,7 +306,6 @@ JSON = st.recursive(
 )
 
 
-@calm
 @given(value=JSON)
 def test_body_arrives_as_it_was(value: Any) -> None:
     """Any JSON value is encoded so that it decodes to the same value."""

@@ -126,9 +126,7 @@ def test_a_captured_stream(name: str, replay: Tuple[Replay, VllmClient]) -> None
 
 @pytest.mark.parametrize("name", STREAMS)
 @given(data=st.data())
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_captured_stream_in_any_pieces(
     name: str, replay: Tuple[Replay, VllmClient], data: st.DataObject
 ) -> None:

@@ -8,7 +8,7 @@ import json
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Type
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vllm_client import (
@@ -25,9 +25,6 @@ from vllm_client._decoding.chat import ChatDecoder
 from vllm_client._decoding.chunks import CompletionDecoder, aborted_error, decoded_answer
 
 from ..recorded import CAPTURES, body_of, capture, captures_of, chunk, data_of
-
-# Tests must not fail because the machine is busy.
-calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def decoded(*chunks: Any, expected: int = 1) -> Tuple[CompletionDecoder, List[Any]]:
@@ -403,7 +400,6 @@ def check_survives(values: List[Any]) -> None:
         assert (first.token_ids or [])[:1] == [1]
 
 
-@calm
 @given(st.lists(JSON | st.fixed_dictionaries({"choices": JSON}), max_size=3))
 @example([{"choices": [{"index": 0, "finish_reason": []}]}])
 def test_any_json_is_survived(values: List[Any]) -> None:
@@ -411,14 +407,12 @@ def test_any_json_is_survived(values: List[Any]) -> None:
     check_survives(values)
 
 
-@calm
 @given(st.lists(mutated(CHUNKS), min_size=1, max_size=3))
 def test_any_mutation_is_survived(values: List[Any]) -> None:
     """A changed chunk raises only our errors, and the snapshot stays usable."""
     check_survives(values)
 
 
-@calm
 @given(st.lists(mutated(CHAT_CHUNKS), min_size=1, max_size=4))
 def test_any_mutated_chat_is_survived(values: List[Any]) -> None:
     """A changed chat chunk raises only our errors, and the snapshot stays usable."""
@@ -485,7 +479,6 @@ def test_another_body(content: bytes, message: str) -> None:
     assert caught.value.body is not None or content == b"null"
 
 
-@calm
 @given(JSON | st.fixed_dictionaries({"choices": JSON, "usage": JSON}))
 def test_any_document_is_survived(raw: Any) -> None:
     """Any JSON document is decoded or raises our errors only."""

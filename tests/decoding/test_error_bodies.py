@@ -7,7 +7,7 @@ import re
 from typing import Any, Dict, Optional, Tuple, Type
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_client import (
@@ -26,9 +26,6 @@ from vllm_client import (
 from vllm_client._error_bodies import decoded_or_text, frame_error, message_in, status_error
 
 from ..recorded import CAPTURES, body_of, capture
-
-# Tests must not fail because the machine is busy.
-calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 CLASSES: Dict[int, Type[APIStatusError]] = {
     302: APIStatusError,
@@ -177,7 +174,6 @@ NAMES = st.sampled_from(["error", "message", "detail", "type", "param", "code", 
 BODIES = st.dictionaries(NAMES, JSON | st.dictionaries(NAMES, JSON, max_size=4), max_size=4) | JSON
 
 
-@calm
 @given(body=BODIES, status=st.integers(300, 599))
 def test_any_json_is_an_error(body: Any, status: int) -> None:
     """Any JSON value yields an error with a message."""
@@ -187,7 +183,6 @@ def test_any_json_is_an_error(body: Any, status: int) -> None:
     assert str(frame_error(body)).startswith("the server reported an error inside the stream: ")
 
 
-@calm
 @given(text=st.text(), status=st.integers(300, 599))
 def test_any_text_is_an_error(text: str, status: int) -> None:
     """Any text yields an error with a message."""

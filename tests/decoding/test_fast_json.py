@@ -56,14 +56,14 @@ def check(text: str) -> None:
 
 
 @given(value=VALUES, ascii_only=st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_value(value: Any, ascii_only: bool) -> None:
     """Every value that json can write is read as the standard library reads it."""
     check(json.dumps(value, ensure_ascii=ascii_only))
 
 
 @given(text=st.text('{}[]:,"\\u0123456789deDE+-. \n\tnulltruefaseNI\ud83d', max_size=20))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_text(text: str) -> None:
     """Any text is read or refused as by the standard library."""
     check(text)
@@ -111,7 +111,7 @@ NUMBERS = st.from_regex(
 
 
 @given(numbers=st.lists(NUMBERS, min_size=1, max_size=3), space=st.sampled_from(["", " ", "\n"]))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_any_number(numbers: List[str], space: str) -> None:
     """Numbers of any length are read as by the standard library."""
     check(numbers[0] + space)

@@ -59,7 +59,7 @@ LINES = st.lists(
 
 
 @given(st.lists(st.lists(LINES.map(b"\n".join), max_size=4), max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_shortcut_reads_the_fields_that_sseclient_reads(arrivals: List[List[bytes]]) -> None:
     """The faster way yields the fields that sseclient-py yields by itself."""
 
@@ -141,7 +141,7 @@ PIECES = st.lists(
 
 
 @given(PIECES, st.lists(st.integers(0, 500), max_size=12))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example([b"data: x", b"\r", b"\r", b"\n", b"data: x", b"\n\n"], [9, 8])
 def test_any_lines_in_any_pieces(pieces: List[bytes], cuts: List[int]) -> None:
     """Whatever the lines and the cuts, the events are those of the reference."""
@@ -150,7 +150,7 @@ def test_any_lines_in_any_pieces(pieces: List[bytes], cuts: List[int]) -> None:
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bytes_are_events_or_our_error(body: bytes, cuts: List[int]) -> None:
     """Any bytes yield the events of the reference or an InvalidStreamError."""
     try:

@@ -80,7 +80,7 @@ CHAT = st.one_of(
 
 
 @given(chunks=st.lists(CHUNKS, max_size=12), ascii_only=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_completions_are_the_same(chunks: List[Any], ascii_only: bool) -> None:
     """Any sequence of completion chunks yields the same both ways."""
     check(
@@ -90,7 +90,7 @@ def test_completions_are_the_same(chunks: List[Any], ascii_only: bool) -> None:
 
 
 @given(chunks=st.lists(CHAT, max_size=12), ascii_only=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_chat_is_the_same(chunks: List[Any], ascii_only: bool) -> None:
     """Any sequence of chat chunks yields the same both ways."""
     check(
@@ -99,7 +99,7 @@ def test_chat_is_the_same(chunks: List[Any], ascii_only: bool) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_damaged_repetitions_are_the_same(data: st.DataObject) -> None:
     """A chunk that is cut or changed at any place is not mistaken for a known one."""
     good = json.dumps(chunk("Hello"), separators=(",", ":"))

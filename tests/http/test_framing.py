@@ -96,7 +96,7 @@ PLACES = st.lists(st.integers(0, 2000), max_size=20)
     st.sampled_from([b"", b";a=b", b' ;q="\x00"']),
     st.sampled_from([b"", b"A: b\r\n", b"A: b\r\nC: d\r\n"]),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_complete_bodies(chunks: Any, places: Any, extension: bytes, trailer: bytes) -> None:
     """Whatever the chunks, extensions, trailers and cuts, the data is read to its end."""
     whole = framed(chunks, extension, trailer)
@@ -104,7 +104,7 @@ def test_complete_bodies(chunks: Any, places: Any, extension: bytes, trailer: by
 
 
 @given(CHUNKS, PLACES, st.integers(0, 2000))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_bodies_cut_short(chunks: Any, places: Any, length: int) -> None:
     """A body cut at any byte yields its data so far, and is never complete."""
     whole = framed(chunks)
@@ -115,7 +115,7 @@ def test_bodies_cut_short(chunks: Any, places: Any, length: int) -> None:
 
 
 @given(st.binary(max_size=60), PLACES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_noise(noise: bytes, places: Any) -> None:
     """Bytes that are not chunked framing raise, or are read, as with http.client.
 
