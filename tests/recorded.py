@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Iterable, Iterator, List, Optional, Tuple
 
 CAPTURES = Path(__file__).parent / "data" / "captures"
 STREAM_HEAD = (
@@ -15,7 +15,7 @@ UNCHUNKED_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnect
 
 
 def chunk(text: str = "", *, index: int = 0, finish: Optional[str] = None, **more: Any) -> Any:
-    """A chunk as /v1/completions sends it."""
+    """A chunk of a /v1/completions stream."""
     choice = {
         "index": index,
         "text": text,
@@ -34,10 +34,40 @@ def chunk(text: str = "", *, index: int = 0, finish: Optional[str] = None, **mor
     }
 
 
+def delta(index: int = 0, finish: Any = None, **fields: Any) -> Any:
+    """A chunk of a /v1/chat/completions stream; ``fields`` are those of its delta."""
+    tokens = {key: fields.pop(key) for key in ("logprobs", "token_ids") if key in fields}
+    choice = {"index": index, "delta": fields, "finish_reason": finish, **tokens}
+    return {"id": "chatcmpl-1", "created": 1, "model": "m", "choices": [choice]}
+
+
+HELLO = [{"role": "user", "content": "hi"}]
+"""The messages of a chat."""
+
+
 def capture(name: str) -> tuple[Any, bytes]:
-    """A captured exchange: the request's description and the bytes that came back."""
+    """A captured exchange: the description of the request and the bytes of the response."""
     request = json.loads((CAPTURES / f"{name}.request.json").read_text())
     return request, (CAPTURES / f"{name}.response.http").read_bytes()
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def captures_of(path: str) -> Iterator[Tuple[str, int, bool]]:
+    """Name and status of each capture of a POST to this path, and whether it is a stream."""
+    for file in sorted(CAPTURES.glob("*.request.json")):
+        name = file.name.removesuffix(".request.json")
+        request, response = capture(name)
+        if (request["method"], request["path"]) == ("POST", path):
+            head = response.removeprefix(CONTINUE).partition(b"\r\n\r\n")[0]
+            yield name, int(head.split()[1]), b"event-stream" in head
+
+
+def data_of(name: str) -> List[str]:
+    """The data of each event of a captured stream, without comments and ``[DONE]``."""
+    blocks = body_of(capture(name)[1]).decode().split("\n\n")
+    return [block[len("data: ") :] for block in blocks if block.startswith("data: {")]
 
 
 def body_of(response: bytes) -> bytes:
@@ -55,7 +85,7 @@ def body_of(response: bytes) -> bytes:
 
 
 def dechunked(body: bytes) -> bytes:
-    """What has arrived of a body of which only a part of the chunked framing has."""
+    """The body in the beginning of a chunked body, without chunked framing."""
     data = b""
     while b"\r\n" in body:
         size, _, body = body.partition(b"\r\n")
@@ -64,12 +94,46 @@ def dechunked(body: bytes) -> bytes:
 
 
 def stream_bytes(*events: Any, head: bytes = STREAM_HEAD) -> bytes:
-    """A whole response with these events, chunked if its head says so."""
-    texts = [event if isinstance(event, str) else json.dumps(event) for event in events]
-    data = [f"data: {text}\n\n".encode() for text in texts]
+    """A whole response with these SSE events, chunked if the head announces it."""
+    data = [event_bytes(event) for event in events]
     if b"chunked" not in head:
         return head + b"".join(data)
-    return head + b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in data) + b"0\r\n\r\n"
+    return head + b"".join(map(chunked, data)) + LAST_CHUNK
+
+
+def beginning(*events: Any, head: bytes = STREAM_HEAD) -> bytes:
+    """The beginning of a response with these SSE events, to be continued."""
+    return stream_bytes(*events, head=head).removesuffix(LAST_CHUNK)
+
+
+def rest(*events: Any) -> bytes:
+    """The end of a chunked response, with these SSE events."""
+    return stream_bytes(*events).removeprefix(STREAM_HEAD)
+
+
+def event_bytes(data: Any) -> bytes:
+    """An SSE event with this data."""
+    return f"data: {data if isinstance(data, str) else json.dumps(data)}\n\n".encode()
+
+
+def chunked(data: bytes) -> bytes:
+    """The data as one piece of a chunked body."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+"""The end of a chunked body."""
+
+
+def cut(data: bytes, places: Iterable[int]) -> List[bytes]:
+    """The data, cut at these places."""
+    at = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[start:end] for start, end in zip(at, at[1:])]
+
+
+def single_bytes(data: bytes) -> List[bytes]:
+    """The data, cut between all its bytes."""
+    return cut(data, range(len(data)))
 
 
 def json_bytes(body: Any, status: str = "200 OK", headers: str = "") -> bytes:
@@ -80,9 +144,8 @@ def json_bytes(body: Any, status: str = "200 OK", headers: str = "") -> bytes:
 
 
 def answer(text: str = "ok", finish: str = "stop") -> Any:
-    """An answer as /v1/completions gives it when nothing is streamed."""
-    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-    return {**chunk(text, finish=finish), "usage": usage}
+    """A response of /v1/completions that is not streamed, decoded."""
+    return {**chunk(text, finish=finish), "usage": USAGE}
 
 
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
@@ -93,9 +156,9 @@ WHOLE = (
     {"id": "cmpl-1", "choices": [], "usage": USAGE},
     "[DONE]",
 )
-"""The events of a stream that is whole; its text is "Hello"."""
+"""The data of each event of a complete stream; its text is "Hello"."""
 
 
 def text_in(partial: Any, index: int = 0) -> str:
-    """The text of one choice of what had arrived, if there is that choice."""
+    """The text of one choice; empty if there is no such choice."""
     return "".join(choice.text for choice in partial.choices if choice.index == index)

@@ -1,4 +1,4 @@
-"""A server of exact bytes: what it sends, when, and how its connections end is up to the test."""
+"""A server of exact bytes: the test decides what it sends, when, and how a connection ends."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import json
 import socket
 import ssl
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
-from .threads import WAIT
+from vllm_client import VllmClient
+
+from .recorded import WHOLE, answer, json_bytes, stream_bytes
+from .threads import WAIT, Tally
 
 
 class Request:
@@ -35,6 +38,8 @@ class Connection:
         self.sock = sock
         self.number = number
         self.server = server
+        self.request = Request(b"NONE / HTTP/1.1", b"")
+        """The last request that arrived."""
         self._buffer = b""
 
     def start_tls(self, context: ssl.SSLContext) -> None:
@@ -42,7 +47,7 @@ class Connection:
         self.server.track(self.sock)
 
     def receive(self) -> Optional[Request]:
-        """The next request, None once the client has gone."""
+        """Return the next request, or None once the client has closed."""
         while b"\r\n\r\n" not in self._buffer:
             if not self._more():
                 return None
@@ -54,6 +59,7 @@ class Connection:
                 return None
         request.body, self._buffer = self._buffer[:length], self._buffer[length:]
         self.server.requests.append(request)
+        self.request = request
         return request
 
     def _more(self) -> bool:
@@ -64,7 +70,7 @@ class Connection:
         return bool(data)
 
     def send(self, data: bytes) -> None:
-        """Send all of it; a client that has gone is no error."""
+        """Send all of the data; a client that has closed is no error."""
         with contextlib.suppress(OSError):
             self.sock.sendall(data)
 
@@ -84,20 +90,24 @@ class Connection:
         self.send(b"0\r\n\r\n")
 
     def wait_gone(self) -> bool:
-        """Wait until the client closes; True, to be asserted."""
+        """Wait until the client closes, and return True."""
         while self._more():
             pass
         return True
 
+    def close(self) -> None:
+        """Close the connection in an orderly way."""
+        self.sock.close()
+
     def reset(self) -> None:
-        """Close with a TCP reset instead of an orderly end."""
+        """Close the connection with a TCP reset."""
         with contextlib.suppress(OSError):  # The server may be closing already.
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.sock.close()
 
 
 class WireServer:
-    """Calls ``handler(connection)`` in a thread for each connection, then closes it."""
+    """Calls ``handler(connection)`` in a thread for each connection, then closes the connection."""
 
     def __init__(
         self, handler: Callable[[Connection], Any], tls: Optional[ssl.SSLContext] = None
@@ -122,7 +132,7 @@ class WireServer:
         return f"{self.url}/v1"
 
     def track(self, sock: socket.socket) -> None:
-        """Have this socket shut down at the end."""
+        """Shut this socket down when the server ends."""
         self._socks.append(sock)
 
     def _accept(self) -> None:
@@ -162,20 +172,146 @@ class WireServer:
             sock.close()
         for thread in [self._acceptor, *self._threads]:
             thread.join(WAIT)
-            assert not thread.is_alive(), "a connection of the test server hangs"
+            assert not thread.is_alive(), "a handler of the test server does not end"
         if self.failures:
             raise self.failures[0]
 
 
-serving = WireServer
+class Served:
+    """A running server and a client of it, as the fixture ``serve`` returns them."""
+
+    def __init__(self, server: WireServer, client: VllmClient) -> None:
+        self.server = server
+        self.client = client
+
+    @property
+    def base_url(self) -> str:
+        return self.server.base_url
+
+    @property
+    def requests(self) -> List[Request]:
+        """The requests that arrived, in order."""
+        return self.server.requests
+
+    @property
+    def connections(self) -> int:
+        """The number of connections that were opened."""
+        return self.server.connections
 
 
-def answering(*parts: bytes) -> Callable[[Connection], None]:
-    """A handler that answers every request of a connection with these bytes, sent in turn."""
+Handler = Callable[[Connection], Any]
+"""Serves one connection from beginning to end."""
+
+Reply = Union[bytes, Callable[[Connection], Any]]
+"""Bytes to send, or a function that answers ``connection.request``."""
+
+Serve = Callable[..., Served]
+"""The type of the fixture ``serve``."""
+
+
+def send_reply(connection: Connection, reply: Reply) -> None:
+    """Send the bytes or call the function; close after a response that announces it."""
+    if callable(reply):
+        reply(connection)
+        return
+    connection.send(reply)
+    if b"connection: close" in reply.partition(b"\r\n\r\n")[0].lower():
+        connection.close()
+
+
+def replying(*replies: Reply) -> Handler:
+    """A handler that answers successive requests with these replies, and repeats the last."""
+    waiting = list(replies)
+    lock = threading.Lock()
 
     def handler(connection: Connection) -> None:
         while connection.receive():
-            for part in parts:
-                connection.send(part)
+            with lock:
+                reply = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            send_reply(connection, reply)
 
     return handler
+
+
+def in_pieces(pieces: Sequence[bytes]) -> Reply:
+    """A reply that sends each piece on its own."""
+
+    def reply(connection: Connection) -> None:
+        for piece in pieces:
+            connection.send(piece)
+
+    return reply
+
+
+def either(streamed: Reply, whole: Reply) -> Reply:
+    """A reply that answers requests for a stream with one reply, and others with the other."""
+
+    def reply(connection: Connection) -> None:
+        request = connection.request
+        wants_stream = b'"stream":true' in request.body
+        send_reply(connection, streamed if wants_stream else whole)
+
+    return reply
+
+
+def numbered(connection: Connection) -> None:
+    """A reply whose text is the number of its connection."""
+    connection.send_json(answer(str(connection.number)), headers="x-request-id: r1\r\n")
+
+
+FINE = either(stream_bytes(*WHOLE), json_bytes(answer("fine")))
+"""Streams the text "Hello", and answers other requests with the text "fine"."""
+
+
+def break_off(data: bytes = b"") -> Reply:
+    """A reply that sends the data and closes the connection."""
+
+    def reply(connection: Connection) -> None:
+        connection.send(data)
+        connection.close()
+
+    return reply
+
+
+def reset(data: bytes = b"") -> Reply:
+    """A reply that sends the data and resets the connection."""
+
+    def reply(connection: Connection) -> None:
+        connection.send(data)
+        connection.reset()
+
+    return reply
+
+
+class Stall:
+    """A reply that sends the data and then nothing more, until the client closes.
+
+    Attributes:
+        reached: Counts the responses that are stalled.
+        gone: Counts the clients that closed.
+    """
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = data
+        self.reached = Tally()
+        self.gone = Tally()
+
+    def __call__(self, connection: Connection) -> None:
+        connection.send(self.data)
+        self.reached.add()
+        assert connection.wait_gone()
+        self.gone.add()
+
+
+class Replay:
+    """A handler that answers every request with ``pieces``, which the test may change."""
+
+    def __init__(self) -> None:
+        self.pieces: Sequence[bytes] = []
+
+    def __call__(self, connection: Connection) -> None:
+        while connection.receive():
+            for piece in self.pieces:
+                connection.send(piece)
+            if b"connection: close" in b"".join(self.pieces):
+                return

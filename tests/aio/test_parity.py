@@ -1,4 +1,4 @@
-"""Every public name of the synchronous client has its asynchronous twin, one like the other."""
+"""Parity: every public name of the synchronous client has an asynchronous twin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def public(kind: type) -> List[str]:
 
 
 def resources(client: Any, path: Tuple[str, ...] = ()) -> Iterator[Tuple[str, ...]]:
-    """The paths of all groups of routes: ("completions",), ("chat",), ("chat", "completions")."""
+    """The paths of all resources, such as ("chat", "completions")."""
     for name, value in vars(client).items():
         if type(value).__module__.startswith("vllm_client.resources") and name[0] != "_":
             yield (*path, name)
@@ -47,28 +47,28 @@ SYNC, ASYNC = VllmClient("http://127.0.0.1:9"), AsyncVllmClient("http://127.0.0.
 PATHS = list(resources(SYNC))
 
 
-def test_there_is_something_to_compare() -> None:
-    """The groups of routes are found."""
+def test_there_are_resources_to_compare() -> None:
+    """The search finds the resources."""
     assert {("completions",), ("chat",), ("chat", "completions")} <= set(PATHS)
 
 
 @pytest.mark.parametrize("name", public(VllmClient))
 def test_client(name: str) -> None:
-    """Each name of the client is one of the asynchronous client, with the same arguments."""
+    """Each name of the client has a twin with the same parameters."""
     twin = getattr(AsyncVllmClient, TWINS.get(name, name))
     if callable(getattr(VllmClient, name)):
         assert shape(getattr(VllmClient, name)) == shape(twin)
 
 
 def test_constructor() -> None:
-    """The asynchronous client takes what the synchronous one takes, and how many calls at once."""
+    """The asynchronous client has the same parameters, and ``max_calls``."""
     twin = [parameter for parameter in shape(AsyncVllmClient) if parameter[0] != "max_calls"]
     assert shape(VllmClient) == twin
 
 
 @pytest.mark.parametrize("path", PATHS, ids=".".join)
 def test_resources(path: Tuple[str, ...]) -> None:
-    """Each method of each group has a twin with its signature and docstring; calls are awaited."""
+    """Each method of a resource has a twin with its signature and docstring."""
     own, other = at(SYNC, path), at(ASYNC, path)
     for name in public(type(own)):
         method, twin = getattr(own, name), getattr(other, name)
@@ -79,7 +79,7 @@ def test_resources(path: Tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("name", public(Stream))
 def test_streams(name: str) -> None:
-    """Each name of a stream is one of an asynchronous stream, with the same arguments."""
+    """Each name of a stream has a twin with the same parameters."""
     method, twin = getattr(Stream, name), getattr(AsyncStream, TWINS.get(name, name))
     if inspect.isfunction(method):
         assert shape(method) == shape(twin)

@@ -1,4 +1,4 @@
-"""The command line: what it prints where, and the exit status it ends with."""
+"""The command line: what it prints where, and its exit status."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from vllm_client.cli import INTERRUPTED, main
 from vllm_client.cli._output import visible
 from vllm_client.testing import FakeServer
 
-from ..recorded import STREAM_HEAD, chunk
-from ..servers import Connection, WireServer
+from ..recorded import beginning, chunk, delta
+from ..servers import Stall
 from ..threads import WAIT
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """An embedded server that VLLM_BASE_URL points at."""
+    """An embedded server whose address is in VLLM_BASE_URL."""
     with FakeServer() as fake:
         monkeypatch.setenv("VLLM_BASE_URL", fake.base_url)
         yield fake
 
 
 class Terminal(io.StringIO):
-    """Takes text as a terminal would."""
+    """An output that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 def typed(monkeypatch, *lines: Any) -> None:
-    """Somebody types these lines at a terminal; an exception is what a key raises."""
+    """Simulate a terminal at which these lines are typed; an exception stands for a key."""
     waiting = list(lines)
 
     class Keyboard(io.StringIO):
@@ -58,7 +58,7 @@ def typed(monkeypatch, *lines: Any) -> None:
 
 
 def test_complete_prints_text_on_stdout_and_notes_on_stderr(server, capsys):
-    """The answer goes to stdout, finish reason and usage to stderr, and the status is 0."""
+    """The text is printed on stdout, finish reason and usage on stderr."""
     server.enqueue(text=" Paris")
     assert main(["complete", "The capital is"]) == 0
     out, err = capsys.readouterr()
@@ -69,7 +69,7 @@ def test_complete_prints_text_on_stdout_and_notes_on_stderr(server, capsys):
 
 
 def test_complete_demo_needs_no_server(monkeypatch, capsys):
-    """--demo answers from the embedded server and sends it no key of the environment."""
+    """--demo uses the embedded server and does not send it the key of the environment."""
     monkeypatch.setenv("VLLM_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("VLLM_API_KEY", "sk-of-the-user")
     assert main(["complete", "--demo", "--max-tokens", "5", "What is machine learning?"]) == 0
@@ -77,7 +77,7 @@ def test_complete_demo_needs_no_server(monkeypatch, capsys):
 
 
 def test_options_become_fields(server):
-    """Each option is sent as the field of the same name, and what is left out is not sent."""
+    """Each option is sent as the field of the same name; absent options are not sent."""
     server.enqueue(text="x")
     main(
         [
@@ -102,14 +102,14 @@ def test_options_become_fields(server):
 
 @pytest.mark.parametrize("arguments", [["complete"], ["complete", "-"]])
 def test_prompt_from_standard_input(server, monkeypatch, arguments):
-    """Without a prompt, or with -, the prompt is what stands on standard input."""
+    """Without a prompt, or with -, the prompt is read from stdin."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("from a pipe"))
     assert main(arguments) == 0
     assert server.requests[0].json["prompt"] == "from a pipe"
 
 
-def test_a_cut_answer_is_printed_and_fails(server, capsys):
-    """What had arrived of a broken answer is printed, and the status is not 0."""
+def test_an_incomplete_response_is_printed_and_fails(server, capsys):
+    """The text before a failure is printed, and the status is 1."""
     server.enqueue(text="one two three four", cut_after=2)
     assert main(["complete", "x"]) == 1
     out, err = capsys.readouterr()
@@ -117,20 +117,20 @@ def test_a_cut_answer_is_printed_and_fails(server, capsys):
     assert "vllm-client:" in err
 
 
-def test_nobody_answers(monkeypatch, capsys):
-    """A server that is not there is said in one line, with what to do."""
+def test_no_server_at_the_address(monkeypatch, capsys):
+    """If no server runs at the address, the error explains what to do."""
     assert main(["complete", "--base-url", "http://127.0.0.1:9/v1", "--timeout", "1", "x"]) == 1
     assert "vllm serve" in capsys.readouterr().err
 
 
-def test_a_bad_address_is_said(capsys):
-    """An address that cannot be one is an error message and no traceback."""
+def test_an_invalid_address(capsys):
+    """An invalid address is an error message without a traceback."""
     assert main(["complete", "--base-url", "ftp://x", "x"]) == 1
     assert "base_url" in capsys.readouterr().err
 
 
 def test_control_characters_never_reach_a_terminal(server, monkeypatch):
-    """To a terminal control characters are written as escapes."""
+    """On a terminal control characters are printed as escapes."""
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
     server.enqueue(text="a\x1b[2Jb\r\n\tc\u202e\x9b")
@@ -139,50 +139,31 @@ def test_control_characters_never_reach_a_terminal(server, monkeypatch):
 
 
 def test_control_characters_pass_through_a_pipe(server, capsys):
-    """What is not a terminal gets the text as it is."""
+    """In a pipe the text is printed unchanged."""
     server.enqueue(text="a\x1b[2Jb")
     main(["complete", "x"])
     assert capsys.readouterr().out == "a\x1b[2Jb\n"
 
 
 def test_visible_keeps_ordinary_text():
-    """Letters of any script, tabs and line ends stay as they are."""
+    """Letters of any script, tabs and line ends stay unchanged."""
     assert visible("żółw\t🐢\n") == "żółw\t🐢\n"
 
 
-class Stalling:
-    """A handler whose answer begins and then goes silent."""
-
-    def __init__(self, event: Any) -> None:
-        self.event = event
-        self.reached = threading.Event()
-        self.gone = threading.Event()
-
-    def __call__(self, connection: Connection) -> None:
-        if connection.receive() is None:
-            return
-        connection.send(STREAM_HEAD)
-        connection.send_event(self.event)
-        self.reached.set()
-        connection.wait_gone()
-        self.gone.set()
-
-
 @contextlib.contextmanager
-def ctrl_c(stalling: Stalling) -> Iterator[None]:
-    """Presses Ctrl-C once the answer has begun, until it works.
+def ctrl_c(stall: Stall) -> Iterator[None]:
+    """Press Ctrl-C once the response has begun, and again until the client closes.
 
-    A signal that arrives just before a read begins is seen only when the read is over, as for
-    every Python program; so the key is pressed again, like anybody would.
+    Python notices a signal that arrives just before a blocking read only after the read.
     """
     pressed_in = threading.main_thread().ident
     assert pressed_in is not None
 
     def press() -> None:
-        stalling.reached.wait(WAIT)
-        while not stalling.gone.is_set():
+        stall.reached.wait()
+        while not stall.gone.count:
             signal.pthread_kill(pressed_in, signal.SIGINT)
-            stalling.gone.wait(1)
+            stall.gone.wait(seconds=1)
 
     thread = threading.Thread(target=press)
     thread.start()
@@ -190,26 +171,19 @@ def ctrl_c(stalling: Stalling) -> Iterator[None]:
     thread.join(WAIT)
 
 
-CHAT_EVENT = {
-    "id": "c",
-    "model": "m",
-    "created": 1,
-    "choices": [{"index": 0, "delta": {"content": "begun"}, "finish_reason": None}],
-}
-
-
-def test_ctrl_c_while_completing(capsys):
-    """Ctrl-C in the middle of an answer keeps what came, says so and gives status 130."""
-    stalling = Stalling(chunk("begun"))
-    with WireServer(stalling) as wire, ctrl_c(stalling):
-        assert main(["complete", "--base-url", wire.base_url, "x"]) == INTERRUPTED
+def test_ctrl_c_while_completing(serve, capsys):
+    """Ctrl-C keeps the text so far, prints a note and ends with status 130."""
+    stall = Stall(beginning(chunk("begun")))
+    served = serve(stall)
+    with ctrl_c(stall):
+        assert main(["complete", "--base-url", served.base_url, "x"]) == INTERRUPTED
     out, err = capsys.readouterr()
     assert out in {"", "begun\n"}
     assert "stopped" in err
 
 
 def run(arguments: List[str], base_url: str, text: Optional[str] = None, **more: Any) -> Any:
-    """The program in a process of its own."""
+    """Run the program in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "vllm_client", *arguments, "--base-url", base_url],
         input=text,
@@ -222,7 +196,7 @@ def run(arguments: List[str], base_url: str, text: Optional[str] = None, **more:
 
 
 def test_a_closed_pipe_is_no_traceback(server):
-    """`vllm-client … | head -c 1` ends quietly."""
+    """`vllm-client … | head -c 1` ends without a traceback."""
     server.enqueue(text="word " * 5000)
     command = f"{sys.executable} -m vllm_client complete x --base-url {server.base_url} | head -c 1"
     done = subprocess.run(
@@ -233,7 +207,7 @@ def test_a_closed_pipe_is_no_traceback(server):
 
 
 def test_a_broken_pipe_is_status_1(server, monkeypatch):
-    """When whoever reads the output has gone, the program ends with 1 and says nothing."""
+    """If the output is closed, the program ends with status 1 and prints nothing."""
 
     class Gone(io.StringIO):
         def write(self, _: str) -> int:
@@ -248,7 +222,7 @@ def test_a_broken_pipe_is_status_1(server, monkeypatch):
 
 
 def test_a_token_without_text_prints_nothing(server, capsys):
-    """An event that carries ids and no text leaves no trace in the output."""
+    """An event without text prints nothing."""
     server.enqueue(chunks=[chunk("", token_ids=[1]), chunk("x", finish="stop")])
     assert main(["complete", "x"]) == 0
     assert capsys.readouterr().out == "x\n"
@@ -262,14 +236,14 @@ def test_as_a_module(server):
 
 
 def test_a_narrow_encoding_is_no_error(server):
-    """On a terminal of another encoding characters it lacks are written as escapes."""
+    """Characters that the encoding of the terminal lacks are printed as escapes."""
     server.enqueue(text="snowman ☃")
     done = run(["complete", "x"], server.base_url, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stdout) == (0, "snowman \\u2603\n")
 
 
 def test_usage_error_is_status_2():
-    """Without a command, argparse says what there is."""
+    """Without a command the status is 2."""
     with pytest.raises(SystemExit) as ended:
         main([])
     assert ended.value.code == 2
@@ -283,7 +257,7 @@ def test_version(capsys):
 
 
 def test_chat_keeps_the_history(server, monkeypatch, capsys):
-    """Each question is asked with everything that was said before; /exit ends it."""
+    """Each question is sent with the whole conversation; /exit ends the program."""
     typed(monkeypatch, "first\n", "\n", "second\n", "/exit\n", "never\n")
     server.enqueue(text="one")
     server.enqueue(text="two")
@@ -301,7 +275,7 @@ def test_chat_keeps_the_history(server, monkeypatch, capsys):
 
 
 def test_chat_from_a_pipe(server, monkeypatch, capsys):
-    """From a pipe every line is a turn, no prompt is printed, and the end of input ends it."""
+    """In a pipe every line is a question, and no prompt is printed."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nagain\n"))
     server.enqueue(text="one")
     server.enqueue(text="two")
@@ -311,7 +285,7 @@ def test_chat_from_a_pipe(server, monkeypatch, capsys):
 
 
 def test_chat_goes_on_after_an_error(server, monkeypatch, capsys):
-    """A failed turn is said and left out of the history, and the status is 1 in the end."""
+    """A failed question is left out of the conversation; the status is 1 in the end."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nagain\n"))
     server.enqueue(error="no", status=400)
     server.enqueue(text="fine")
@@ -323,7 +297,7 @@ def test_chat_goes_on_after_an_error(server, monkeypatch, capsys):
 
 
 def test_chat_shows_thinking_and_calls(server, monkeypatch, capsys):
-    """--thinking puts the reasoning on stderr; a tool call is noted there as well."""
+    """--thinking prints the reasoning on stderr; tool calls are printed there too."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nnow\n"))
     server.enqueue(reasoning="let me see", text="done")
     server.enqueue(tool_calls=[{"name": "look", "arguments": {"at": 1}}])
@@ -335,35 +309,37 @@ def test_chat_shows_thinking_and_calls(server, monkeypatch, capsys):
 
 
 def test_chat_hides_thinking(server, monkeypatch, capsys):
-    """Without --thinking only the answer is shown."""
+    """Without --thinking the reasoning is not printed."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("hello\n"))
     server.enqueue(reasoning="let me see", text="done")
     main(["chat"])
     assert "let me see" not in "".join(capsys.readouterr())
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_conversation(monkeypatch, capsys):
-    """At a terminal Ctrl-C ends one answer; it stays in the history and the next one is asked."""
-    stalling = Stalling(CHAT_EVENT)
+def test_ctrl_c_stops_the_answer_and_not_the_conversation(serve, monkeypatch, capsys):
+    """On a terminal Ctrl-C ends the response, and the conversation goes on."""
+    stall = Stall(beginning(delta(content="begun")))
     typed(monkeypatch, KeyboardInterrupt(), "hello\n", "/exit\n")
-    with WireServer(stalling) as wire, ctrl_c(stalling):
-        assert main(["chat", "--base-url", wire.base_url]) == 0
+    served = serve(stall)
+    with ctrl_c(stall):
+        assert main(["chat", "--base-url", served.base_url]) == 0
     out, err = capsys.readouterr()
     assert "stopped" in err
     assert out.startswith("> \n> ")
 
 
-def test_ctrl_c_ends_a_conversation_from_a_pipe(monkeypatch):
-    """Without a terminal Ctrl-C ends the program."""
-    stalling = Stalling(CHAT_EVENT)
+def test_ctrl_c_ends_a_conversation_from_a_pipe(serve, monkeypatch):
+    """In a pipe Ctrl-C ends the program."""
+    stall = Stall(beginning(delta(content="begun")))
     monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nagain\n"))
-    with WireServer(stalling) as wire, ctrl_c(stalling):
-        assert main(["chat", "--base-url", wire.base_url]) == INTERRUPTED
-    assert len(wire.requests) == 1
+    served = serve(stall)
+    with ctrl_c(stall):
+        assert main(["chat", "--base-url", served.base_url]) == INTERRUPTED
+    assert len(served.requests) == 1
 
 
 def test_ctrl_c_while_a_pipe_is_silent(monkeypatch):
-    """Ctrl-C while waiting for a line of a pipe ends the program."""
+    """Ctrl-C while the program waits for a line of a pipe ends it."""
 
     class Pipe(io.StringIO):
         def readline(self, *_: Any) -> str:
@@ -374,7 +350,7 @@ def test_ctrl_c_while_a_pipe_is_silent(monkeypatch):
 
 
 def test_output_on_a_real_terminal(server):
-    """On a pseudo-terminal the text comes, and its escape characters do not."""
+    """On a pseudo-terminal the text is printed, with escape characters as escapes."""
     server.enqueue(text="red \x1b[31m alert")
     parent, child = pty.openpty()
     done = subprocess.run(

@@ -1,9 +1,9 @@
-"""Chat: captured traffic replayed, events of calls and thinking, and what the answer knows."""
+"""Chat: captured traffic, events of tool calls and reasoning, and the collected response."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,22 +25,20 @@ from vllm_client import (
     VllmClient,
 )
 
-from ..recorded import CAPTURES, body_of, capture, stream_bytes
-from ..servers import Connection, WireServer, answering
+from ..recorded import (
+    HELLO,
+    body_of,
+    capture,
+    captures_of,
+    cut,
+    data_of,
+    delta,
+    single_bytes,
+    stream_bytes,
+)
+from ..servers import Replay, Serve
 
-SAY = [{"role": "user", "content": "hi"}]
-
-
-def _names() -> Iterator[Tuple[str, int, bool]]:
-    for file in sorted(CAPTURES.glob("*.request.json")):
-        name = file.name[: -len(".request.json")]
-        request, response = capture(name)
-        if (request["method"], request["path"]) == ("POST", "/v1/chat/completions"):
-            head = response.partition(b"\r\n\r\n")[0]
-            yield name, int(head.split()[1]), b"event-stream" in head
-
-
-ALL = list(_names())
+ALL = list(captures_of("/v1/chat/completions"))
 STREAMS = [name for name, _, streamed in ALL if streamed]
 ANSWERS = [name for name, status, streamed in ALL if status == 200 and not streamed]
 ERRORS = [name for name, status, _ in ALL if status >= 400]
@@ -55,40 +53,26 @@ PAIRS = [(one, two) for one in ANSWERS for two in STREAMS if _asked(one) == _ask
 
 
 def test_there_are_captures_to_replay() -> None:
-    """The selection finds what is in the folder."""
+    """The selection finds enough captures."""
     assert len(STREAMS) >= 13
     assert len(ANSWERS) >= 20
     assert len(ERRORS) >= 10
     assert len(PAIRS) >= 8
 
 
-class Replay:
-    """A server that sends what it is told, in pieces."""
-
-    def __init__(self) -> None:
-        self.pieces: List[bytes] = []
-
-    def __call__(self, connection: Connection) -> None:
-        while connection.receive():
-            for piece in self.pieces:
-                connection.send(piece)
-
-
 @pytest.fixture
-def replay() -> Iterator[Tuple[Replay, VllmClient]]:
+def replay(serve: Serve) -> Tuple[Replay, VllmClient]:
+    """A server that replays captures, and its client."""
     sender = Replay()
-    with WireServer(sender) as server, VllmClient(server.base_url, max_retries=0) as client:
-        yield sender, client
+    return sender, serve(handler=sender, max_retries=0).client
 
 
 def _expected(name: str) -> List[Tuple[Any, ...]]:
-    """What the deltas say, decoded in the plainest way; whole calls and usage left out."""
+    """The events in the deltas, decoded plainly; without complete tool calls and usage."""
     events: List[Tuple[Any, ...]] = []
     kind = {}
-    for block in body_of(capture(name)[1]).decode().split("\n\n"):
-        if not block.startswith("data: {"):
-            continue
-        decoded = json.loads(block[len("data: ") :])
+    for data in data_of(name):
+        decoded = json.loads(data)
         for choice in decoded["choices"]:
             index, delta = choice["index"], choice["delta"]
             tokens = choice.get("logprobs"), choice.get("token_ids")
@@ -122,8 +106,8 @@ def _as_tuple(event: Any) -> Tuple[Any, ...]:
     if event.type == "finish_reason":
         return (event.type, event.index, event.reason, event.chunk)
     if event.type == "tool_call_delta":
-        said = event.call_index, event.id, event.name, event.arguments
-        return (event.type, event.index, *said, event.chunk)
+        call = event.call_index, event.id, event.name, event.arguments
+        return (event.type, event.index, *call, event.chunk)
     return (event.type, event.index, event.text, event.logprobs, event.token_ids, event.chunk)
 
 
@@ -138,32 +122,30 @@ def _check(client: VllmClient, name: str) -> None:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_stream_captures(name: str, replay: Tuple[Replay, VllmClient]) -> None:
-    """Every captured chat stream gives the events its deltas say, whole and byte by byte."""
+    """Every captured stream yields the events of its deltas, also byte by byte."""
     sender, client = replay
     whole = capture(name)[1]
-    for pieces in ([whole], [whole[at : at + 1] for at in range(len(whole))]):
+    for pieces in ([whole], single_bytes(whole)):
         sender.pieces = pieces
         _check(client, name)
 
 
 @given(data=st.data())
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_stream_captures_in_random_pieces(
     data: st.DataObject, replay: Tuple[Replay, VllmClient]
 ) -> None:
-    """However the bytes of a stream are cut up, the events are the same."""
+    """However the bytes of a captured stream are cut, its events are the same."""
     sender, client = replay
     name = data.draw(st.sampled_from(STREAMS))
     whole = capture(name)[1]
-    cuts = sorted(data.draw(st.sets(st.integers(1, len(whole) - 1), max_size=30)))
-    sender.pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)])]
+    places = data.draw(st.sets(st.integers(1, len(whole) - 1), max_size=30))
+    sender.pieces = cut(whole, places)
     _check(client, name)
 
 
 def _without_ids(answer: ChatCompletion) -> Any:
-    """What may be compared of two answers: a server makes up the ids of calls each time."""
+    """A response without what differs each time, such as the ids of tool calls."""
     return [
         (
             choice.index,
@@ -181,7 +163,7 @@ def _without_ids(answer: ChatCompletion) -> Any:
 
 @pytest.mark.parametrize(("answer", "streamed"), PAIRS)
 def test_deltas_add_up(answer: str, streamed: str, replay: Tuple[Replay, VllmClient]) -> None:
-    """For each request captured both ways, collect() gives what create() gives."""
+    """For a request captured both ways, collect() returns the same as create()."""
     sender, client = replay
     body = dict(_asked(answer))
     messages = body.pop("messages")
@@ -196,7 +178,7 @@ def test_deltas_add_up(answer: str, streamed: str, replay: Tuple[Replay, VllmCli
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_answer_captures(name: str, replay: Tuple[Replay, VllmClient]) -> None:
-    """Every captured answer is read whole: messages, reasons, usage and the raw JSON."""
+    """Every captured response is read completely: messages, reasons, usage, raw JSON."""
     sender, client = replay
     sender.pieces = [capture(name)[1]]
     raw = json.loads(body_of(capture(name)[1]))
@@ -206,61 +188,57 @@ def test_answer_captures(name: str, replay: Tuple[Replay, VllmClient]) -> None:
     assert answer.id == raw["id"]
     assert answer.usage is not None
     assert answer.usage.total_tokens == raw["usage"]["total_tokens"]
-    for choice, said in zip(answer.choices, raw["choices"]):
-        message = said["message"]
+    for choice, expected in zip(answer.choices, raw["choices"]):
+        message = expected["message"]
         assert choice.message.content == message["content"]
         assert choice.message.reasoning == message["reasoning"]
         assert [call.raw() for call in choice.message.tool_calls] == message.get("tool_calls", [])
-        assert choice.finish_reason == said["finish_reason"]
+        assert choice.finish_reason == expected["finish_reason"]
 
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_error_captures(name: str, replay: Tuple[Replay, VllmClient]) -> None:
-    """Every captured refusal is an error with the server's message, streamed or not."""
+    """Every captured error raises with the server's message, streamed or not."""
     sender, client = replay
     response = capture(name)[1]
     sender.pieces = [response]
     for call in (client.chat.completions.create, client.chat.completions.stream):
         with pytest.raises(vllm_client.APIStatusError) as raised:
-            call(messages=SAY)
+            call(messages=HELLO)
         body = json.loads(body_of(response))
-        said = body.get("detail") or body["error"]["message"]
-        assert raised.value.message == said.strip()
-
-
-def delta(index: int = 0, finish: Any = None, **said: Any) -> Any:
-    """A chunk as /v1/chat/completions sends it."""
-    tokens = {key: said.pop(key) for key in ("logprobs", "token_ids") if key in said}
-    choice = {"index": index, "delta": said, "finish_reason": finish, **tokens}
-    return {"id": "chatcmpl-1", "created": 1, "model": "m", "choices": [choice]}
+        message = body.get("detail") or body["error"]["message"]
+        assert raised.value.message == message.strip()
 
 
 def piece(number: int, arguments: Any = None, *, id: Any = None, name: Any = None) -> Any:  # noqa: A002
-    """A piece of a tool call."""
+    """A delta of a tool call."""
     function = {"name": name, "arguments": arguments}
     call = {"index": number, "id": id, "function": {k: v for k, v in function.items() if v}}
     return {key: value for key, value in call.items() if value is not None}
 
 
-def opened(*events: Any, **params: Any) -> Any:
-    """The events of a stream of these chunks, the collected answer and the stream itself."""
-    with (
-        WireServer(answering(stream_bytes(*events))) as server,
-        VllmClient(server.base_url) as client,
-        client.chat.completions.stream(messages=SAY, **params) as stream,
-    ):
-        try:
-            return list(stream), stream.snapshot, None
-        except vllm_client.VllmError as error:
-            return [], stream.snapshot, error
+@pytest.fixture
+def opened(serve: Serve) -> Any:
+    """A function that reads a stream of these events: its events, snapshot, and error or None."""
+
+    def read(*events: Any, **params: Any) -> Any:
+        client = serve(stream_bytes(*events)).client
+        with client.chat.completions.stream(messages=HELLO, **params) as stream:
+            try:
+                return list(stream), stream.snapshot, None
+            except vllm_client.VllmError as error:
+                return [], stream.snapshot, error
+
+    return read
 
 
 def calls(events: List[Any]) -> List[ToolCall]:
+    """The tool calls among the events."""
     return [event for event in events if event.type == "tool_call"]
 
 
-def test_a_call_is_given_once_it_is_whole() -> None:
-    """A call is given when the next one begins, the last one when its choice ends."""
+def test_a_call_is_yielded_once_complete(opened: Any) -> None:
+    """A tool call is yielded when the next one begins or its choice ends."""
     events, answer, _ = opened(
         delta(tool_calls=[piece(0, id="a", name="f")]),
         delta(tool_calls=[piece(0, '{"x"')]),
@@ -283,8 +261,8 @@ def test_a_call_is_given_once_it_is_whole() -> None:
     assert answer.content is None
 
 
-def test_interleaved_calls_do_not_mix() -> None:
-    """Pieces that alternate between calls go to their own call, given no sooner than its end."""
+def test_interleaved_calls_do_not_mix(opened: Any) -> None:
+    """Interleaved deltas are added to their own call, which is yielded at its end."""
     events, answer, _ = opened(
         delta(tool_calls=[piece(0, '{"a', id="a", name="f"), piece(1, '{"b', id="b", name="g")]),
         delta(1, tool_calls=[piece(0, '{"c', id="c", name="h")]),
@@ -304,8 +282,8 @@ def test_interleaved_calls_do_not_mix() -> None:
 
 
 @pytest.mark.parametrize("reason", ["length", "repetition"])
-def test_a_call_cut_off_is_never_given(reason: str) -> None:
-    """A call still open when its choice is cut off stays in the snapshot and is no event."""
+def test_a_call_cut_off_is_not_yielded(opened: Any, reason: str) -> None:
+    """An open call of a choice that is cut off is in the snapshot and is no event."""
     events, answer, _ = opened(
         delta(tool_calls=[piece(0, '{"x": 1', id="a", name="f")]), delta(finish=reason), "[DONE]"
     )
@@ -313,16 +291,16 @@ def test_a_call_cut_off_is_never_given(reason: str) -> None:
     assert answer.tool_calls == [ToolCall("a", "f", '{"x": 1')]
 
 
-def test_a_call_of_an_interrupted_stream_is_never_given() -> None:
-    """A stream that breaks off gives no call, and keeps what came of it in the partial."""
+def test_a_call_of_an_interrupted_stream_is_not_yielded(opened: Any) -> None:
+    """A stream that breaks off yields no call, and keeps it in `partial`."""
     _, answer, error = opened(delta(tool_calls=[piece(0, '{"x": 1}', id="a", name="f")]))
     assert isinstance(error, StreamInterruptedError)
     assert error.partial.tool_calls == [ToolCall("a", "f", '{"x": 1}')]
     assert answer.tool_calls == error.partial.tool_calls
 
 
-def test_an_aborted_call_is_never_given() -> None:
-    """The finish reason abort is an error, whose partial holds the call."""
+def test_an_aborted_call_is_not_yielded(opened: Any) -> None:
+    """The finish reason "abort" raises an error whose `partial` holds the call."""
     _, _, error = opened(
         delta(tool_calls=[piece(0, "{", id="a", name="f")]), delta(finish="abort"), "[DONE]"
     )
@@ -331,8 +309,8 @@ def test_an_aborted_call_is_never_given() -> None:
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
-def test_thinking_under_both_names(field: str) -> None:
-    """Old servers call it reasoning_content; both are one event."""
+def test_reasoning_under_both_names(opened: Any, field: str) -> None:
+    """`reasoning` and the older `reasoning_content` are the same event."""
     events, answer, _ = opened(
         delta(role="assistant", content=""),
         delta(**{field: "hm"}),
@@ -343,8 +321,8 @@ def test_thinking_under_both_names(field: str) -> None:
     assert (answer.reasoning, answer.content, answer.text) == ("hm", "yes", "yes")
 
 
-def test_both_names_of_thinking_are_read_once() -> None:
-    """Servers of 0.11.2 to 0.14 send both, with equal text."""
+def test_reasoning_with_both_names_is_read_once(opened: Any) -> None:
+    """If a server sends both names, as vLLM 0.11.2 to 0.14 do, one event is yielded."""
     events, _, _ = opened(
         delta(reasoning="hm", reasoning_content="hm"), delta(finish="stop"), "[DONE]"
     )
@@ -352,8 +330,8 @@ def test_both_names_of_thinking_are_read_once() -> None:
     assert events[1] == FinishReason("stop")
 
 
-def test_tokens_that_show_nothing_go_with_the_text_before() -> None:
-    """A chunk with ids and no text has the class of the choice's last text, Content at first."""
+def test_tokens_without_text_belong_to_the_text_before(opened: Any) -> None:
+    """Tokens without text belong to the kind of text before them."""
     events, answer, _ = opened(
         delta(token_ids=[1]),
         delta(reasoning="a", token_ids=[2]),
@@ -373,8 +351,8 @@ def test_tokens_that_show_nothing_go_with_the_text_before() -> None:
     assert answer.choices[0].token_ids == [1, 2, 3, 4, 5, 6]
 
 
-def test_tokens_of_calls_are_in_the_chunk() -> None:
-    """Ids of a chunk with calls are in its chunk and in the collected answer, in no event."""
+def test_tokens_of_calls_are_in_the_chunk(opened: Any) -> None:
+    """Token ids of tool calls are in the chunk and the collected response, in no event."""
     events, answer, _ = opened(
         delta(tool_calls=[piece(0, "{}", id="a", name="f")], token_ids=[7]),
         delta(finish="tool_calls"),
@@ -399,15 +377,15 @@ def test_tokens_of_calls_are_in_the_chunk() -> None:
         {"choices": [{"index": 0, "finish_reason": 5}]},
     ],
 )
-def test_misshapen_chunks(bad: Any) -> None:
-    """A chunk that cannot be one is an error that keeps what came before it."""
+def test_misshapen_chunks(opened: Any, bad: Any) -> None:
+    """A malformed chunk raises and keeps the text before it."""
     _, answer, error = opened(delta(content="so far"), bad)
     assert isinstance(error, (InvalidStreamError, StreamInterruptedError))
     assert answer.content == "so far"
 
 
-def test_text_deltas_are_the_answer_only() -> None:
-    """text_deltas() leaves out thinking, other choices and empty texts."""
+def test_text_deltas_are_the_answer_only(serve: Serve) -> None:
+    """text_deltas() omits reasoning, other choices and empty texts."""
     chunks = [
         delta(reasoning="hm"),
         delta(content="a"),
@@ -415,29 +393,24 @@ def test_text_deltas_are_the_answer_only() -> None:
         delta(content="c", finish="stop"),
         "[DONE]",
     ]
-    with (
-        WireServer(answering(stream_bytes(*chunks))) as server,
-        VllmClient(server.base_url) as client,
-    ):
-        for index, expected in ((0, ["a", "c"]), (1, ["b"])):
-            with client.chat.completions.stream(messages=SAY, n=2) as stream:
-                assert list(stream.text_deltas(index)) == expected
-        with client.chat.completions.stream(messages=SAY, n=2) as stream:
-            assert stream.collect_text() == "ac"
+    client = serve(stream_bytes(*chunks)).client
+    for index, expected in ((0, ["a", "c"]), (1, ["b"])):
+        with client.chat.completions.stream(messages=HELLO, n=2) as stream:
+            assert list(stream.text_deltas(index)) == expected
+    with client.chat.completions.stream(messages=HELLO, n=2) as stream:
+        assert stream.collect_text() == "ac"
 
 
-def test_what_is_sent() -> None:
-    """The messages pass untouched, and usage is asked for."""
+def test_the_request(serve: Serve) -> None:
+    """Messages are sent unchanged, and usage is requested."""
     messages: Any = [
         {"role": "system", "content": "s", "name": "odd"},
         {"role": "critic", "content": [{"type": "unknown", "x": None}]},
     ]
-    with WireServer(answering(stream_bytes(delta(content="x", finish="stop"), "[DONE]"))) as server:
-        client = VllmClient(server.base_url)
-        client.chat.completions.create(messages=messages, stream=True, top_k=3).close()
-        client.close()
-    assert server.requests[0].path == "/v1/chat/completions"
-    assert server.requests[0].json == {
+    served = serve(stream_bytes(delta(content="x", finish="stop"), "[DONE]"))
+    served.client.chat.completions.create(messages=messages, stream=True, top_k=3).close()
+    assert served.requests[0].path == "/v1/chat/completions"
+    assert served.requests[0].json == {
         "messages": messages,
         "top_k": 3,
         "stream": True,
@@ -446,26 +419,26 @@ def test_what_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "kind", "says"),
+    ("params", "kind", "message"),
     [
         ({}, TypeError, "messages="),
         ({"messages": "hello"}, TypeError, "messages="),
         ({"messages": {"role": "user"}}, TypeError, "messages="),
         ({"messages": []}, ValueError, "empty list"),
-        ({"messages": SAY, "tools": []}, ValueError, "tools is an empty list"),
-        ({"messages": SAY, "prompt": "x"}, TypeError, "'prompt'"),
+        ({"messages": HELLO, "tools": []}, ValueError, "tools is an empty list"),
+        ({"messages": HELLO, "prompt": "x"}, TypeError, "'prompt'"),
     ],
 )
-def test_refused_before_it_is_sent(params: Any, kind: Any, says: str) -> None:
-    """What the server is known to refuse never leaves the client."""
+def test_refused_before_it_is_sent(params: Any, kind: Any, message: str) -> None:
+    """Messages that the server would refuse raise before they are sent."""
     client = VllmClient("http://127.0.0.1:9")
     for call in (client.chat.completions.create, client.chat.completions.stream):
-        with pytest.raises(kind, match=says):
+        with pytest.raises(kind, match=message):
             call(**params)
 
 
 def test_history() -> None:
-    """The answer's message and the results of its calls are what comes next in the history."""
+    """assistant_message() and result() are the next messages of the conversation."""
     call = ToolCall("id1", "look", '{"at": 1}')
     answer = ChatCompletion.from_raw(
         {
@@ -502,7 +475,7 @@ def test_history() -> None:
 
 
 def test_an_empty_snapshot() -> None:
-    """Before the first chunk the shortcuts are empty and nothing fails."""
+    """Before the first chunk every shortcut is empty."""
     answer = ChatCompletion.from_raw({"choices": []})
     assert (answer.content, answer.text, answer.reasoning, answer.tool_calls) == (
         None,
@@ -515,7 +488,7 @@ def test_an_empty_snapshot() -> None:
 
 
 def test_arguments() -> None:
-    """Arguments are decoded; none are {}; what is no JSON is an error that shows it."""
+    """parse_args() decodes the arguments; invalid JSON raises an error that shows it."""
     assert ToolCall("i", "f", '{"x": [1]}').parse_args() == {"x": [1]}
     assert ToolCall("i", "f", " ").parse_args() == {}
     with pytest.raises(InvalidResponseError, match='"x": 1') as raised:
@@ -524,7 +497,7 @@ def test_arguments() -> None:
 
 
 def test_token_logprobs_of_chat() -> None:
-    """The list per token of chat as a sequence of tokens."""
+    """token_logprobs of chat lists the log-probabilities token by token."""
     raw = json.loads(body_of(capture("chat_logprobs")[1]))
     choice = ChatCompletion.from_raw(raw).choices[0]
     entries = raw["choices"][0]["logprobs"]["content"]
@@ -538,7 +511,7 @@ def test_token_logprobs_of_chat() -> None:
 
 
 def test_token_logprobs_of_completions() -> None:
-    """The parallel lists of completions as the same kind of sequence; none without them."""
+    """token_logprobs of completions lists the log-probabilities token by token."""
     raw = json.loads(body_of(capture("completion_echo_logprobs")[1]))
     choice = vllm_client.Completion.from_raw(raw).choices[0]
     lists = raw["choices"][0]["logprobs"]

@@ -1,48 +1,17 @@
-"""``VllmClient``: its arguments, its copies, its pickles, and what importing it does not do."""
+"""``VllmClient``: its arguments and their defaults."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import functools
-import json
-import pickle
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Optional
 
 import pytest
-import requests
 
 import vllm_client
-from vllm_client import (
-    APIConnectionError,
-    NotFoundError,
-    Timeout,
-    VllmClient,
-    VllmError,
-)
+from vllm_client import APIConnectionError, Timeout, VllmClient
 
-from ..recorded import STREAM_HEAD, chunk
-from ..servers import Connection, WireServer, serving
+from ..servers import FINE, Serve, numbered
 
 KEY = "sk-very-secret-0123456789"
-
-
-def completing(connection: Connection) -> None:
-    """Answer every completion; leave a stream for /v1/completions open until the client goes."""
-    while True:
-        request = connection.receive()
-        if request is None:
-            return
-        if request.body and request.json and "stream" in request.json:
-            connection.send(STREAM_HEAD)
-            connection.send_event(chunk("so far"))
-            continue
-        text = str(connection.number)
-        connection.send_json(chunk(text, finish="stop"), headers="x-request-id: r1\r\n")
-
 
 ADDRESSES = [
     ("localhost", "http://localhost/v1"),
@@ -75,7 +44,7 @@ ADDRESSES = [
 
 @pytest.mark.parametrize(("given", "address"), ADDRESSES)
 def test_base_url(given: Optional[str], address: str) -> None:
-    """A bare origin gains scheme and /v1, slashes at the end go, what has a path is kept."""
+    """An address gains a scheme and, without a path, /v1; slashes at its end are removed."""
     assert VllmClient(given).base_url == address
 
 
@@ -108,7 +77,7 @@ def test_base_url(given: Optional[str], address: str) -> None:
     ],
 )
 def test_bad_base_url(given: str) -> None:
-    """What cannot be the address of a server is refused with an example of one that can."""
+    """An invalid address raises ValueError with an example of a valid one."""
     with pytest.raises(ValueError, match="is not the address of a server") as caught:
         VllmClient(given)
     assert "http://localhost:8000/v1" in str(caught.value)
@@ -127,7 +96,7 @@ def test_bad_base_url(given: str) -> None:
     ],
 )
 def test_base_url_holds_no_secrets(given: str) -> None:
-    """Credentials in the address are refused without being repeated."""
+    """An address with credentials is refused, and the error does not repeat them."""
     with pytest.raises(ValueError, match=r"api_key=… or headers=…") as caught:
         VllmClient(given)
     assert "hunter2" not in str(caught.value)
@@ -135,13 +104,13 @@ def test_base_url_holds_no_secrets(given: str) -> None:
 
 @pytest.mark.parametrize("given", [b"http://host", 8000, 0, [], ("host", 80)])
 def test_base_url_is_text(given: Any) -> None:
-    """An address that is no text is a TypeError."""
+    """An address that is not a string is a TypeError."""
     with pytest.raises(TypeError, match="base_url must be text"):
         VllmClient(given)
 
 
 def test_base_url_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """VLLM_BASE_URL stands in for the argument, which wins over it; empty, it is unset."""
+    """VLLM_BASE_URL is used if there is no argument; an empty one is ignored."""
     monkeypatch.setenv("VLLM_BASE_URL", "gpu:9000/")
     assert VllmClient().base_url == "http://gpu:9000/v1"
     assert VllmClient("").base_url == "http://gpu:9000/v1"
@@ -183,22 +152,23 @@ def test_server_url(given: str, server: str) -> None:
     ],
 )
 def test_api_key(
+    serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
     argument: Optional[str],
     variable: Optional[str],
     sent: Optional[str],
 ) -> None:
-    """The key is the argument, else VLLM_API_KEY, stripped; an empty one is none."""
+    """The key is the argument, else VLLM_API_KEY, stripped; an empty key is none."""
     if variable is not None:
         monkeypatch.setenv("VLLM_API_KEY", variable)
-    with serving(completing) as server, VllmClient(server.base_url, api_key=argument) as client:
-        client.completions.create(prompt="x")
-    assert server.requests[0].headers.get("authorization") == sent
+    served = serve(FINE, api_key=argument)
+    served.client.completions.create(prompt="x")
+    assert served.requests[0].headers.get("authorization") == sent
 
 
 @pytest.mark.parametrize("key", ["se\ncret", "se\tcret", "se\x00cret", "secrét", "sec\u2028ret"])
 def test_api_key_that_no_header_can_carry(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    """A key with a line end or beyond ASCII is refused at once, and not repeated."""
+    """A key that no header can hold is refused, and the error does not repeat it."""
     with pytest.raises(ValueError, match="api_key contains characters") as caught:
         VllmClient(api_key=key)
     assert key not in str(caught.value)
@@ -210,7 +180,7 @@ def test_api_key_that_no_header_can_carry(monkeypatch: pytest.MonkeyPatch, key: 
 
 @pytest.mark.parametrize("key", [b"secret", 5, ["secret"]])
 def test_api_key_is_text(key: Any) -> None:
-    """A key that is no text is a TypeError that does not show it."""
+    """A key that is not a string is a TypeError, which does not show it."""
     with pytest.raises(TypeError, match="api_key must be text") as caught:
         VllmClient(api_key=key)
     assert "secret" not in str(caught.value)
@@ -218,7 +188,7 @@ def test_api_key_is_text(key: Any) -> None:
 
 @pytest.mark.parametrize("retries", [-1, 1.0, "2", None, True, False])
 def test_bad_max_retries(retries: Any) -> None:
-    """max_retries is a whole number, 0 or more, in the class and in with_options."""
+    """max_retries must be an int, 0 or greater, in the class and in with_options()."""
     with pytest.raises(ValueError, match="max_retries"):
         VllmClient(max_retries=retries)
     with pytest.raises(ValueError, match="max_retries"):
@@ -241,7 +211,7 @@ BAD_HEADERS = [
 
 @pytest.mark.parametrize(("headers", "kind"), BAD_HEADERS)
 def test_bad_headers(headers: Any, kind: Any) -> None:
-    """Headers that cannot be sent are refused before anything is."""
+    """Invalid headers are refused in the class and in with_options()."""
     with pytest.raises(kind, match=r"header|name"):
         VllmClient(headers=headers)
     with pytest.raises(kind, match=r"header|name"):
@@ -250,7 +220,7 @@ def test_bad_headers(headers: Any, kind: Any) -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, True, "5", (1, 2, 3), float("nan"), object()])
 def test_bad_timeout(timeout: Any) -> None:
-    """A limit that cannot be meant is refused."""
+    """An invalid timeout is refused in the class and in with_options()."""
     with pytest.raises((TypeError, ValueError)):
         VllmClient(timeout=timeout)
     with pytest.raises((TypeError, ValueError)):
@@ -269,313 +239,33 @@ def test_bad_timeout(timeout: Any) -> None:
     ],
 )
 def test_timeout(given: Any, limits: Timeout) -> None:
-    """A number, a pair, None and a Timeout are all limits."""
+    """A timeout is a number, a pair, None or a Timeout."""
     assert VllmClient(timeout=given).timeout == limits
     assert VllmClient().with_options(timeout=given).timeout == limits
 
 
 def test_defaults() -> None:
-    """Nothing waits for ever unless asked to."""
+    """By default a call waits 600 s for data and is retried twice."""
     client = VllmClient()
     assert client.timeout == Timeout(connect=5.0, read=600.0, total=None)
     assert client.max_retries == 2
 
 
-def test_copy_has_its_own_settings() -> None:
-    """with_options changes what it is told to, in the copy alone."""
-    first = VllmClient("host", timeout=1, max_retries=1, headers={"X-A": "1"})
-    second = first.with_options(timeout=2, max_retries=5, headers={"X-B": "2"})
-    third = second.with_options()
-    assert (first.timeout, first.max_retries) == (Timeout(1, 1), 1)
-    assert (second.timeout, second.max_retries) == (Timeout(2, 2), 5)
-    assert (third.timeout, third.max_retries) == (Timeout(2, 2), 5)
-    assert type(second) is VllmClient
-    assert second.base_url == first.base_url
-    assert first.with_options(timeout=None).timeout == Timeout(None, None)
-
-
-def test_copy_keeps_the_class() -> None:
-    """A copy of a subclass is one of the subclass."""
-
-    class Mine(VllmClient):
-        pass
-
-    assert type(Mine("host").with_options(max_retries=0)) is Mine
-    assert repr(Mine("host").with_options()) == "Mine('http://host/v1')"
-
-
-def test_headers_add_up() -> None:
-    """Headers of class, copies and call are laid over each other, whatever their case."""
-    with serving(completing) as server, VllmClient(server.base_url, headers={"X-A": "1"}) as first:
-        second = first.with_options(headers={"x-a": "2", "X-B": "b"})
-        third = second.with_options(headers={"X-A": "3", "x-b": None})
-        for client in (first, second, third, first.with_options(headers=None)):
-            client.completions.create(prompt="x")
-        third.completions.create(prompt="x", extra_headers={"x-A": "4", "X-B": "c"})
-    sent = [(one.headers.get("x-a"), one.headers.get("x-b")) for one in server.requests]
-    assert sent == [("1", None), ("2", "b"), ("3", None), ("1", None), ("4", "c")]
-
-
-def test_user_agent() -> None:
-    """The client says who it is, unless the caller does."""
-    with serving(completing) as server, VllmClient(server.base_url) as client:
-        client.completions.create(prompt="x")
-        client.with_options(headers={"user-agent": "me"}).completions.create(prompt="x")
+def test_user_agent(serve: Serve) -> None:
+    """The client sends its own User-Agent unless the caller sets one."""
+    served = serve(FINE)
+    served.client.completions.create(prompt="x")
+    served.client.with_options(headers={"user-agent": "me"}).completions.create(prompt="x")
     version = vllm_client.__version__
-    agents = [request.headers["user-agent"] for request in server.requests]
+    agents = [request.headers["user-agent"] for request in served.requests]
     assert agents == [f"vllm-sync-client/{version}", "me"]
 
 
-def test_copy_uses_the_same_connection() -> None:
-    """A copy takes the connection that the first client has left in the pool."""
-    with serving(completing) as server, VllmClient(server.base_url) as first:
-        copies = [first, first.with_options(max_retries=0), first.with_options(timeout=9), first]
-        texts = [client.completions.create(prompt="x").text for client in copies]
-    assert texts == ["1"] * 4
-    assert server.connections == 1
-
-
-@pytest.mark.parametrize("changes", [{}, {"max_retries": 0}])
-def test_closing_a_copy_leaves_the_first_alive(changes: Dict[str, Any]) -> None:
-    """Closing a copy ends the streams of that copy, and nothing else."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(serving(completing))
-        first = stack.enter_context(VllmClient(server.base_url))
-        second, third = first.with_options(**changes), first.with_options(**changes)
-        ended, *kept = (
-            stack.enter_context(client.completions.stream(prompt="x"))
-            for client in (second, first, third)
-        )
-        assert [next(stream).type for stream in (ended, *kept)] == ["text"] * 3
-        second.close()
-        second.close()
-        with pytest.raises(VllmError, match="closed"):
-            next(ended)
-        for client, stream in zip((first, third), kept):
-            assert stream.response.raw.closed is False
-            assert client.completions.create(prompt="x").text
-
-
-def test_closing_the_first_ends_the_copy() -> None:
-    """The connections live until the first client is closed; then no copy can call."""
-    with serving(completing) as server:
-        first = VllmClient(server.base_url)
-        second = first.with_options(max_retries=0)
-        with second.completions.stream(prompt="x") as stream:
-            next(stream)
-            first.close()
-            with pytest.raises(VllmError, match="closed"):
-                next(stream)
-        for client in (first, second, second.with_options()):
-            with pytest.raises(APIConnectionError, match="the client is closed"):
-                client.completions.create(prompt="x")
-        first.close()
-
-
-def test_with_closes() -> None:
-    """Leaving ``with`` closes the client."""
-    with serving(completing) as server:
-        client = VllmClient(server.base_url)
-        with client as entered:
-            assert entered.completions.create(prompt="x").text == "1"
-        assert entered is client
-        with pytest.raises(APIConnectionError, match="the client is closed"):
-            client.completions.create(prompt="x")
-
-
-def first_of(server: WireServer) -> VllmClient:
-    return VllmClient(
-        server.base_url, api_key=KEY, timeout=(3, 7), max_retries=4, headers={"X-A": "1"}
-    )
-
-
-def copy_of(server: WireServer) -> VllmClient:
-    first = VllmClient(server.base_url, api_key=KEY, timeout=1, headers={"X-A": "0"})
-    return first.with_options(timeout=(3, 7), max_retries=4, headers={"x-a": "1"})
-
-
-def with_session(server: WireServer) -> VllmClient:
-    session = requests.Session()
-    session.headers["X-Session"] = "mine"
-    return VllmClient(
-        server.base_url,
-        api_key=KEY,
-        timeout=(3, 7),
-        max_retries=4,
-        headers={"X-A": "1"},
-        session=session,
-    )
-
-
-def by_pickle(protocol: int) -> Callable[[Any], Any]:
-    return lambda client: pickle.loads(pickle.dumps(client, protocol))
-
-
-WAYS = [by_pickle(number) for number in range(pickle.HIGHEST_PROTOCOL + 1)]
-
-
-@pytest.mark.parametrize("way", [*WAYS, copy.copy, copy.deepcopy])
-@pytest.mark.parametrize("make", [first_of, copy_of, with_session])
-def test_client_survives_pickling(
-    monkeypatch: pytest.MonkeyPatch, make: Callable[[WireServer], VllmClient], way: Any
-) -> None:
-    """A pickled or copied client has the same settings and works on connections of its own."""
-    with serving(completing) as server:
-        with make(server) as client:
-            client.completions.create(prompt="x")
-            # The copy is made of the client's settings, not of what surrounds it there.
-            monkeypatch.setenv("VLLM_API_KEY", "another")
-            back = way(client)
-        with back:
-            assert type(back) is VllmClient
-            assert (back.base_url, back.timeout) == (client.base_url, Timeout(3, 7))
-            assert (back.max_retries, repr(back)) == (4, repr(client))
-            # A pickled session comes without its connections, a copied client shares its session.
-            shared = make is with_session and way in {copy.copy, copy.deepcopy}
-            assert back.completions.create(prompt="x").text == ("1" if shared else "2")
-    assert [request.headers["x-a"] for request in server.requests] == ["1", "1"]
-    assert server.requests[1].headers == server.requests[0].headers
-    assert server.requests[1].headers["authorization"] == f"Bearer {KEY}"
-    if make is with_session:
-        assert server.requests[1].headers["x-session"] == "mine"
-        assert server.requests[1].headers["user-agent"].startswith("python-requests")
-        client._session.close()  # type: ignore[union-attr]
-        back._session.close()
-
-
-def test_keyless_client_stays_keyless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client without a key does not pick one up where it is unpickled."""
-    data = pickle.dumps(VllmClient("host"))
-    monkeypatch.setenv("VLLM_API_KEY", "another")
-    assert b"another" not in pickle.dumps(pickle.loads(data))
-
-
-PATHS = [
-    ("/v1/models", "/gateway/v1/models"),
-    ("/health", "/gateway/health"),
-    ("models", "/gateway/v1/models"),
-    ("completions?a=http://x", "/gateway/v1/completions?a=http://x"),
-    ("", "/gateway/v1/"),
-]
-
-
-@pytest.mark.parametrize(("path", "arrives"), PATHS)
-def test_request_path(path: str, arrives: str) -> None:
-    """A path with a slash is the server's, one without is relative to base_url."""
-    with serving(completing) as server, VllmClient(f"{server.url}/gateway/v1") as client:
-        client.request("get", path)
-    assert (server.requests[0].method, server.requests[0].path) == ("GET", arrives)
-
-
-@pytest.mark.parametrize("path", ["http://elsewhere/v1/models", "HTTPS://x", "://x"])
-def test_request_goes_nowhere_else(path: str) -> None:
-    """An address in the place of a path is refused: the key is for one server."""
-    with (
-        VllmClient("host", api_key=KEY) as client,
-        pytest.raises(ValueError, match="not an address"),
-    ):
-        client.request("GET", path)
-
-
-def test_request_sends_what_it_is_given() -> None:
-    """JSON, query, headers and time-out of a request arrive; the answer is given back as it is."""
-    with serving(completing) as server, VllmClient(server.base_url, api_key=KEY) as client:
-        response = client.request(
-            "post",
-            "/pooling",
-            json={"a": ["é", None]},
-            params={"q": "1 2"},
-            extra_headers={"X-A": "1"},
-            timeout=5,
-        )
-        assert response.json()["id"] == "cmpl-1"
-        assert response.headers["x-request-id"] == "r1"
-        assert response.status_code == 200
-    request = server.requests[0]
-    assert (request.method, request.path) == ("POST", "/pooling?q=1+2")
-    assert (request.json, request.headers["x-a"]) == ({"a": ["é", None]}, "1")
-    assert request.headers["content-type"] == "application/json"
-    assert request.headers["authorization"] == f"Bearer {KEY}"
-
-
-@pytest.mark.parametrize("value", [{}, [], 0, False, ""])
-def test_request_sends_an_empty_value(value: Any) -> None:
-    """Only None is no body."""
-    with serving(completing) as server, VllmClient(server.base_url) as client:
-        client.request("POST", "x", json=value)
-    assert json.loads(server.requests[0].body) == value
-
-
-def test_request_without_a_body() -> None:
-    """A GET carries neither a body nor its type."""
-    with serving(completing) as server, VllmClient(server.base_url) as client:
-        client.request("GET", "/health")
-    assert server.requests[0].body == b""
-    assert "content-type" not in server.requests[0].headers
-
-
-def refusing(connection: Connection) -> None:
-    """Know no route."""
-    while connection.receive():
-        connection.send_json({"detail": "Not Found"}, "404 Not Found")
-
-
-def test_request_raises_as_everything_does() -> None:
-    """A route that is not there is the same error as everywhere."""
-    with serving(refusing) as server, VllmClient(server.base_url) as client:
-        request = functools.partial(client.request, "GET", "/nowhere")
-        with pytest.raises(NotFoundError, match="404: Not Found"):
-            request()
-
-
-def test_request_that_cannot_be_json() -> None:
-    """A body that cannot be sent is refused as a field would be."""
-    with VllmClient("host") as client, pytest.raises(TypeError, match=r"^a cannot be sent as JSON"):
-        client.request("POST", "/x", json={"a": object()})
-
-
-IMPORTING = """
-import os, sys
-
-class Watched(type(os.environ)):
-    def __getitem__(self, key):
-        seen.append(str(key))
-        return super().__getitem__(key)
-
-    def get(self, key, default=None):
-        seen.append(str(key))
-        return super().get(key, default)
-
-seen, happened = [], []
-os.environ.__class__ = Watched
-os.environ["VLLM_PROBE"] = "1"
-assert os.environ.get("VLLM_PROBE") == os.environ["VLLM_PROBE"] == os.getenv("VLLM_PROBE") == "1"
-assert seen.count("VLLM_PROBE") >= 3
-del seen[:]
-network = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "urllib.Request",
-           "subprocess.Popen", "os.system", "http.client.connect", "socket.gethostbyname")
-ended = (".py", ".pyc", ".so", ".pyd", ".dll")
-
-def hook(event, arguments):
-    if event in network:
-        happened.append((event, arguments))
-    if event == "open" and "vllm" in str(arguments[0]) and not str(arguments[0]).endswith(ended):
-        happened.append((event, arguments))
-
-sys.addaudithook(hook)
-import vllm_client
-happened, calm = [], happened
-ours = [name for name in seen if name.startswith("VLLM") or name in ("NETRC", "HTTP_PROXY")]
-heavy = ("argparse", "asyncio", "IPython", "unittest", "vllm_client.cli", "vllm_client.testing")
-heavy = [name for name in heavy if name in sys.modules]
-print(repr((calm, ours, heavy)))
-"""
-
-
-def test_import_touches_nothing() -> None:
-    """Importing the package reads no environment, file or network, and imports nothing heavy."""
-    root = Path(vllm_client.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTING], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.strip() == "([], [], [])", done.stderr
+def test_with_closes(serve: Serve) -> None:
+    """Leaving the ``with`` block closes the client."""
+    client = serve(numbered).client
+    with client as entered:
+        assert entered.completions.create(prompt="x").text == "1"
+    assert entered is client
+    with pytest.raises(APIConnectionError, match="the client is closed"):
+        client.completions.create(prompt="x")

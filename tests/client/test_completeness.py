@@ -1,11 +1,11 @@
-"""What is cut off, failed or given up never passes for a whole answer."""
+"""Completeness: a response that is cut off or failed never passes for a complete one."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from functools import partial
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import pytest
 from hypothesis import given, settings
@@ -36,9 +36,9 @@ from ..recorded import (
     stream_bytes,
     text_in,
 )
-from ..servers import Connection, WireServer, answering
+from ..servers import Connection, Reply, Serve, WireServer, break_off, reset, send_reply
 
-# Short, because it is cut at each of its bytes.
+# The data of a short stream, which is cut at each of its bytes.
 SHORT: List[Any] = [
     {"choices": [{"text": "é"}]},
     {"choices": [{"text": "b"}], "usage": None},
@@ -50,23 +50,17 @@ SHORT_HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 SHORT_UNCHUNKED = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
 
 
-class Cutter:
-    """A server that ends each connection after as many bytes as the request says."""
+def cutting(response: bytes, end: Callable[[bytes], Reply] = break_off) -> Reply:
+    """A reply that ends the connection after as many bytes as the header x-cut of the request."""
 
-    def __init__(self, response: bytes, *, reset: bool = False) -> None:
-        self.response = response
-        self.reset = reset
+    def reply(connection: Connection) -> None:
+        send_reply(connection, end(response[: int(connection.request.headers["x-cut"])]))
 
-    def __call__(self, connection: Connection) -> None:
-        request = connection.receive()
-        assert request is not None
-        connection.send(self.response[: int(request.headers["x-cut"])])
-        if self.reset:
-            connection.reset()
+    return reply
 
 
 def _texts(body: bytes) -> str:
-    """The text of the events that are whole in this part of a body."""
+    """The text of the complete events in the beginning of a body."""
     text = ""
     for event in body.split(b"\n\n")[:-1]:
         if event != b"data: [DONE]":
@@ -75,114 +69,103 @@ def _texts(body: bytes) -> str:
 
 
 @pytest.mark.parametrize("head", [SHORT_HEAD, SHORT_UNCHUNKED], ids=["chunked", "unchunked"])
-def test_a_stream_cut_anywhere_is_an_error_with_what_had_arrived(head: bytes) -> None:
-    """Cut after any byte before the end of [DONE], a stream raises with exactly its text so far."""
+def test_a_stream_cut_anywhere_is_an_error(serve: Serve, head: bytes) -> None:
+    """A stream cut after any byte before the end of [DONE] raises with its text so far."""
     response = stream_bytes(*SHORT, head=head)
-    with (
-        WireServer(Cutter(response)) as server,
-        VllmClient(server.base_url, max_retries=0) as client,
-    ):
-        # Where the body ends with the connection, the blank line at the very end may be missing.
-        done = b"data: [DONE]" if head == SHORT_UNCHUNKED else b"data: [DONE]\n\n"
-        for cut in range(len(response)):
-            body = response[len(head) : cut]
-            arrived = dechunked(body) if b"chunked" in head else body
-            ask = partial(client.completions.stream, prompt="x", extra_headers={"x-cut": str(cut)})
-            if cut <= len(b"HTTP/1.1 20"):  # Not yet a status.
-                with pytest.raises(vllm_client.APIConnectionError):
-                    ask()
-            elif b"data: [DONE]\n\n" in arrived or arrived.endswith((done, done + b"\n")):
-                with ask() as stream:
-                    assert list(stream)[-1] == Done()
-            else:
-                with ask() as stream, pytest.raises(StreamInterruptedError) as raised:
-                    list(stream)
-                assert text_in(raised.value.partial) == _texts(arrived)
-                assert raised.value.is_retryable
+    client = serve(cutting(response), max_retries=0).client
+    # Where the body ends with the connection, the blank line at the very end may be missing.
+    done = b"data: [DONE]" if head == SHORT_UNCHUNKED else b"data: [DONE]\n\n"
+    for cut in range(len(response)):
+        body = response[len(head) : cut]
+        arrived = dechunked(body) if b"chunked" in head else body
+        ask = partial(client.completions.stream, prompt="x", extra_headers={"x-cut": str(cut)})
+        if cut <= len(b"HTTP/1.1 20"):  # Not yet a status.
+            with pytest.raises(vllm_client.APIConnectionError):
+                ask()
+        elif b"data: [DONE]\n\n" in arrived or arrived.endswith((done, done + b"\n")):
+            with ask() as stream:
+                assert list(stream)[-1] == Done()
+        else:
+            with ask() as stream, pytest.raises(StreamInterruptedError) as raised:
+                list(stream)
+            assert text_in(raised.value.partial) == _texts(arrived)
+            assert raised.value.is_retryable
 
 
 @pytest.mark.parametrize("head", [SHORT_HEAD, SHORT_UNCHUNKED], ids=["chunked", "unchunked"])
-def test_a_stream_reset_anywhere_is_an_error(head: bytes) -> None:
-    """The same with TCP resets, of which nobody knows how much of the data they destroy."""
+def test_a_stream_reset_anywhere_is_an_error(serve: Serve, head: bytes) -> None:
+    """A stream that is reset after any byte raises; a reset may destroy data that was sent."""
     response = stream_bytes(*SHORT, head=head)
     whole = response.index(b"data: [DONE]\n\n") + len(b"data: [DONE]\n\n")
-    with (
-        WireServer(Cutter(response, reset=True)) as server,
-        VllmClient(server.base_url, max_retries=0) as client,
-    ):
-        for cut in range(0, whole, 3):
-            with (
-                pytest.raises(VllmError),
-                client.completions.stream(prompt="x", extra_headers={"x-cut": str(cut)}) as stream,
-            ):
-                list(stream)
+    client = serve(cutting(response, reset), max_retries=0).client
+    for cut in range(0, whole, 3):
+        with (
+            pytest.raises(VllmError),
+            client.completions.stream(prompt="x", extra_headers={"x-cut": str(cut)}) as stream,
+        ):
+            list(stream)
 
 
-def test_an_answer_cut_anywhere_is_an_error() -> None:
-    """Cut after any byte, an answer that is not streamed raises an error of ours."""
+def test_a_response_cut_anywhere_is_an_error(serve: Serve) -> None:
+    """A response that is not streamed raises a VllmError when cut after any byte."""
     response = json_bytes(answer())
-    with (
-        WireServer(Cutter(response)) as server,
-        VllmClient(server.base_url, max_retries=0) as client,
-    ):
-        for cut in range(len(response)):
-            with pytest.raises(VllmError):
-                client.completions.create(prompt="x", extra_headers={"x-cut": str(cut)})
-        client.completions.create(prompt="x", extra_headers={"x-cut": str(len(response))})
+    client = serve(cutting(response), max_retries=0).client
+    for cut in range(len(response)):
+        with pytest.raises(VllmError):
+            client.completions.create(prompt="x", extra_headers={"x-cut": str(cut)})
+    client.completions.create(prompt="x", extra_headers={"x-cut": str(len(response))})
 
 
-def test_a_body_shorter_than_its_length_is_a_connection_error() -> None:
-    """A body that ends before its content-length is retryable, not "no JSON"."""
+def test_a_body_shorter_than_its_length_is_a_connection_error(serve: Serve) -> None:
+    """A body shorter than its content-length is an APIConnectionError."""
     response = json_bytes(answer())
-    with WireServer(Cutter(response)) as server, VllmClient(server.base_url) as client:
-        with pytest.raises(vllm_client.APIConnectionError, match="middle of the response"):
-            client.completions.create(prompt="x", extra_headers={"x-cut": str(len(response) - 1)})
-        assert len(server.requests) == 1
+    served = serve(break_off(response[:-1]))
+    with pytest.raises(vllm_client.APIConnectionError, match="middle of the response"):
+        served.client.completions.create(prompt="x")
+    assert len(served.requests) == 1
 
 
 @pytest.mark.parametrize(
     "framing",
     ["content-length: 9000000000000000", f"transfer-encoding: chunked\r\n\r\n{2**62:x}"],
 )
-def test_no_memory_is_set_aside_for_what_a_server_claims(framing: str) -> None:
-    """A length beyond all memory is an answer cut off, not a MemoryError or an OverflowError."""
+def test_a_huge_claimed_length_allocates_nothing(serve: Serve, framing: str) -> None:
+    """A huge claimed length is an APIConnectionError, not a MemoryError or OverflowError."""
     response = f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{{".encode()
-    with WireServer(Cutter(response)) as server, VllmClient(server.base_url) as client:
-        with pytest.raises(vllm_client.APIConnectionError, match="middle of the response"):
-            client.completions.create(prompt="x", extra_headers={"x-cut": str(len(response))})
+    client = serve(break_off(response)).client
+    with pytest.raises(vllm_client.APIConnectionError, match="middle of the response"):
+        client.completions.create(prompt="x")
 
 
-def _read(*events: Any, **params: Any) -> Any:
-    """The events that come out, and the error or None."""
-    params = {"prompt": "x", **params}
-    with (
-        WireServer(answering(stream_bytes(*events))) as server,
-        VllmClient(server.base_url) as client,
-        client.completions.stream(**params) as stream,
-    ):
+@pytest.fixture
+def read(serve: Serve) -> Any:
+    """A function that reads a stream of these events: its events, and its error or None."""
+
+    def events_and_error(*events: Any, **params: Any) -> Any:
+        params = {"prompt": "x", **params}
         got: List[Any] = []
         error = None
-        try:
-            got.extend(stream)  # What came before an error stays in the list.
-        except VllmError as raised:
-            error = raised
-        if error is not None:
-            with pytest.raises(type(error)) as again:
-                stream.collect()
-            assert again.value is error
-            with pytest.raises(type(error)):
-                next(stream)
+        with serve(stream_bytes(*events)).client.completions.stream(**params) as stream:
+            try:
+                got.extend(stream)  # Events before an error stay in the list.
+                ends: Any = StopIteration
+            except VllmError as raised:
+                error, ends = raised, type(raised)
+            if error is not None:
+                with pytest.raises(ends) as again:
+                    stream.collect()
+                assert again.value is error
+            for _ in range(2):
+                with pytest.raises(ends):
+                    next(stream)
             return got, error
-        with pytest.raises(StopIteration):
-            next(stream)
-        with pytest.raises(StopIteration):
-            next(stream)
-        return got, None
+
+    return events_and_error
 
 
-def test_a_whole_stream_ends_with_usage_and_done() -> None:
-    """Text, finish reason, usage and Done come out of a whole stream, in that order."""
-    got, error = _read(*WHOLE)
+def test_a_complete_stream(read: Any) -> None:
+    """A complete stream yields text, finish reason, usage and Done, in that order."""
+    got, error = read(*WHOLE)
     assert error is None
     assert got[:3] == [Text("Hel"), Text("lo"), FinishReason("stop")]
     assert [event.type for event in got[3:]] == ["usage", "done"]
@@ -201,9 +184,9 @@ def test_a_whole_stream_ends_with_usage_and_done() -> None:
     ],
     ids=["empty", "no end", "no [DONE]", "no finish reason", "only [DONE]", "only usage"],
 )
-def test_an_end_that_is_none_interrupts(events: List[Any], text: str) -> None:
-    """Without [DONE], or with it but without a finish reason, the answer is cut off."""
-    _, error = _read(*events)
+def test_an_incomplete_stream_is_an_error(read: Any, events: List[Any], text: str) -> None:
+    """A stream without [DONE], or without a finish reason, raises StreamInterruptedError."""
+    _, error = read(*events)
     assert type(error) is StreamInterruptedError
     assert text_in(error.partial) == text
     assert error.is_retryable
@@ -214,14 +197,14 @@ def test_an_end_that_is_none_interrupts(events: List[Any], text: str) -> None:
     [{"n": 2}, {"prompt": ["a", "b"]}, {"extra_body": {"n": 2}}, {"prompt": [[1, 2], [3]]}],
     ids=["n", "prompts", "extra_body", "token ids"],
 )
-def test_every_choice_that_was_asked_for_has_to_finish(params: Dict[str, Any]) -> None:
-    """One of two choices without its finish reason is a cut answer; both make it whole."""
+def test_every_requested_choice_must_finish(read: Any, params: Dict[str, Any]) -> None:
+    """A stream is complete only if every requested choice has its finish reason."""
     first = [chunk("a", finish="stop"), chunk("b", index=1)]
-    _, error = _read(*first, "[DONE]", **params)
+    _, error = read(*first, "[DONE]", **params)
     assert type(error) is StreamInterruptedError
     assert "choice 1" in str(error)
     assert (text_in(error.partial), text_in(error.partial, 1)) == ("a", "b")
-    got, error = _read(*first, chunk("", index=1, finish="length"), "[DONE]", **params)
+    got, error = read(*first, chunk("", index=1, finish="length"), "[DONE]", **params)
     assert error is None
     assert got[-1] == Done()
 
@@ -241,10 +224,10 @@ FRAME = {"message": "no room", "type": "Service Unavailable", "param": None, "co
     ],
 )
 def test_an_error_frame_anywhere_fails_the_stream(
-    before: List[Any], frame: Any, code: Any, retryable: bool
+    read: Any, before: List[Any], frame: Any, code: Any, retryable: bool
 ) -> None:
-    """An error frame first, in the middle or after the end of the text is the server's error."""
-    got, error = _read(*before, frame, "[DONE]")
+    """An error frame at any place in the stream raises ServerStreamError."""
+    got, error = read(*before, frame, "[DONE]")
     assert type(error) is ServerStreamError
     assert "no room" in str(error)
     assert (error.code, error.is_retryable, error.body) == (code, retryable, frame)
@@ -253,46 +236,32 @@ def test_an_error_frame_anywhere_fails_the_stream(
 
 
 @pytest.mark.parametrize("named", ["event: error\ndata: {}\n\n", "data: {}\nevent: error\n\n"])
-@pytest.mark.parametrize("said", ['{"error": {"message": "gone", "code": 502}}', "gone"])
-def test_an_event_named_error_fails_the_stream(named: str, said: str) -> None:
-    """A gateway's error event is an error whatever its data looks like."""
-    body = b"data: " + json.dumps(chunk("Hel")).encode() + b"\n\n" + named.format(said).encode()
+@pytest.mark.parametrize("data", ['{"error": {"message": "gone", "code": 502}}', "gone"])
+def test_an_event_named_error_fails_the_stream(serve: Serve, named: str, data: str) -> None:
+    """An SSE event named error raises ServerStreamError, whatever its data."""
+    body = b"data: " + json.dumps(chunk("Hel")).encode() + b"\n\n" + named.format(data).encode()
     body += b"data: [DONE]\n\n"
-    with (
-        WireServer(_once(UNCHUNKED_HEAD + body)) as server,
-        VllmClient(server.base_url) as client,
-        client.completions.stream(prompt="x") as stream,
-    ):
+    client = serve(UNCHUNKED_HEAD + body).client
+    with client.completions.stream(prompt="x") as stream:
         with pytest.raises(ServerStreamError, match="gone") as raised:
             stream.collect()
     assert text_in(raised.value.partial) == "Hel"
 
 
-def _once(response: bytes) -> Any:
-    def handler(connection: Connection) -> None:
-        connection.receive()
-        connection.send(response)
-
-    return handler
-
-
-def test_an_event_named_ping_is_passed_over() -> None:
-    """A gateway's ping is no chunk; another name says nothing about the data."""
+def test_an_event_named_ping_is_skipped(serve: Serve) -> None:
+    """An SSE event named ping is skipped; any other name is ignored."""
     events = stream_bytes(*WHOLE, head=UNCHUNKED_HEAD).removeprefix(UNCHUNKED_HEAD)
     body = b"event: ping\ndata: {}\n\n" + events.replace(b"data: {", b"event: chunk\ndata: {")
-    with (
-        WireServer(_once(UNCHUNKED_HEAD + body)) as server,
-        VllmClient(server.base_url) as client,
-        client.completions.stream(prompt="x") as stream,
-    ):
+    client = serve(UNCHUNKED_HEAD + body).client
+    with client.completions.stream(prompt="x") as stream:
         assert stream.collect().text == "Hello"
         assert stream.timings.chunks == 3
 
 
 @pytest.mark.parametrize("rest", [["[DONE]"], []], ids=["with [DONE]", "cut"])
-def test_abort_is_given_and_then_raised(rest: List[str]) -> None:
-    """The finish reason "abort" is an event first, then an error, also if [DONE] is missing."""
-    got, error = _read(chunk("Hel"), chunk("lo", finish="abort"), *rest)
+def test_abort_is_yielded_and_then_raised(read: Any, rest: List[str]) -> None:
+    """The finish reason "abort" is yielded and then raised, also without [DONE]."""
+    got, error = read(chunk("Hel"), chunk("lo", finish="abort"), *rest)
     assert got == [Text("Hel"), Text("lo"), FinishReason("abort")]
     assert type(error) is GenerationAbortedError
     assert error.is_retryable
@@ -300,20 +269,17 @@ def test_abort_is_given_and_then_raised(rest: List[str]) -> None:
     assert error.partial.choices[0].finish_reason == "abort"
 
 
-def test_abort_with_usage_gives_the_usage() -> None:
-    """What an aborted answer has cost is known before the error."""
-    got, error = _read(chunk("x", finish="abort"), {"choices": [], "usage": USAGE}, "[DONE]")
+def test_abort_with_usage(read: Any) -> None:
+    """The usage of an aborted response is yielded before the error."""
+    got, error = read(chunk("x", finish="abort"), {"choices": [], "usage": USAGE}, "[DONE]")
     assert [event.type for event in got] == ["text", "finish_reason", "usage"]
     assert type(error) is GenerationAbortedError
 
 
-def test_create_raises_for_abort_too() -> None:
-    """An answer that was given up is no answer."""
-    with (
-        WireServer(answering(json_bytes(answer("Hel", "abort")))) as server,
-        VllmClient(server.base_url) as client,
-        pytest.raises(GenerationAbortedError) as raised,
-    ):
+def test_create_raises_for_abort_too(serve: Serve) -> None:
+    """create() raises GenerationAbortedError for an aborted response."""
+    client = serve(json_bytes(answer("Hel", "abort"))).client
+    with pytest.raises(GenerationAbortedError) as raised:
         client.completions.create(prompt="x")
     assert raised.value.partial.text == "Hel"
 
@@ -344,40 +310,37 @@ NOT_CHUNKS = [
 
 
 @pytest.mark.parametrize("data", NOT_CHUNKS, ids=[data[:48] for data in NOT_CHUNKS])
-def test_what_is_no_chunk_is_an_error_of_ours(data: str) -> None:
-    """JSON of another shape, or none, raises with what had arrived."""
-    got, error = _read(chunk("Hel"), data, chunk("", finish="stop"), "[DONE]")
+def test_a_malformed_chunk_is_an_error(read: Any, data: str) -> None:
+    """Data that is not a chunk raises a VllmError with the text so far."""
+    got, error = read(chunk("Hel"), data, chunk("", finish="stop"), "[DONE]")
     assert isinstance(error, (InvalidStreamError, ServerStreamError))
     assert got[0] == Text("Hel")
     assert text_in(error.partial).startswith("Hel")
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/html; charset=utf-8"])
-def test_a_document_is_not_a_stream(kind: str) -> None:
-    """A 200 with a document is refused at once, in the words of the document."""
+def test_a_document_is_not_a_stream(serve: Serve, kind: str) -> None:
+    """A success with a document instead of a stream raises with the document's message."""
     head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n"
     body = b'{"error": {"message": "the gateway is asleep"}}'
-    with WireServer(_once(head.encode() + body)) as server, VllmClient(server.base_url) as client:
-        with pytest.raises(InvalidStreamError, match="gateway is asleep"):
-            client.completions.stream(prompt="x")
+    client = serve(head.encode() + body).client
+    with pytest.raises(InvalidStreamError, match="gateway is asleep"):
+        client.completions.stream(prompt="x")
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", b"{}", b"[]", b"7", b'{"choices": 5}', b"\xff"])
-def test_a_success_that_is_no_completion_is_an_error(body: bytes) -> None:
-    """A 200 with something else in it is an InvalidResponseError."""
-    with WireServer(answering(json_bytes(body))) as server, VllmClient(server.base_url) as client:
-        with pytest.raises(vllm_client.InvalidResponseError):
-            client.completions.create(prompt="x")
+def test_a_success_without_a_completion_is_an_error(serve: Serve, body: bytes) -> None:
+    """A success with any other body is an InvalidResponseError."""
+    client = serve(json_bytes(body)).client
+    with pytest.raises(vllm_client.InvalidResponseError):
+        client.completions.create(prompt="x")
 
 
-def test_invalid_utf8_in_a_stream_is_an_error_with_what_had_arrived() -> None:
-    """Bytes that are no UTF-8 raise InvalidStreamError, not UnicodeDecodeError."""
+def test_invalid_utf8_in_a_stream_is_an_error(serve: Serve) -> None:
+    """Invalid UTF-8 raises InvalidStreamError with the text so far."""
     body = b"data: " + json.dumps(chunk("Hel")).encode() + b"\n\ndata: {\xff}\n\n"
-    with (
-        WireServer(_once(UNCHUNKED_HEAD + body)) as server,
-        VllmClient(server.base_url) as client,
-        client.completions.stream(prompt="x") as stream,
-    ):
+    client = serve(UNCHUNKED_HEAD + body).client
+    with client.completions.stream(prompt="x") as stream:
         with pytest.raises(InvalidStreamError, match="UTF-8") as raised:
             list(stream)
     assert text_in(raised.value.partial) == "Hel"
@@ -392,13 +355,10 @@ def test_invalid_utf8_in_a_stream_is_an_error_with_what_had_arrived() -> None:
         ([chunk("Hel", finish="abort"), "[DONE]"], GenerationAbortedError),
     ],
 )
-def test_on_error_event_gives_the_error_as_the_last_event(events: List[Any], kind: type) -> None:
-    """Where an exception would be raised, on_error="event" gives one Error event and ends."""
-    with (
-        WireServer(answering(stream_bytes(*events))) as server,
-        VllmClient(server.base_url) as client,
-        client.completions.stream(prompt="x", on_error="event") as stream,
-    ):
+def test_on_error_event_yields_the_error(serve: Serve, events: List[Any], kind: type) -> None:
+    """With on_error="event" the error is yielded as the last event."""
+    client = serve(stream_bytes(*events)).client
+    with client.completions.stream(prompt="x", on_error="event") as stream:
         *before, last = list(stream)
         assert isinstance(last, Error)
         assert type(last.error) is kind
@@ -410,29 +370,23 @@ def test_on_error_event_gives_the_error_as_the_last_event(events: List[Any], kin
             stream.collect()
 
 
-def test_on_error_event_ends_after_close_too() -> None:
-    """A loop over a closed stream gets one Error event, not one for ever."""
-    with (
-        WireServer(answering(stream_bytes(*WHOLE))) as server,
-        VllmClient(server.base_url) as client,
-    ):
-        with client.completions.stream(prompt="x", on_error="event") as stream:
-            assert next(stream) == Text("Hel")
-        first = next(stream)
-        assert first.type == "error"
-        assert isinstance(first.error, vllm_client.StreamConsumedError)
-        assert text_in(first.error.partial) == "Hel"
-        with pytest.raises(StopIteration):
-            next(stream)
+def test_on_error_event_ends_after_close_too(serve: Serve) -> None:
+    """With on_error="event" a closed stream yields one Error event and ends."""
+    client = serve(stream_bytes(*WHOLE)).client
+    with client.completions.stream(prompt="x", on_error="event") as stream:
+        assert next(stream) == Text("Hel")
+    first = next(stream)
+    assert first.type == "error"
+    assert isinstance(first.error, vllm_client.StreamConsumedError)
+    assert text_in(first.error.partial) == "Hel"
+    with pytest.raises(StopIteration):
+        next(stream)
 
 
-def test_text_deltas_raise_whatever_on_error_says() -> None:
-    """Strings have no place for an error, so a cut is raised."""
-    with (
-        WireServer(answering(stream_bytes(chunk("Hel"), chunk("lo")))) as server,
-        VllmClient(server.base_url) as client,
-        client.completions.stream(prompt="x", on_error="event") as stream,
-    ):
+def test_text_deltas_raise_with_on_error_event(serve: Serve) -> None:
+    """text_deltas() raises also with on_error="event"."""
+    client = serve(stream_bytes(chunk("Hel"), chunk("lo"))).client
+    with client.completions.stream(prompt="x", on_error="event") as stream:
         texts: List[str] = []
         with pytest.raises(StreamInterruptedError):
             texts.extend(stream.text_deltas())
@@ -490,17 +444,17 @@ BODIES = st.one_of(
         min_size=25,
         max_size=25,
     ),
-    reset=st.booleans(),
+    resets=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
-def test_nothing_but_our_errors_escapes(answers: List[bytes], reset: bool) -> None:
-    """Whatever a peer sends, create() and stream() raise a VllmError or nothing."""
-    waiting = [one for one in answers for _ in range(2)]
+@settings(max_examples=25)
+def test_only_our_errors_are_raised(answers: List[bytes], resets: bool) -> None:
+    """Whatever a server sends, create() and stream() raise only VllmError."""
+    waiting = [response for response in answers for _ in range(2)]
 
     def garbage(connection: Connection) -> None:
         connection.receive()
         connection.send(waiting.pop() if waiting else b"")
-        if reset:
+        if resets:
             connection.reset()
 
     with WireServer(garbage) as server, VllmClient(server.base_url, max_retries=0) as client:

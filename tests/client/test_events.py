@@ -1,4 +1,4 @@
-"""The event classes: how they are told apart, compared, printed, pickled and taken apart."""
+"""The event classes: tags, comparison, repr, pickling and pattern matching."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAILURE = StreamInterruptedError("cut off")
 
 
 def held(data: Any) -> Any:
-    """What the decoder puts into ``chunk``: the text that came over the wire."""
+    """A chunk as the decoder stores it: the JSON text."""
     return json.dumps(data)
 
 
@@ -47,7 +47,7 @@ each = pytest.mark.parametrize("event", EVENTS, ids=IDS)
 
 
 def test_union_is_complete() -> None:
-    """The union names these classes and no other, each with a tag of its own."""
+    """The union has exactly these classes, each with a tag of its own."""
     assert set(get_args(CompletionStreamEvent)) == {type(event) for event in EVENTS}
     assert IDS == ["text", "finish_reason", "usage", "done", "error"]
 
@@ -76,7 +76,7 @@ def positional(kind: Any) -> Tuple[str, ...]:
 
 @pytest.mark.parametrize(("kind", "names"), FIELDS)
 def test_positional_fields(kind: Any, names: Tuple[str, ...]) -> None:
-    """Positional arguments and patterns take the fields in this order; the tag is none of them."""
+    """Positional arguments and patterns use the fields in this order, without the tag."""
     assert positional(kind) == names
     if sys.version_info >= (3, 10):
         assert kind.__match_args__ == names
@@ -107,9 +107,9 @@ def describe(event):
 """
 
 
-@pytest.mark.skipif(sys.version_info < (3, 10), reason="match came with Python 3.10")
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="match needs Python 3.10")
 def test_match() -> None:
-    """``match`` takes every event apart by position, by name and by value."""
+    """``match`` matches every event by position, by name and by value."""
     space: Dict[str, Any] = dict(globals())
     exec(compile(MATCHING, "<match>", "exec"), space)  # Python 3.9 cannot even parse it.
     assert [space["describe"](event) for event in every_event()] == [
@@ -123,8 +123,8 @@ def test_match() -> None:
 
 
 @each
-def test_equal_is_what_says_the_same(event: Any) -> None:
-    """Two events are equal when they say the same, whatever chunk they came in."""
+def test_equality(event: Any) -> None:
+    """Events compare by their fields; ``chunk`` is ignored."""
     same = copy.copy(event)
     if hasattr(event, "chunk"):
         same = attrs.evolve(event, chunk={"another": "chunk"})
@@ -138,13 +138,13 @@ def test_equal_is_what_says_the_same(event: Any) -> None:
 @pytest.mark.parametrize(
     "other", [Text("b"), Text("a", 1), Text("a", 0, {}), Text("a", 0, None, [1]), FinishReason("a")]
 )
-def test_unequal_is_what_says_another_thing(other: Any) -> None:
-    """A difference in any other field, or of the class, is a difference."""
+def test_inequality(other: Any) -> None:
+    """Events with another field or of another class are not equal."""
     assert Text("a") != other
 
 
 def test_repr_is_short() -> None:
-    """An event prints as it would be written, without the chunk."""
+    """The repr of an event does not show the chunk."""
     assert repr(EVENTS[0]) == "Text(text='é', index=1, logprobs={'tokens': ['é']}, token_ids=[5])"
     assert repr(EVENTS[1]) == "FinishReason(reason='stop', index=1, stop_reason=13)"
     assert repr(Done()) == "Done()"
@@ -155,7 +155,7 @@ def test_repr_is_short() -> None:
 @each
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_pickles(event: Any, protocol: int) -> None:
-    """Events survive the way to another process, chunk and tag included."""
+    """Events can be pickled, chunk and tag included."""
     check_same(pickle.loads(pickle.dumps(event, protocol)), event)
 
 
@@ -179,7 +179,7 @@ def check_same(back: Any, event: Any) -> None:
 
 @pytest.mark.parametrize("event", every_event()[:2], ids=IDS[:2])
 def test_lazy_chunk(event: Any) -> None:
-    """``chunk`` is decoded once, by whoever asks first."""
+    """``chunk`` is decoded once, on first use."""
     again = event.chunk
     assert again == CHUNK
     assert event.chunk is again
@@ -187,8 +187,8 @@ def test_lazy_chunk(event: Any) -> None:
 
 @pytest.mark.parametrize("kind", [Text, FinishReason])
 @pytest.mark.parametrize("chunk", [None, {}, {"a": 1}])
-def test_chunk_that_is_no_text(kind: Any, chunk: Any) -> None:
-    """A chunk given as it is decoded stays as it is; none stays None."""
+def test_chunk_that_is_already_decoded(kind: Any, chunk: Any) -> None:
+    """A chunk that is already decoded stays as it is, and None stays None."""
     assert kind("x", chunk=chunk).chunk is chunk
     event = kind("x")
     event.chunk = chunk
@@ -197,7 +197,7 @@ def test_chunk_that_is_no_text(kind: Any, chunk: Any) -> None:
 
 @each
 def test_asdict(event: Any) -> None:
-    """attrs.asdict gives every field, the tag and the decoded chunk: one line of a log."""
+    """attrs.asdict() returns every field, the tag and the decoded chunk."""
     found = attrs.asdict(event)
     assert found["type"] == event.type
     assert set(found) == {*positional(type(event)), "type"}
@@ -209,7 +209,7 @@ def test_asdict(event: Any) -> None:
 
 @each
 def test_slots(event: Any) -> None:
-    """Events are small, and a misspelt attribute is an error."""
+    """Events have no __dict__, so setting an unknown attribute is an error."""
     assert not hasattr(event, "__dict__")
     with pytest.raises(AttributeError):
         event.tpye = "text"
@@ -217,12 +217,12 @@ def test_slots(event: Any) -> None:
 
 @pytest.mark.parametrize("kind", [Text, FinishReason])
 def test_chunk_is_documented(kind: Any) -> None:
-    """help() says what ``chunk`` is."""
+    """help() describes ``chunk``."""
     assert "decoded JSON chunk" in kind.chunk.__doc__
 
 
 def test_unused_chunk_stays_text() -> None:
-    """A chunk that nobody asks for is not decoded, so one that is no JSON harms nobody."""
+    """A chunk is not decoded before its first use, so invalid JSON there is harmless."""
     broken: Any = "{"
     event = Text("a", chunk=broken)
     assert (event.text, repr(event)) == (

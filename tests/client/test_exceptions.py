@@ -1,4 +1,4 @@
-"""The tree of errors: what its docstring draws, and that every one of them travels well."""
+"""The tree of errors: as its docstring draws it, and each error can be pickled and copied."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vllm_client import (
 )
 from vllm_client.types import Completion, CompletionChoice
 
-from ..servers import Connection, serving
+from ..servers import Connection, Serve, Served, break_off
 
 PARTIAL = Completion("cmpl-1", "m", 1, [CompletionChoice(0, "half an ans")])
 KEY = "sk-very-secret-0123456789"
@@ -38,7 +38,7 @@ CLASSES = [cls for cls in subclasses(VllmError) if cls.__module__ == exceptions.
 
 
 def drawn() -> Dict[str, Optional[str]]:
-    """Each class of the drawing and the one it hangs from."""
+    """Each class of the drawing, and the class that it hangs from."""
     parents: Dict[str, Optional[str]] = {}
     above: List[Tuple[int, str]] = []
     for line in (exceptions.__doc__ or "").split("::")[1].splitlines():
@@ -52,7 +52,7 @@ def drawn() -> Dict[str, Optional[str]]:
 
 
 def example(cls: Type[VllmError], message: str = "what happened") -> VllmError:
-    """One with every attribute set to something that is not its default."""
+    """An error whose attributes all differ from their defaults."""
     given: Dict[str, Any] = {"partial": PARTIAL}
     if issubclass(cls, APIStatusError):
         given.update(status_code=503, error_type="T", param="p", code=7, body={"a": [1]})
@@ -83,7 +83,7 @@ def test_exported_at_the_top(cls: Type[VllmError]) -> None:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("cls", CLASSES)
 def test_pickles(cls: Type[VllmError], protocol: int) -> None:
-    """An error comes back from a worker process with its class, its message and all it carries."""
+    """Pickling keeps class, message and all attributes of an error."""
     error = example(cls)
     back = pickle.loads(pickle.dumps(error, protocol))
     assert type(back) is cls
@@ -95,7 +95,7 @@ def test_pickles(cls: Type[VllmError], protocol: int) -> None:
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 @pytest.mark.parametrize("cls", CLASSES)
 def test_copies(cls: Type[VllmError], copied: Any) -> None:
-    """Both copy and deepcopy keep all that pickling keeps."""
+    """Copy and deepcopy keep class, message and all attributes of an error."""
     error = example(cls)
     error.is_retryable = not error.is_retryable
     back = copied(error)
@@ -104,7 +104,7 @@ def test_copies(cls: Type[VllmError], copied: Any) -> None:
 
 
 def test_subclass_of_the_user_pickles() -> None:
-    """A subclass with an __init__ of its own survives pickling as well."""
+    """A subclass with an __init__ of its own can be pickled too."""
     error = CustomError(3)
     back = pickle.loads(pickle.dumps(error))
     assert (type(back), back.number, str(back)) == (CustomError, 3, "number 3")
@@ -126,13 +126,13 @@ RETRYABLE = {
 
 @pytest.mark.parametrize("cls", [cls for cls in CLASSES if not issubclass(cls, APIStatusError)])
 def test_retryable_by_class(cls: Type[VllmError]) -> None:
-    """What broke on the way may be tried again; what was wrong stays wrong."""
+    """Errors of the connection are retryable, others are not."""
     assert cls("x").is_retryable is (cls.__name__ in RETRYABLE)
 
 
 @pytest.mark.parametrize("status", [300, 307, *range(400, 432), 451, *range(500, 512), 599])
 def test_retryable_by_status(status: int) -> None:
-    """Of the statuses, those are retryable that a second attempt may change."""
+    """A status or code is retryable if another attempt may succeed."""
     expected = status in {408, 429, 500, 502, 503, 504}
     assert APIStatusError("x", status_code=status).is_retryable is expected
     assert ServerStreamError("x", code=status).is_retryable is expected
@@ -140,13 +140,13 @@ def test_retryable_by_status(status: int) -> None:
 
 @pytest.mark.parametrize("code", [None, [], {}, "503", 503.0, "teapot"])
 def test_code_of_any_kind(code: Any) -> None:
-    """A code that is no number makes an error that is not retryable, not a second error."""
+    """A code that is not a number makes the error not retryable."""
     assert ServerStreamError("x", code=code).is_retryable is False
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_reads_well(cls: Type[VllmError]) -> None:
-    """str() is the message, after the status if there is one; message is the message alone."""
+def test_message_and_str(cls: Type[VllmError]) -> None:
+    """str() is the message after the status, if there is one; `message` is the message alone."""
     error = example(cls)
     prefix = "503: " if issubclass(cls, APIStatusError) else ""
     assert str(error) == f"{prefix}what happened"
@@ -155,34 +155,32 @@ def test_reads_well(cls: Type[VllmError]) -> None:
 
 
 def test_timeout_is_the_built_in_one() -> None:
-    """``except TimeoutError`` catches a time-out, and so does ``except APIConnectionError``."""
+    """An APITimeoutError is a TimeoutError and an APIConnectionError."""
     assert issubclass(APITimeoutError, TimeoutError)
     assert issubclass(APITimeoutError, APIConnectionError)
 
 
 def echoing(connection: Connection) -> None:
-    """Refuse a request in words that repeat its headers."""
-    while True:
-        request = connection.receive()
-        if request is None:
-            return
-        said = f"no user for {request.headers.get('authorization')}"
-        body = {"error": {"message": said, "headers": request.headers, "code": 401}}
-        connection.send_json(body, "401 Unauthorized", f"x-echo: {said}\r\n")
+    """Answer with an error that repeats the headers of the request."""
+    headers = connection.request.headers
+    message = f"no user for {headers.get('authorization')}"
+    body = {"error": {"message": message, "headers": headers, "code": 401}}
+    connection.send_json(body, "401 Unauthorized", f"x-echo: {message}\r\n")
 
 
-def refused(url: str, key: str = KEY) -> VllmError:
-    with VllmClient(url, api_key=key, max_retries=0) as client, pytest.raises(VllmError) as caught:
-        client.completions.create(prompt="x")
+def refused(served: Served) -> VllmError:
+    """The error of a call."""
+    with pytest.raises(VllmError) as caught:
+        served.client.completions.create(prompt="x")
     return caught.value
 
 
-def test_key_is_in_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    """A server that repeats the key in its refusal does not get it into an error or a log."""
+def test_key_is_in_no_error(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A key that the server repeats is in no error and in no log."""
     caplog.set_level(logging.DEBUG)
-    with serving(echoing) as server:
-        error = refused(server.base_url)
-        assert KEY in server.requests[0].head.decode()
+    served = serve(echoing, api_key=KEY, max_retries=0)
+    error = refused(served)
+    assert KEY in served.requests[0].head.decode()
     shown = [str(error), repr(error), repr(error.args), repr(vars(error)), caplog.text]
     shown.append("".join(traceback.format_exception(type(error), error, error.__traceback__)))
     assert not [text for text in shown if KEY in text]
@@ -190,11 +188,11 @@ def test_key_is_in_no_error(caplog: pytest.LogCaptureFixture) -> None:
     assert "no user for Bearer ***" in str(error)
 
 
-def test_key_is_in_no_connection_error(caplog: pytest.LogCaptureFixture) -> None:
-    """An error of the connection, and the errors behind it, do not hold the request's headers."""
+def test_key_is_in_no_connection_error(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """No error of the connection, nor its causes, holds the headers of the request."""
     caplog.set_level(logging.DEBUG)
-    with serving(Connection.receive) as server:
-        error: Optional[BaseException] = refused(server.base_url)
+    served = serve(break_off(), api_key=KEY, max_retries=0)
+    error: Optional[BaseException] = refused(served)
     causes = []
     while error is not None:
         causes.append(error)
@@ -207,7 +205,7 @@ def test_key_is_in_no_connection_error(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_key_is_in_no_repr_of_the_client() -> None:
-    """A client shows its address and not its key; its pickle, which has to, holds the key."""
+    """The repr of a client does not show the key; its pickle must hold it."""
     with VllmClient("localhost:8000", api_key=KEY) as client:
         assert repr(client) == str(client) == "VllmClient('http://localhost:8000/v1')"
         assert KEY not in repr(client.completions)

@@ -23,7 +23,7 @@ from vllm_client import (
 )
 
 from ..recorded import STREAM_HEAD, WHOLE, answer, chunk, json_bytes, stream_bytes
-from ..servers import WireServer, answering
+from ..servers import WireServer, replying
 
 ASK: Any = [{"role": "user", "content": "?"}]
 
@@ -49,14 +49,14 @@ def piece(arguments: Any, **more: Any) -> Any:
 def read_chat(*chunks: Any) -> Tuple[List[Any], ChatCompletion]:
     """The events of a chat stream with these chunks, and what they add up to."""
     body = stream_bytes(*chunks, "[DONE]")
-    with WireServer(answering(body)) as server, VllmClient(server.base_url) as client:
+    with WireServer(replying(body)) as server, VllmClient(server.base_url) as client:
         with client.chat.completions.stream(messages=ASK) as stream:
             return list(stream), stream.snapshot
 
 
 def read(response: bytes) -> Tuple[List[Any], CompletionStream]:
     """The events of a completion stream whose response has these bytes, and the stream."""
-    with WireServer(answering(response)) as server, VllmClient(server.base_url) as client:
+    with WireServer(replying(response)) as server, VllmClient(server.base_url) as client:
         with client.completions.stream(prompt="x") as stream:
             return list(stream), stream
 
@@ -165,7 +165,7 @@ def test_arguments_that_are_an_object_become_their_text() -> None:
     )
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     body = {**delta(), "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-    with WireServer(answering(json_bytes(body))) as server, VllmClient(server.base_url) as client:
+    with WireServer(replying(json_bytes(body))) as server, VllmClient(server.base_url) as client:
         whole = client.chat.completions.create(messages=ASK)
     assert streamed.tool_calls == whole.tool_calls == [ToolCall("a", "f", '{"x": "é"}')]
     assert [event.parse_args() for event in events if event.type == "tool_call"] == [{"x": "é"}]
@@ -177,7 +177,7 @@ def test_content_in_parts_becomes_text() -> None:
     _, streamed = read_chat(delta(parts, "stop"))
     message = {"role": "assistant", "content": parts}
     body = {**delta(), "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-    with WireServer(answering(json_bytes(body))) as server, VllmClient(server.base_url) as client:
+    with WireServer(replying(json_bytes(body))) as server, VllmClient(server.base_url) as client:
         whole = client.chat.completions.create(messages=ASK)
     assert streamed.text == whole.text == "Hello"
 
@@ -262,7 +262,7 @@ def test_chunks_of_the_other_route_are_an_error() -> None:
 def test_create_wants_every_choice_finished(choices: Any, missing: str) -> None:
     """The rule of streams holds for whole responses; what arrived is in ``partial``."""
     body = {**answer(), "choices": choices}
-    with WireServer(answering(json_bytes(body))) as server, VllmClient(server.base_url) as client:
+    with WireServer(replying(json_bytes(body))) as server, VllmClient(server.base_url) as client:
         with pytest.raises(InvalidResponseError, match=f"{missing} has no finish reason") as raised:
             client.completions.create(prompt="x", n=2)
     assert [choice.text for choice in raised.value.partial.choices] == [

@@ -1,4 +1,4 @@
-"""Files and bytes as parts of a message."""
+"""Images and recordings as parts of a message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RECORDINGS = {
 
 @pytest.mark.parametrize(("kind", "data"), IMAGES.items())
 def test_image_from_bytes_and_file(kind, data, tmp_path):
-    """An image becomes a data URL of the type its content shows, whatever the file is called."""
+    """An image becomes a data URL; its content decides the type, not the file name."""
     file = tmp_path / "misnamed.wav"
     file.write_bytes(data)
     url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
@@ -38,7 +38,7 @@ def test_image_from_bytes_and_file(kind, data, tmp_path):
 
 @pytest.mark.parametrize(("kind", "data"), RECORDINGS.items())
 def test_audio_from_bytes_and_file(kind, data, tmp_path):
-    """A recording becomes a data URL of the type its content shows."""
+    """A recording becomes a data URL; its content decides the type."""
     file = tmp_path / "sound"
     file.write_bytes(data)
     url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
@@ -46,13 +46,13 @@ def test_audio_from_bytes_and_file(kind, data, tmp_path):
 
 
 def test_mp3_without_a_tag():
-    """An MP3 may begin with a frame at once."""
+    """An MP3 without an ID3 tag is recognised."""
     assert audio_part(b"\xff\xfb\x90\x00")["audio_url"]["url"].startswith("data:audio/mpeg")
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"hello world", b"RIFF\x00\x00\x00\x00AVI "])
 def test_neither_image_nor_recording(data):
-    """What is neither is refused with a message that says what it begins with."""
+    """Any other content is refused with an error that shows its first bytes."""
     with pytest.raises(ValueError, match=r"not an image .*begins with"):
         image_part(data)
     with pytest.raises(ValueError, match=r"not a recording .*begins with"):
@@ -60,7 +60,7 @@ def test_neither_image_nor_recording(data):
 
 
 def test_the_wrong_kind(tmp_path):
-    """A recording is no image, and the file is named."""
+    """A recording is not accepted as an image; the error names the file."""
     file = tmp_path / "a.png"
     file.write_bytes(RECORDINGS["audio/wav"])
     with pytest.raises(ValueError, match=r"a\.png: not an image"):
@@ -68,6 +68,6 @@ def test_the_wrong_kind(tmp_path):
 
 
 def test_a_missing_file(tmp_path):
-    """A file that is not there is the system's own error."""
+    """A missing file is a FileNotFoundError."""
     with pytest.raises(FileNotFoundError):
         image_part(tmp_path / "none.png")

@@ -1,4 +1,4 @@
-"""The fields of requests: their names are those of vLLM 0.32, and everybody can see them."""
+"""The fields of requests: those of vLLM 0.32, visible in signatures and in help()."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ METHODS = [
     (ChatCompletions.stream, ChatCompletionParams),
 ]
 each_method = pytest.mark.parametrize(("method", "kind"), METHODS)
-# Of the same name in both, but not of the same meaning.
+# Fields with the same name and another meaning in chat.
 OF_EACH_KIND = {"max_tokens", "logprobs", "echo"}
 
 
@@ -45,18 +45,18 @@ def fields(kind: type) -> Set[str]:
 
 
 def test_completion_fields_are_those_of_the_server() -> None:
-    """The keywords of completions are the fields of vLLM's request class, no more and no less."""
+    """The keywords of completions are exactly the fields of vLLM's request class."""
     assert fields(CompletionParams) == pinned("completions")
     assert "stream" not in names(CompletionParams)
 
 
 def test_chat_fields_are_those_of_the_server() -> None:
-    """The keywords of chat are the fields of vLLM's request class too."""
+    """The keywords of chat are exactly the fields of vLLM's request class."""
     assert fields(ChatCompletionParams) == pinned("chat")
 
 
 def test_common_fields_are_those_of_the_server() -> None:
-    """The fields that both routes have are typed once."""
+    """The fields that completions and chat share are declared once."""
     both = pinned("completions") & pinned("chat")
     assert both - OF_EACH_KIND == fields(SamplingParams)
     assert both >= OF_EACH_KIND
@@ -64,14 +64,14 @@ def test_common_fields_are_those_of_the_server() -> None:
 
 @pytest.mark.parametrize("kind", [CompletionParams, ChatCompletionParams, RequestOptions])
 def test_every_field_may_be_left_out(kind: Any) -> None:
-    """No field is required by its type: an absent one is not sent."""
+    """No field is required by its type."""
     assert kind.__required_keys__ == frozenset()
     assert len(names(kind)) == len(set(names(kind)))
 
 
 @each_method
 def test_signature_shows_every_field(method: Any, kind: Any) -> None:
-    """inspect.signature names every field, keyword-only, with its type, and no **params."""
+    """inspect.signature() shows every field as a keyword with its type."""
     shown = inspect.signature(method).parameters
     assert set(names(kind)) <= set(shown)
     assert set(shown) - set(names(kind)) <= {"self", "stream", "on_error"}
@@ -87,14 +87,14 @@ def test_signature_shows_every_field(method: Any, kind: Any) -> None:
 
 @each_method
 def test_signature_ends_with_the_options(method: Any, kind: Any) -> None:
-    """What belongs to one call stands behind the fields of its body."""
+    """The options of the call follow the fields of the body."""
     shown = list(inspect.signature(method).parameters)
     assert set(shown[-3:]) == set(names(RequestOptions))
 
 
 @each_method
 def test_help_shows_every_field(method: Any, kind: Any) -> None:
-    """help() names every field with its type."""
+    """help() shows every field with its type."""
     text = pydoc.plain(pydoc.render_doc(method))
     missing = [name for name in names(kind) if f" {name}: " not in text]
     assert missing == []
@@ -102,7 +102,7 @@ def test_help_shows_every_field(method: Any, kind: Any) -> None:
 
 @each_method
 def test_bound_method_shows_its_fields(method: Any, kind: Any) -> None:
-    """On an instance, as Shift-Tab asks for it, the signature has no self."""
+    """The signature of a bound method has every field and no self."""
     bound = method.__get__(object())
     shown = inspect.signature(bound).parameters
     assert "self" not in shown
@@ -110,7 +110,7 @@ def test_bound_method_shows_its_fields(method: Any, kind: Any) -> None:
 
 
 def field_docstrings(node: ast.ClassDef) -> Dict[str, bool]:
-    """Each annotated name of a class body, and whether a text literal stands under it."""
+    """Each annotated name of a class body, and whether a docstring follows it."""
     found = {}
     for statement, following in zip(node.body, [*node.body[1:], None]):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
@@ -129,8 +129,8 @@ def classes() -> List[ast.ClassDef]:
 
 
 def test_every_field_is_explained() -> None:
-    """Under every field of a request stands what it means, where editors look for it."""
-    # Reached by a keyword of another class; explained in its docstring.
+    """Every field of a request has a docstring."""
+    # Each of these is the value of a field, and is described in its docstring.
     values = {"StreamOptions", "StructuredOutputs", "RepetitionDetection"}
     seen: Set[str] = set()
     for node in classes():
@@ -142,7 +142,7 @@ def test_every_field_is_explained() -> None:
 
 
 def test_every_field_is_written_once() -> None:
-    """No field is declared in a class and again in one that inherits from it."""
+    """No field is declared both in a class and in one that inherits from it."""
     own = {node.name: set(field_docstrings(node)) for node in classes()}
     for name in ("CompletionParams", "ChatCompletionParams"):
         assert not own[name] & (own["SamplingParams"] | own["RequestOptions"])

@@ -1,4 +1,4 @@
-"""Keyword arguments → the body that is sent, and what is refused before it is."""
+"""Requests: from keyword arguments to the body, and what is refused before it is sent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from typing import Any, Dict, Mapping
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_client import CompletionParams, VllmClient
@@ -17,11 +17,8 @@ from vllm_client.params import REPLACED, RequestOptions, names
 from vllm_client.resources.chat import check_chat, forces_calls
 from vllm_client.resources.completions import check_completion
 
-from ..recorded import STREAM_HEAD, chunk
-from ..servers import Connection, serving
-
-# A busy machine is no failure.
-calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+from ..recorded import chunk, json_bytes, stream_bytes
+from ..servers import Connection, Serve, either, send_reply
 
 
 def body_of(**given: Any) -> Dict[str, Any]:
@@ -42,7 +39,7 @@ def body_of(**given: Any) -> Dict[str, Any]:
     ],
 )
 def test_unknown_name_is_refused(name: str, nearest: str) -> None:
-    """A name that is no field is a TypeError with the nearest one and the way past it."""
+    """An unknown name raises TypeError with the nearest name and the use of extra_body."""
     with pytest.raises(TypeError) as caught:
         body_of(prompt="x", **{name: 1})
     assert f"create() got an unexpected keyword argument {name!r}" in str(caught.value)
@@ -51,14 +48,14 @@ def test_unknown_name_is_refused(name: str, nearest: str) -> None:
 
 
 def test_far_away_name_is_refused() -> None:
-    """A name that is near to nothing gets no suggestion, but the way past it all the same."""
+    """An unknown name that resembles no field is refused without a suggestion."""
     with pytest.raises(TypeError, match="extra_body") as caught:
         body_of(zzzqqqxxx=1)
     assert "did you mean" not in str(caught.value)
 
 
 def test_stream_names_itself() -> None:
-    """The refusal names the method that was called."""
+    """The error for an unknown name names the method that was called."""
     with (
         VllmClient("h") as client,
         pytest.raises(TypeError, match=r"^stream\(\) got an unexpected"),
@@ -87,7 +84,7 @@ OLD = {
 
 @pytest.mark.parametrize("name", OLD)
 def test_old_name_is_refused_with_its_replacement(name: str) -> None:
-    """A field that vLLM has dropped is refused with what stands in its place."""
+    """A field that vLLM has removed is refused with its replacement."""
     assert set(OLD) == set(REPLACED)
     with pytest.raises(TypeError) as caught:
         body_of(prompt="x", **{name: 1})
@@ -96,12 +93,12 @@ def test_old_name_is_refused_with_its_replacement(name: str) -> None:
 
 
 def test_replacements_are_no_fields() -> None:
-    """Nothing is called replaced that is a field still."""
+    """No current field is listed as removed."""
     assert not set(REPLACED) & set(names(CompletionParams))
 
 
 def test_extra_body_wins() -> None:
-    """extra_body is merged into the body, wins over keywords, and may carry any name."""
+    """extra_body takes precedence over keywords and may hold any name."""
     extra = {"max_tokens": 9, "guided_chips": {}, "prompt_logprobs": 3, "my-field": None}
     body = body_of(prompt="x", max_tokens=1, extra_body=extra)
     assert body == {"prompt": "x", **extra}
@@ -109,32 +106,32 @@ def test_extra_body_wins() -> None:
 
 @pytest.mark.parametrize("extra", [None, {}])
 def test_empty_extra_body(extra: Any) -> None:
-    """No extra fields change nothing."""
+    """An empty extra_body changes nothing."""
     assert body_of(prompt="x", extra_body=extra) == {"prompt": "x"}
 
 
 @pytest.mark.parametrize("stream", [True, False, None])
 def test_extra_body_without_stream(stream: Any) -> None:
-    """Whether to stream is said by the method, as the answer's class hangs on it."""
+    """`stream` in extra_body is refused: the method decides whether to stream."""
     with pytest.raises(ValueError, match="stream"):
         body_of(prompt="x", extra_body={"stream": stream})
 
 
 @pytest.mark.parametrize("extra", [[("stream", True)], "text", 5, [], {1: 2}])
 def test_extra_body_is_a_dict(extra: Any) -> None:
-    """What is no dict of names cannot smuggle anything in."""
+    """extra_body must be a dict whose keys are strings."""
     with pytest.raises(TypeError, match="extra_body"):
         body_of(prompt="x", extra_body=extra)
 
 
 def test_absent_is_not_sent() -> None:
-    """Only what is given is sent, and None is sent as null."""
+    """Only given fields are sent, and None is sent as null."""
     assert body_of(prompt="x") == {"prompt": "x"}
     assert encoded(body_of(prompt="x", seed=None)) == b'{"prompt":"x","seed":null}'
 
 
 def test_options_are_not_sent() -> None:
-    """Headers, time-out and extra_body belong to the call, not to its body."""
+    """Headers, timeout and extra_body are options of the call, not fields of the body."""
     given = {"extra_headers": {"X-A": "1"}, "timeout": 3.0, "extra_body": {"a": 1}, "prompt": "x"}
     body, options = split("create", given, CompletionParams)
     assert body == {"prompt": "x", "a": 1}
@@ -143,7 +140,7 @@ def test_options_are_not_sent() -> None:
 
 
 class Ambiguous:
-    """As an array of numpy's: no truth value, not iterable, unequal to everything."""
+    """Like a NumPy array: without a truth value, not iterable, and not comparable."""
 
     def __bool__(self) -> bool:
         raise ValueError("the truth value of an array is ambiguous")
@@ -187,40 +184,40 @@ UNSENDABLE = [
 @pytest.mark.parametrize(("value", "kind"), UNSENDABLE)
 @pytest.mark.parametrize("field", ["logit_bias", "n", "use_beam_search", "prompt_logprobs", "stop"])
 def test_what_cannot_be_json_names_its_field(field: str, value: Any, kind: Any) -> None:
-    """A value that cannot be sent is refused before anything is, with the name of its field."""
-    # Nothing listens at this address, which is not reached.
+    """A value that is not JSON raises an error that begins with the name of its field."""
+    # Nothing listens at this address, and nothing is sent to it.
     with VllmClient("http://127.0.0.1:9", max_retries=0) as client:
         for method in (client.completions.create, client.completions.stream):
             is_switch = field in {"use_beam_search", "prompt_logprobs"}
             if is_switch and method == client.completions.stream and isinstance(value, float):
-                continue  # It is on, and refused for that.
+                continue  # A number switches the field on, which a stream refuses first.
             with pytest.raises(kind, match=rf"^{field} ") as caught:
                 method(prompt="x", seed=1, **{field: value})
             assert type(caught.value) is kind
 
 
-def test_half_a_character_is_named_as_such() -> None:
-    """A lone surrogate, the leftover of a cut text, is told in plain words."""
+def test_a_lone_surrogate_is_explained() -> None:
+    """A lone surrogate raises a ValueError that explains it in plain words."""
     with pytest.raises(ValueError, match="prompt contains half a character") as caught:
         encoded({"model": "m", "prompt": "abc\ud83d"})
     assert type(caught.value) is ValueError
 
 
 def test_unsendable_key_of_the_body() -> None:
-    """A name that cannot be sent is refused as a value is."""
+    """A name that cannot be encoded is refused like a value."""
     with pytest.raises(ValueError, match="half a character"):
         encoded({"\ud83d": 1})
 
 
 @pytest.mark.parametrize("body", [[float("nan")], object(), "\ud83d"])
 def test_unsendable_body_that_is_no_object(body: Any) -> None:
-    """A body of ``client.request`` that is no object is named by its argument."""
+    """A body of client.request() that is not JSON raises an error that names `json`."""
     with pytest.raises((TypeError, ValueError), match=r"^json "):
         encoded(body)
 
 
 class Flaky(Dict[str, int]):
-    """A dictionary that another thread changes while it is looked at for the first time."""
+    """A dictionary that another thread changes during its first iteration."""
 
     looks = 0
 
@@ -231,8 +228,8 @@ class Flaky(Dict[str, int]):
         return super().items()
 
 
-def test_error_that_does_not_come_again() -> None:
-    """An error that no single field can be blamed for is passed on."""
+def test_an_error_of_no_single_field() -> None:
+    """An encoding error that no single field causes is raised unchanged."""
     with pytest.raises(ValueError, match="changed meanwhile"):
         encoded({"logit_bias": Flaky({"5": 1})})
 
@@ -250,7 +247,7 @@ CHAT = [
 
 @pytest.mark.parametrize(("body", "kind", "message"), CHAT)
 def test_chat_that_is_refused(body: Any, kind: Any, message: str) -> None:
-    """A chat without messages, or with a list of no tools, is refused by name."""
+    """A chat without messages, or with an empty list of tools, is refused."""
     with pytest.raises(kind, match=message):
         check_chat(body)
 
@@ -265,7 +262,7 @@ def test_chat_that_is_refused(body: Any, kind: Any, message: str) -> None:
     ],
 )
 def test_chat_that_is_sent(body: Any) -> None:
-    """What the server may take is left to the server."""
+    """Messages and tools of any other type are left to the server."""
     before = list(body)
     check_chat(body)
     assert list(body) == before
@@ -283,13 +280,13 @@ def test_chat_that_is_sent(body: Any) -> None:
     ],
 )
 def test_forced_calls(choice: Any, forced: bool) -> None:
-    """``required`` and a named function leave the model no choice."""
+    """tool_choice forces calls if it is "required" or a named function."""
     assert forces_calls({"tool_choice": choice}) is forced
     assert forces_calls({}) is False
 
 
 def test_body_is_short_utf8() -> None:
-    """Characters are sent as they are and no blanks are."""
+    """The body is UTF-8 without spaces."""
     assert encoded({"prompt": "é 😀", "n": [1, 2]}) == '{"prompt":"é 😀","n":[1,2]}'.encode()
 
 
@@ -304,23 +301,22 @@ JSON = st.recursive(
 )
 
 
-@calm
 @given(value=JSON)
 def test_body_arrives_as_it_was(value: Any) -> None:
-    """Whatever JSON can hold is encoded so that it decodes to the same."""
+    """Any JSON value is encoded so that it decodes to the same value."""
     assert json.loads(encoded({"prompt": value})) == {"prompt": value}
 
 
 @pytest.mark.parametrize("body", [{}, {"prompt": None}, {"model": "m", "prompt_embeds": None}])
 def test_missing_prompt(body: Mapping[str, Any]) -> None:
-    """A completion without a prompt is a TypeError, as any missing argument."""
+    """A completion without a prompt is a TypeError."""
     with pytest.raises(TypeError, match="prompt"):
         check_completion(body)
 
 
 @pytest.mark.parametrize("prompt", [[], ()])
 def test_empty_list_of_prompts(prompt: Any) -> None:
-    """A batch that turned out to be empty is refused by name."""
+    """An empty list of prompts is a ValueError."""
     with pytest.raises(ValueError, match="prompt is an empty list"):
         check_completion({"prompt": prompt})
 
@@ -337,7 +333,7 @@ def test_empty_list_of_prompts(prompt: Any) -> None:
     ],
 )
 def test_some_prompt_is_enough(body: Mapping[str, Any]) -> None:
-    """What the server may take is left to the server."""
+    """Prompts of any other type are left to the server."""
     before = dict(body)
     check_completion(body)
     assert list(body) == list(before)
@@ -345,14 +341,14 @@ def test_some_prompt_is_enough(body: Mapping[str, Any]) -> None:
 
 @pytest.mark.parametrize("value", [True, 1])
 def test_beam_search_is_not_streamed(value: Any) -> None:
-    """Beam search has no stream."""
+    """Beam search cannot be streamed."""
     with pytest.raises(ValueError, match="beam search cannot be streamed"):
         streamed({"prompt": "x", "use_beam_search": value})
 
 
 @pytest.mark.parametrize("value", [1, -1, True])
 def test_prompt_logprobs_are_not_streamed(value: Any) -> None:
-    """Log-probabilities of the prompt have no stream."""
+    """Log-probabilities of the prompt cannot be streamed."""
     with pytest.raises(ValueError, match="prompt_logprobs cannot be streamed"):
         streamed({"prompt": "x", "prompt_logprobs": value})
 
@@ -360,12 +356,12 @@ def test_prompt_logprobs_are_not_streamed(value: Any) -> None:
 @pytest.mark.parametrize("value", [0, None, False])
 @pytest.mark.parametrize("field", ["use_beam_search", "prompt_logprobs"])
 def test_switched_off_is_streamed(field: str, value: Any) -> None:
-    """A field that is off, as vLLM lets it be, does not stand in the way of a stream."""
+    """A field that is switched off does not prevent a stream."""
     assert streamed({"prompt": "x", field: value})[field] == value
 
 
-def test_usage_is_asked_for() -> None:
-    """A stream asks for usage unless the caller set stream_options."""
+def test_usage_is_requested() -> None:
+    """A stream requests usage unless the caller sets stream_options."""
     assert streamed({"prompt": "x"}) == {
         "prompt": "x",
         "stream": True,
@@ -375,7 +371,7 @@ def test_usage_is_asked_for() -> None:
 
 @pytest.mark.parametrize("given", [None, {}, {"include_usage": False}])
 def test_stream_options_of_the_caller(given: Any) -> None:
-    """stream_options of the caller are sent as they are, None too."""
+    """stream_options of the caller are sent unchanged, None too."""
     assert streamed({"prompt": "x", "stream_options": given})["stream_options"] == given
 
 
@@ -414,7 +410,7 @@ NUMBERS = [
 @pytest.mark.parametrize(("prompt", "prompts"), PROMPTS)
 @pytest.mark.parametrize(("number", "outputs"), NUMBERS)
 def test_expected_choices(prompt: Any, prompts: int, number: Any, outputs: int) -> None:
-    """A stream waits for prompts × n choices, both read as the server reads them."""
+    """A stream expects prompts × n choices, counted as the server counts them."""
     assert expected_choices({"prompt": prompt, "n": number}) == prompts * outputs
     assert expected_choices({"prompt": prompt}) == prompts
 
@@ -431,31 +427,21 @@ def test_expected_choices(prompt: Any, prompts: int, number: Any, outputs: int) 
     ],
 )
 def test_expected_choices_of_embeddings(body: Mapping[str, Any], choices: int) -> None:
-    """Prompts given as embeddings count as prompts, beside the others."""
+    """Prompt embeddings count as prompts."""
     assert expected_choices(body) == choices
 
 
 def finishing(connection: Connection) -> None:
-    """Answer every request with as many choices as the body asks for."""
-    while True:
-        request = connection.receive()
-        if request is None:
-            return
-        texts = request.json["prompt"]
-        number = len(texts) if isinstance(texts, list) else 1
-        chunks = [chunk("t", index=index, finish="stop") for index in range(number)]
-        if not request.json.get("stream"):
-            choices = [one["choices"][0] for one in chunks]
-            connection.send_json({**chunks[0], "choices": choices})
-            continue
-        connection.send(STREAM_HEAD)
-        for data in [*chunks, "[DONE]"]:
-            connection.send_event(data)
-        connection.end_chunks()
+    """Answer with one choice for each prompt."""
+    prompts = connection.request.json["prompt"]
+    number = len(prompts) if isinstance(prompts, list) else 1
+    chunks = [chunk("t", index=index, finish="stop") for index in range(number)]
+    whole = {**chunks[0], "choices": [data["choices"][0] for data in chunks]}
+    send_reply(connection, either(stream_bytes(*chunks, "[DONE]"), json_bytes(whole)))
 
 
-def test_nothing_given_is_changed() -> None:
-    """What the caller passes, presets and nested dicts among it, is the same afterwards."""
+def test_arguments_are_not_changed(serve: Serve) -> None:
+    """The arguments of the caller, nested dicts included, are not changed."""
     preset: CompletionParams = {
         "prompt": ["a", "b"],
         "stop": ["."],
@@ -464,33 +450,33 @@ def test_nothing_given_is_changed() -> None:
         "extra_headers": {"X-A": "1", "User-Agent": None},
     }
     before = copy.deepcopy(preset)
-    with serving(finishing) as server, VllmClient(server.base_url) as client:
-        client.completions.create(**preset)
-        assert client.completions.stream(**preset).collect().choices[1].text == "t"
-        client.completions.create(**preset, max_tokens=5, timeout=5)
+    served = serve(finishing)
+    served.client.completions.create(**preset)
+    assert served.client.completions.stream(**preset).collect().choices[1].text == "t"
+    served.client.completions.create(**preset, max_tokens=5, timeout=5)
     assert preset == before
     plain = {"prompt": ["a", "b"], "stop": ["."], "logit_bias": {"5": 1.0}, "a": {"b": [1]}}
     usage = {"stream": True, "stream_options": {"include_usage": True}}
-    sent = [request.json for request in server.requests]
+    sent = [request.json for request in served.requests]
     assert sent == [plain, {**plain, **usage}, {**plain, "max_tokens": 5}]
-    assert server.requests[0].headers["x-a"] == "1"
+    assert served.requests[0].headers["x-a"] == "1"
 
 
-def test_stream_keyword_is_the_stream_method() -> None:
-    """create(stream=True) sends what stream() sends and gives what it gives."""
-    with serving(finishing) as server, VllmClient(server.base_url) as client:
-        asked = client.completions.create(prompt="x", stream=True)
-        with asked:
-            events = list(asked)
-        with client.completions.stream(prompt="x") as same:
-            assert list(same) == events
-    assert server.requests[0].body == server.requests[1].body
+def test_stream_keyword_is_the_stream_method(serve: Serve) -> None:
+    """create(stream=True) sends and yields the same as stream()."""
+    served = serve(finishing)
+    asked = served.client.completions.create(prompt="x", stream=True)
+    with asked:
+        events = list(asked)
+    with served.client.completions.stream(prompt="x") as same:
+        assert list(same) == events
+    assert served.requests[0].body == served.requests[1].body
     assert [event.type for event in events] == ["text", "finish_reason", "done"]
-    assert server.requests[0].headers["accept"] == "text/event-stream"
+    assert served.requests[0].headers["accept"] == "text/event-stream"
 
 
-def test_stream_false_is_not_sent() -> None:
-    """create() sends no ``stream`` at all."""
-    with serving(finishing) as server, VllmClient(server.base_url) as client:
-        assert client.completions.create(prompt="x", stream=False).text == "t"
-    assert server.requests[0].json == {"prompt": "x"}
+def test_stream_false_is_not_sent(serve: Serve) -> None:
+    """create(stream=False) does not send `stream`."""
+    served = serve(finishing)
+    assert served.client.completions.create(prompt="x", stream=False).text == "t"
+    assert served.requests[0].json == {"prompt": "x"}

@@ -1,4 +1,4 @@
-"""The answers as classes: what is read from the JSON, and what a program asks of them."""
+"""The classes of responses: how they are read from JSON, compared, printed and pickled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FULL: Dict[str, Any] = {
 
 
 def test_completion() -> None:
-    """Every field is read; choices are in the order of their index."""
+    """Every field is read; choices are sorted by index."""
     answer = Completion.from_raw(copy.deepcopy(FULL))
     assert (answer.id, answer.model, answer.created) == ("cmpl-1", "m", 17)
     assert answer.usage == Usage(1, 2, 3)
@@ -53,15 +53,15 @@ def test_completion() -> None:
 
 
 def test_shortcuts_are_those_of_choice_0() -> None:
-    """The text and finish_reason are those of the choice with index 0, wherever it stands."""
+    """`text` and `finish_reason` are those of choice 0, wherever it is in the list."""
     answer = Completion.from_raw(copy.deepcopy(FULL))
     assert (answer.text, answer.finish_reason) == ("a", "length")
     only_second = Completion("", "", 0, [CompletionChoice(1, "b", "stop")])
     assert (only_second.text, only_second.finish_reason) == ("", None)
 
 
-def test_what_an_old_server_leaves_out() -> None:
-    """An answer with the text alone is an answer."""
+def test_missing_fields() -> None:
+    """A response that has only a text can be read."""
     answer = Completion.from_raw({"choices": [{"text": "a"}]})
     assert answer == Completion("", "", 0, [CompletionChoice(0, "a")])
     nothing = Completion.from_raw({"id": None, "model": None, "created": None, "choices": []})
@@ -83,7 +83,7 @@ def test_what_an_old_server_leaves_out() -> None:
     ],
 )
 def test_another_shape(raw: Any) -> None:
-    """Anything else is refused with one of the three errors that are announced."""
+    """Any other shape raises one of the three documented errors."""
     with pytest.raises((KeyError, TypeError, AttributeError)):
         Completion.from_raw(raw)
 
@@ -103,26 +103,26 @@ def test_another_shape(raw: Any) -> None:
     ],
 )
 def test_usage(raw: Any, usage: Any) -> None:
-    """Counts that are left out are 0, details None."""
+    """Missing counts are 0, and missing details are None."""
     assert Usage.from_raw(raw) == usage
 
 
-def test_answers_are_equal_by_what_they_say() -> None:
-    """Two answers of the same content are equal, whatever else their JSON holds."""
+def test_equality() -> None:
+    """Responses compare by their fields; ``raw`` is ignored."""
     one, two = Completion.from_raw(FULL), Completion.from_raw({**FULL, "extension": 1})
     assert one == two
     assert one != Completion.from_raw({**FULL, "id": "cmpl-2"})
 
 
 def test_repr_shows_no_raw() -> None:
-    """The JSON is not printed a second time."""
+    """The repr of a response does not show ``raw``."""
     assert "system_fingerprint" not in repr(Completion.from_raw(FULL))
     assert "text='a'" in repr(Completion.from_raw(FULL))
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_pickles(protocol: int) -> None:
-    """An answer survives the way to another process."""
+    """A response can be pickled."""
     answer = Completion.from_raw(FULL)
     back = pickle.loads(pickle.dumps(answer, protocol))
     assert back == answer
@@ -131,19 +131,19 @@ def test_pickles(protocol: int) -> None:
 
 @pytest.mark.parametrize("kind", [Completion, CompletionChoice, Usage])
 def test_slots(kind: Any) -> None:
-    """A misspelt attribute of an answer is an error."""
+    """The classes have no __dict__, so setting an unknown attribute is an error."""
     assert "__dict__" not in dir(kind)
     assert attrs.has(kind)
 
 
 def test_asdict_is_json() -> None:
-    """attrs.asdict of an answer can be written to a file."""
+    """attrs.asdict() of a response can be written as JSON."""
     found = attrs.asdict(Completion.from_raw(FULL))
     assert json.loads(json.dumps(found)) == found
     assert found["usage"]["type"] == "usage"
 
 
-WHOLE = [
+ANSWERS = [
     name
     for name in sorted(path.name[: -len(".response.http")] for path in CAPTURES.glob("*.http"))
     if name.startswith(("completion", "b_completion", "f_lora_completion"))
@@ -152,14 +152,14 @@ WHOLE = [
 ]
 
 
-def test_captures_are_there() -> None:
-    """There are answers of a real server to read."""
-    assert len(WHOLE) > 25
+def test_there_are_captures() -> None:
+    """There are enough captured responses."""
+    assert len(ANSWERS) > 25
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", ANSWERS)
 def test_captured_answer(name: str) -> None:
-    """Of every answer of a real server each field that has an attribute is found in it."""
+    """Every field of a captured response is an attribute with the same value."""
     raw = json.loads(body_of(capture(name)[1]))
     answer = Completion.from_raw(raw)
     assert (answer.id, answer.model, answer.created) == (raw["id"], raw["model"], raw["created"])
@@ -175,7 +175,7 @@ def test_captured_answer(name: str) -> None:
 
 
 def test_token_logprobs() -> None:
-    """The parallel lists of log-probabilities can be had token by token."""
+    """token_logprobs lists the log-probabilities token by token."""
     choice = Completion.from_raw(copy.deepcopy(FULL)).choices[1]
     assert [token.token for token in choice.token_logprobs] == ["b"]
     assert CompletionChoice(0, "a").token_logprobs == []

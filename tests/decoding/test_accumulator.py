@@ -1,4 +1,4 @@
-"""The pieces of an answer: what is kept, from which chunk, and at what cost."""
+"""The snapshot: what is kept of each chunk, and at what cost."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 from vllm_client import Completion
 from vllm_client._decoding.completion import CompletionDecoder
 
-from ..recorded import chunk
+from ..recorded import USAGE, chunk
 
 
 def snapshot_of(*chunks: Any) -> Completion:
+    """The snapshot after these chunks."""
     decoder = CompletionDecoder(1)
     for data in chunks:
         decoder.decode(json.dumps(data))
@@ -22,7 +23,7 @@ def snapshot_of(*chunks: Any) -> Completion:
 
 
 def test_nothing_yet() -> None:
-    """Before the first chunk the snapshot is an answer without choices."""
+    """Before the first chunk the snapshot has no choices."""
     snapshot = CompletionDecoder(2).snapshot()
     assert snapshot == Completion("", "", 0, [])
     assert snapshot.text == ""
@@ -30,8 +31,8 @@ def test_nothing_yet() -> None:
     assert snapshot.usage is None
 
 
-def test_what_stands_beside_the_choices() -> None:
-    """Names and extensions come from whatever chunk has them, the latest first."""
+def test_members_beside_the_choices() -> None:
+    """Members beside the choices are kept from any chunk; later values win."""
     snapshot = snapshot_of(
         {**chunk("a"), "extension": 1},
         {**chunk("b"), "extension": 2, "system_fingerprint": "f"},
@@ -43,21 +44,20 @@ def test_what_stands_beside_the_choices() -> None:
     assert snapshot.raw["object"] == "text_completion"
 
 
-def test_raw_has_the_shape_of_an_answer() -> None:
-    """``raw`` of a snapshot reads back as the same answer, so it can be stored in its place."""
-    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+def test_raw_has_the_shape_of_a_response() -> None:
+    """``raw`` of a snapshot can be read as a response and is equal to the snapshot."""
     snapshot = snapshot_of(
         chunk("a", token_ids=[1], logprobs={"tokens": ["a"], "token_logprobs": [-1.5]}),
         chunk("b", index=1, finish="stop", stop_reason="x"),
-        {"choices": [], "usage": usage},
+        {"choices": [], "usage": USAGE},
     )
     assert Completion.from_raw(json.loads(json.dumps(snapshot.raw))) == snapshot
-    assert usage.items() <= snapshot.raw["usage"].items()
+    assert USAGE.items() <= snapshot.raw["usage"].items()
     assert "type" not in snapshot.raw["usage"]
 
 
 def test_log_probabilities_are_joined() -> None:
-    """Each of the parallel lists is joined; null stands for a list without entries."""
+    """Each parallel list of log-probabilities is joined; null is an empty list."""
     snapshot = snapshot_of(
         chunk("a", logprobs={"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": None}),
         chunk("b"),
@@ -72,13 +72,13 @@ def test_log_probabilities_are_joined() -> None:
 
 
 def test_without_log_probabilities_and_ids() -> None:
-    """What was not asked for is None, not empty."""
+    """Fields that were not requested are None, not empty."""
     choice = snapshot_of(chunk("a"), chunk("b", token_ids=[])).choices[0]
     assert (choice.logprobs, choice.token_ids, choice.prompt_token_ids) == (None, None, None)
 
 
 def test_token_ids_are_joined() -> None:
-    """Token ids add up, those of chunks without text too."""
+    """Token ids are joined, those of chunks without text too."""
     snapshot = snapshot_of(
         chunk("", token_ids=[1, 2]), chunk("a", token_ids=[3]), chunk("", finish="stop")
     )
@@ -86,7 +86,7 @@ def test_token_ids_are_joined() -> None:
 
 
 def test_prompt_token_ids_are_kept() -> None:
-    """The prompt's token ids come with the first chunk of each choice only, and stay."""
+    """The token ids of the prompt, in the first chunk of each choice, are kept."""
     snapshot = snapshot_of(
         chunk("a", prompt_token_ids=[7, 8]),
         chunk("b", index=1, prompt_token_ids=[9]),
@@ -97,7 +97,7 @@ def test_prompt_token_ids_are_kept() -> None:
 
 
 def test_finish_is_kept() -> None:
-    """Finish and stop reason are those of the chunk that ended the choice."""
+    """Finish reason and stop reason are kept."""
     snapshot = snapshot_of(chunk("a", finish="stop", stop_reason=13), {"choices": []})
     choice = snapshot.choices[0]
     assert (choice.finish_reason, choice.stop_reason) == ("stop", 13)
@@ -105,7 +105,7 @@ def test_finish_is_kept() -> None:
 
 
 def test_snapshots_are_independent() -> None:
-    """A snapshot does not grow with the stream, and changing it changes nothing else."""
+    """A snapshot does not change with the stream, nor the stream with a snapshot."""
     decoder = CompletionDecoder(1)
     data = chunk("a", token_ids=[1], logprobs={"tokens": ["a"]})
     decoder.decode(json.dumps(data))
@@ -123,7 +123,7 @@ def test_snapshots_are_independent() -> None:
 
 
 def test_events_are_not_changed_by_what_follows() -> None:
-    """The lists of an event are its own: they do not grow as later chunks are joined."""
+    """The lists of an event do not grow with later chunks."""
     decoder = CompletionDecoder(1)
     data = chunk("a", token_ids=[1], logprobs={"tokens": ["a"]})
     first = decoder.decode(json.dumps(data))[0]
@@ -132,7 +132,7 @@ def test_events_are_not_changed_by_what_follows() -> None:
 
 
 def work_of(decoder: CompletionDecoder, datas: List[str]) -> Dict[str, int]:
-    """How often which function, of Python or C, is called while these chunks are decoded."""
+    """The number of calls of each function, Python or C, while these chunks are decoded."""
     counted: Dict[str, int] = {}
 
     def count(frame: Any, event: str, argument: Any) -> None:
@@ -156,10 +156,10 @@ def work_of(decoder: CompletionDecoder, datas: List[str]) -> Dict[str, int]:
     "more", [{}, {"token_ids": [1]}, {"token_ids": [1], "logprobs": {"tokens": ["a"]}}]
 )
 def test_work_does_not_grow(more: Dict[str, Any]) -> None:
-    """A chunk costs the same late in a stream as early: nothing is joined or copied meanwhile."""
+    """A late chunk costs the same as an early one."""
     decoder = CompletionDecoder(1)
     datas = [json.dumps(chunk("word ", **more))] * 200
-    work_of(decoder, datas)  # The first chunk makes the pieces of its choice.
+    work_of(decoder, datas)  # The first chunk creates its choice, which costs more.
     early = work_of(decoder, datas)
     for _ in range(10):
         work_of(decoder, datas)

@@ -1,4 +1,4 @@
-"""Chunks → events, bodies → answers: whatever a server sends, and a usable snapshot after it."""
+"""Decoding: from chunks to events, and from bodies to responses, whatever the server sends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Type
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vllm_client import (
@@ -25,35 +25,23 @@ from vllm_client._decoding.answers import aborted_error, decoded_answer
 from vllm_client._decoding.chat import ChatDecoder
 from vllm_client._decoding.completion import CompletionDecoder
 
-from ..recorded import CAPTURES, body_of, capture, chunk
-
-# A busy machine is no failure.
-calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+from ..recorded import CAPTURES, body_of, capture, captures_of, chunk, data_of
 
 
 def decoded(*chunks: Any, expected: int = 1) -> Tuple[CompletionDecoder, List[Any]]:
+    """A decoder that has decoded these chunks, and the events."""
     decoder = CompletionDecoder(expected)
     return decoder, [event for data in chunks for event in decoder.decode(json.dumps(data))]
 
 
-def datas(name: str) -> List[str]:
-    """The data of the events of a captured stream, without ``[DONE]``."""
-    lines = body_of(capture(name)[1]).decode().split("\n")
-    return [line[6:] for line in lines if line.startswith("data: ") and line != "data: [DONE]"]
-
-
-STREAMS = sorted(
-    path.name[: -len(".response.http")]
-    for path in CAPTURES.glob("*.response.http")
-    if b"text/event-stream" in path.read_bytes()[:600]
-    and capture(path.name[: -len(".response.http")])[0]["path"] == "/v1/completions"
-)
+STREAMS = [name for name, _, streamed in captures_of("/v1/completions") if streamed]
 
 
 def events_of(name: str) -> Tuple[CompletionDecoder, List[Any]]:
+    """A decoder that has decoded a captured stream, and the events, with errors among them."""
     decoder = CompletionDecoder(1)
     events: List[Any] = []
-    for data in datas(name):
+    for data in data_of(name):
         if '"error"' in data:
             with pytest.raises(ServerStreamError) as caught:
                 decoder.decode(data)
@@ -63,16 +51,16 @@ def events_of(name: str) -> Tuple[CompletionDecoder, List[Any]]:
     return decoder, events
 
 
-def test_captured_streams_are_there() -> None:
-    """There are streams of a real server to look at."""
+def test_there_are_captured_streams() -> None:
+    """There are enough captured streams."""
     assert len(STREAMS) > 15
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_captured_stream(name: str) -> None:
-    """Every chunk a real server sent is understood, and its parts come as events in order."""
+    """Every chunk of a captured stream is decoded to its events, in order."""
     expected: List[Any] = []
-    for data in datas(name):
+    for data in data_of(name):
         value = json.loads(data)
         if "error" in value:
             expected.append(value["error"]["code"])
@@ -94,7 +82,7 @@ def test_captured_stream(name: str) -> None:
 
 
 def asked(name: str) -> str:
-    """What a captured request asked for, streamed or not."""
+    """The request of a capture as text, without the fields that only concern streaming."""
     request = capture(name)[0]
     body = request.get("body")
     if request["path"] != "/v1/completions" or not isinstance(body, dict):
@@ -104,7 +92,7 @@ def asked(name: str) -> str:
 
 
 def pairs() -> Iterator[Any]:
-    """Captured streams, each with the captured whole answer to the same request."""
+    """Captured streams, each with the captured response to the same request without streaming."""
     whole: Dict[str, str] = {}
     for path in sorted(CAPTURES.glob("*.response.http")):
         name = path.name[: -len(".response.http")]
@@ -112,8 +100,8 @@ def pairs() -> Iterator[Any]:
         if b" 200 OK" in head and b"application/json" in head:
             whole.setdefault(asked(name), name)
     for name in STREAMS:
-        # Aborted ones are not cut at the same token.
-        if asked(name) in whole and '"abort"' not in datas(name)[-1] and "engine" not in name:
+        # Aborted responses do not end at the same token.
+        if asked(name) in whole and '"abort"' not in data_of(name)[-1] and "engine" not in name:
             yield name, whole[asked(name)]
 
 
@@ -121,13 +109,13 @@ PAIRS = list(pairs())
 
 
 @pytest.mark.parametrize(("stream", "whole"), PAIRS)
-def test_pieces_add_up_to_the_whole(stream: str, whole: str) -> None:
-    """The pieces of a stream make the choices that the same request got without one."""
+def test_chunks_add_up_to_the_response(stream: str, whole: str) -> None:
+    """The chunks of a stream add up to the choices of the response without streaming."""
     decoder, events = events_of(stream)
     answer = Completion.from_raw(json.loads(body_of(capture(whole)[1])))
     snapshot = decoder.snapshot()
     for streamed, choice in zip(snapshot.choices, answer.choices):
-        if "echo" in stream:  # There the server sends them unasked, in a stream only.
+        if "echo" in stream:  # With echo the server adds them to streams only.
             streamed.prompt_token_ids = choice.prompt_token_ids
     assert snapshot.choices == answer.choices
     assert snapshot.model == answer.model
@@ -145,13 +133,13 @@ def counts(usage: Usage) -> Tuple[int, int, int]:
 
 
 def test_pairs_cover_what_matters() -> None:
-    """Among those pairs are several choices, an echo, log-probabilities and token ids."""
+    """The pairs include several choices, echo, log-probabilities and token ids."""
     kinds = {"n2", "echo", "logprobs", "token_ids", "usage"}
     assert {kind for kind in kinds if any(kind in stream for stream, _ in PAIRS)} == kinds
 
 
 def test_text_before_finish_reason() -> None:
-    """A chunk with text and a finish reason gives two events in that order."""
+    """A chunk with text and a finish reason yields two events in that order."""
     _, events = decoded(chunk("end", finish="stop", stop_reason=13))
     assert events == [Text("end"), FinishReason("stop", 0, 13)]
 
@@ -166,8 +154,8 @@ def test_text_before_finish_reason() -> None:
         {"text": None, "token_ids": [7]},
     ],
 )
-def test_text_event_for_anything_that_is_there(more: Dict[str, Any]) -> None:
-    """Text, log-probabilities and token ids each make an event; none is lost."""
+def test_text_event_for_any_content(more: Dict[str, Any]) -> None:
+    """Text, log-probabilities or token ids alone yield a Text event."""
     _, events = decoded(chunk(**{"text": "", **more}))
     text, logprobs, ids = more.get("text") or "", more.get("logprobs"), more.get("token_ids")
     assert events == [Text(text, 0, logprobs, ids)]
@@ -187,20 +175,20 @@ def test_text_event_for_anything_that_is_there(more: Dict[str, Any]) -> None:
         {"choices": [{}]},
     ],
 )
-def test_no_event_without_anything(data: Any) -> None:
-    """A chunk that says nothing gives no event and is no error."""
+def test_no_event_without_content(data: Any) -> None:
+    """A chunk without content yields no event and is no error."""
     decoder, events = decoded(data)
     assert events == []
     assert decoder.chunk_had_choices is bool(data.get("choices"))
 
 
 def test_index_defaults_to_the_first_choice() -> None:
-    """A server that numbers no choices means choice 0."""
+    """A choice without an index is choice 0."""
     assert decoded({"choices": [{"text": "a"}]})[1] == [Text("a", 0)]
 
 
 def test_interleaved_choices() -> None:
-    """Choices may come in any order, in one chunk or in several, and are kept apart."""
+    """Choices may arrive in any order, in one chunk or in several."""
     both = {"choices": [chunk("c", index=1)["choices"][0], chunk("d", index=0)["choices"][0]]}
     decoder, events = decoded(
         chunk("a", index=1),
@@ -225,7 +213,7 @@ def test_interleaved_choices() -> None:
 
 
 def test_unfinished_choices() -> None:
-    """Every choice that was asked for is unfinished until its own finish reason came."""
+    """A requested choice is unfinished until its finish reason arrives."""
     decoder = CompletionDecoder(3)
     assert decoder.unfinished() == [0, 1, 2]
     for index, left in [(1, [0, 2]), (1, [0, 2]), (5, [0, 2]), (0, [2]), (2, [])]:
@@ -234,7 +222,7 @@ def test_unfinished_choices() -> None:
 
 
 def test_latest_usage_is_kept() -> None:
-    """A running usage is replaced by the next; chunks without one, or an empty one, keep it."""
+    """The last usage is kept; chunks without usage, or with an empty one, do not change it."""
     first, last = (
         {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
         {
@@ -258,7 +246,7 @@ def test_latest_usage_is_kept() -> None:
 
 @pytest.mark.parametrize(("reason", "aborted"), [("abort", True), ("stop", False)])
 def test_abort_is_noted(reason: str, aborted: bool) -> None:
-    """An aborted choice is noted, also when another choice finishes afterwards."""
+    """An aborted choice is noted, even if another choice finishes afterwards."""
     decoder, events = decoded(
         chunk(finish=reason), chunk(index=1, finish="stop"), chunk("late", index=1)
     )
@@ -267,7 +255,7 @@ def test_abort_is_noted(reason: str, aborted: bool) -> None:
 
 
 def test_chunk_is_decoded_on_demand() -> None:
-    """``chunk`` is the very JSON the event came in, with what this library does not know."""
+    """``chunk`` is the whole JSON of the event, unknown members included."""
     data = {**chunk("a", finish="stop", odd={"deep": [1, None, "é"]}), "extension": [1.5]}
     _, events = decoded(data)
     assert [event.chunk for event in events] == [data, data]
@@ -288,7 +276,7 @@ ERROR = {"error": {"message": "no more", "type": "T", "param": None, "code": 503
     ],
 )
 def test_error_frame(frame: Any) -> None:
-    """An error frame is an error, whatever stands beside it, and what came before stays."""
+    """An error frame raises, and the text before it is kept."""
     decoder, _ = decoded(chunk("so far"))
     with pytest.raises(ServerStreamError, match="no more") as caught:
         decoder.decode(json.dumps(frame))
@@ -333,7 +321,7 @@ MISSHAPEN = [
 
 @pytest.mark.parametrize("data", MISSHAPEN)
 def test_misshapen_chunk(data: str) -> None:
-    """What is no chunk is an InvalidStreamError that shows it, and no other error."""
+    """A malformed chunk raises an InvalidStreamError that shows it."""
     decoder, _ = decoded(chunk("so far"))
     with pytest.raises(InvalidStreamError, match="cannot be decoded") as caught:
         decoder.decode(data)
@@ -352,17 +340,17 @@ JSON: Any = st.recursive(
     max_leaves=8,
 )
 CHUNKS: List[Dict[str, Any]] = [
-    json.loads(data) for name in STREAMS for data in [*datas(name)[:2], *datas(name)[-2:]]
+    json.loads(data) for name in STREAMS for data in [*data_of(name)[:2], *data_of(name)[-2:]]
 ]
 CHAT_CHUNKS: List[Dict[str, Any]] = [
     json.loads(data)
     for path in sorted(CAPTURES.glob("*chat*stream*.http")) + sorted(CAPTURES.glob("b_reas*.http"))
-    for data in datas(path.name[: -len(".response.http")])[:12]
+    for data in data_of(path.name[: -len(".response.http")])[:12]
 ]
 
 
 def places(value: Any, path: Tuple[Any, ...] = ()) -> Iterator[Tuple[Any, ...]]:
-    """Every place in a JSON value, as the keys that lead there."""
+    """Every place in a JSON value, as the keys that lead to it."""
     yield path
     if isinstance(value, (dict, list)):
         for key in value if isinstance(value, dict) else range(len(value)):
@@ -371,7 +359,7 @@ def places(value: Any, path: Tuple[Any, ...] = ()) -> Iterator[Tuple[Any, ...]]:
 
 @st.composite
 def mutated(draw: Any, chunks: List[Dict[str, Any]]) -> Any:
-    """A chunk of a real server with other things, or nothing, in one or two places."""
+    """A captured chunk in which one or two members are replaced or deleted."""
     value = copy.deepcopy(draw(st.sampled_from(chunks)))
     for _ in range(draw(st.integers(1, 2))):
         *above, last = draw(st.sampled_from([path for path in places(value) if path] or [("x",)]))
@@ -402,7 +390,7 @@ def check_survives(values: List[Any]) -> None:
     for value in values:
         with contextlib.suppress(InvalidStreamError, ServerStreamError):
             for event in decoder.decode(json.dumps(value)):
-                # Not ==, as json knows a NaN, which is not equal to itself.
+                # Compared as text: NaN is not equal to itself.
                 assert repr(event.chunk) == repr(value)
         snapshot = decoder.snapshot()
         is_usable(snapshot)
@@ -411,25 +399,22 @@ def check_survives(values: List[Any]) -> None:
         assert (first.token_ids or [])[:1] == [1]
 
 
-@calm
 @given(st.lists(JSON | st.fixed_dictionaries({"choices": JSON}), max_size=3))
 @example([{"choices": [{"index": 0, "finish_reason": []}]}])
 def test_any_json_is_survived(values: List[Any]) -> None:
-    """No JSON value whatever raises anything else, and the snapshot stays usable."""
+    """Any JSON value raises only our errors, and the snapshot stays usable."""
     check_survives(values)
 
 
-@calm
 @given(st.lists(mutated(CHUNKS), min_size=1, max_size=3))
 def test_any_mutation_is_survived(values: List[Any]) -> None:
-    """A chunk of a real server with anything in any place is a chunk or an InvalidStreamError."""
+    """A changed chunk raises only our errors, and the snapshot stays usable."""
     check_survives(values)
 
 
-@calm
 @given(st.lists(mutated(CHAT_CHUNKS), min_size=1, max_size=4))
 def test_any_mutated_chat_is_survived(values: List[Any]) -> None:
-    """The same holds for chat, whose snapshot stays usable too."""
+    """A changed chat chunk raises only our errors, and the snapshot stays usable."""
     decoder = ChatDecoder(1)
     decoder.decode(json.dumps({"choices": [{"index": 0, "delta": {"content": "so far"}}]}))
     for value in values:
@@ -443,7 +428,7 @@ def test_any_mutated_chat_is_survived(values: List[Any]) -> None:
 
 
 def test_deep_usage_details_are_survived() -> None:
-    """Details nested as deep as json can read do not break the snapshot."""
+    """Deeply nested usage details do not break the snapshot."""
     details: Any = {}
     for _ in range(600):
         details = {"a": details}
@@ -455,8 +440,8 @@ def read(raw: Any) -> Completion:
     return decoded_answer(json.dumps(raw).encode(), Completion.from_raw)
 
 
-def test_whole_answer() -> None:
-    """The body of an answer that was not streamed becomes the answer, raw JSON untouched."""
+def test_response() -> None:
+    """A response that is not streamed is decoded, and its raw JSON is kept."""
     raw = json.loads(body_of(capture("completion_return_token_ids")[1]))
     answer = read(raw)
     assert answer.raw == raw
@@ -485,18 +470,17 @@ def test_whole_answer() -> None:
         (b'{"choices": [{"text": "x", "finish_reason": "stop"}], "usage": 5}', "AttributeError"),
     ],
 )
-def test_another_answer(content: bytes, message: str) -> None:
-    """Anything but the answer asked for is an InvalidResponseError that shows what came."""
+def test_another_body(content: bytes, message: str) -> None:
+    """Any other body raises an InvalidResponseError that shows it."""
     with pytest.raises(InvalidResponseError, match=message) as caught:
         decoded_answer(content, Completion.from_raw)
     assert len(str(caught.value)) < 2000
     assert caught.value.body is not None or content == b"null"
 
 
-@calm
 @given(JSON | st.fixed_dictionaries({"choices": JSON, "usage": JSON}))
-def test_any_answer_is_survived(raw: Any) -> None:
-    """No JSON document whatever raises anything but an InvalidResponseError."""
+def test_any_document_is_survived(raw: Any) -> None:
+    """Any JSON document is decoded or raises our errors only."""
     try:
         answer = read(raw)
     except (InvalidResponseError, GenerationAbortedError):
@@ -506,8 +490,8 @@ def test_any_answer_is_survived(raw: Any) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1])
-def test_aborted_answer(at: int) -> None:
-    """An answer with an aborted choice raises, and holds all that came."""
+def test_aborted_response(at: int) -> None:
+    """A response with an aborted choice raises, and `partial` holds the response."""
     raw = chunk("a", finish="stop")
     raw["choices"].append(chunk("b", index=1, finish="stop")["choices"][0])
     raw["choices"][at]["finish_reason"] = "abort"
@@ -519,7 +503,7 @@ def test_aborted_answer(at: int) -> None:
 
 @pytest.mark.parametrize("partial", [None, "anything"])
 def test_aborted_error(partial: Optional[str]) -> None:
-    """The error carries what it is given."""
+    """The error holds the given partial response."""
     error = aborted_error(partial)
     kind: Type[Exception] = GenerationAbortedError
     assert (type(error), error.partial, error.is_retryable) == (kind, partial, True)

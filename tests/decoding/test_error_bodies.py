@@ -1,4 +1,4 @@
-"""Error bodies of every shape → the error they mean, with the server's own words."""
+"""Error bodies of every shape: the class of the error and the server's message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import Any, Dict, Optional, Tuple, Type
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_client import (
@@ -26,9 +26,6 @@ from vllm_client import (
 from vllm_client._error_bodies import decoded_or_text, frame_error, message_in, status_error
 
 from ..recorded import CAPTURES, body_of, capture
-
-# A busy machine is no failure.
-calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 CLASSES: Dict[int, Type[APIStatusError]] = {
     302: APIStatusError,
@@ -97,7 +94,7 @@ SHAPES = [
 @pytest.mark.parametrize(("text", "message"), SHAPES)
 @pytest.mark.parametrize("status", [code for code in CLASSES if code not in {302, 401, 405}])
 def test_message_is_found(status: int, text: str, message: str) -> None:
-    """Whatever the shape of the body, the message in it is found and the status says the class."""
+    """The message is found in every shape, and the status sets the class."""
     error = status_error(status, text, {}, reason="the reason")
     assert (type(error), error.message) == (CLASSES[status], message)
     assert error.status_code == status
@@ -108,7 +105,7 @@ def test_message_is_found(status: int, text: str, message: str) -> None:
 @pytest.mark.parametrize(("status", "hint"), [(401, "VLLM_API_KEY"), (405, "method")])
 @pytest.mark.parametrize(("text", "message"), SHAPES)
 def test_advice_follows_the_message(status: int, hint: str, text: str, message: str) -> None:
-    """Where the server's words do not say what to do next, advice is put behind them."""
+    """Where the server's message does not help, advice is added to it."""
     error = status_error(status, text, {}, reason="the reason")
     assert type(error) is CLASSES[status]
     assert error.message.startswith(message)
@@ -116,7 +113,7 @@ def test_advice_follows_the_message(status: int, hint: str, text: str, message: 
 
 
 def test_parts_of_the_error_object() -> None:
-    """Type, parameter, code and request id are kept apart."""
+    """Type, parameter, code and request id are attributes of the error."""
     error = status_error(400, json.dumps(NESTED), {"x-request-id": "r1"})
     assert (error.error_type, error.param, error.code) == ("T", "p", 7)
     assert error.request_id == "r1"
@@ -126,13 +123,13 @@ def test_parts_of_the_error_object() -> None:
 
 
 def test_nothing_at_all() -> None:
-    """An empty body without a reason phrase still makes a message."""
+    """An empty body without a reason phrase still yields a message."""
     assert str(status_error(500, "", {})) == "500: the body is empty"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirection_names_its_target(status: int) -> None:
-    """A redirection is an error that says where it points and that it was not followed."""
+    """The error for a redirect names its target and that it was not followed."""
     error = status_error(status, HTML, {"location": "https://other/v1"})
     assert type(error) is APIStatusError
     assert "https://other/v1" in error.message
@@ -141,14 +138,14 @@ def test_redirection_names_its_target(status: int) -> None:
 
 
 def test_redirection_to_nowhere() -> None:
-    """A redirection without a target says so."""
+    """The error for a redirect without a target is clear about it."""
     assert "nowhere" in status_error(304, "", {}).message
 
 
 @pytest.mark.parametrize("depth", [300, 900, 5000, 200000])
 @pytest.mark.parametrize("text", ["%s", '{"error": {"message": %s}}', '{"detail": %s}'])
 def test_deeply_nested(depth: int, text: str) -> None:
-    """A body nested beyond what json can decode or encode is an error like any other."""
+    """A body that is nested too deeply for json is an error like any other."""
     body = text % ("[" * depth + "]" * depth)
     error = status_error(400, body, {})
     assert type(error) is BadRequestError
@@ -157,14 +154,14 @@ def test_deeply_nested(depth: int, text: str) -> None:
 
 @pytest.mark.parametrize("body", ["x" * 10**6, '{"detail": "%s"}' % ("x" * 10**6)])
 def test_long_message_is_cut(body: str) -> None:
-    """A page of text is not repeated in the message; body has all of it."""
+    """A long message is cut; `body` holds all of it."""
     error = status_error(500, body, {})
     assert len(error.message) <= 2000
     assert len(str(error.body)) >= 10**6
 
 
 def test_long_page() -> None:
-    """Of a page of markup without an end only the beginning is looked at."""
+    """Only the beginning of an HTML page is searched for its title."""
     assert status_error(502, "<title>" * 200000, {}, reason="Bad Gateway").message == "Bad Gateway"
 
 
@@ -177,27 +174,25 @@ NAMES = st.sampled_from(["error", "message", "detail", "type", "param", "code", 
 BODIES = st.dictionaries(NAMES, JSON | st.dictionaries(NAMES, JSON, max_size=4), max_size=4) | JSON
 
 
-@calm
 @given(body=BODIES, status=st.integers(300, 599))
 def test_any_json_is_an_error(body: Any, status: int) -> None:
-    """No JSON value whatever makes anything but an error with a text."""
+    """Any JSON value yields an error with a message."""
     error = status_error(status, json.dumps(body), {}, reason="why")
     assert isinstance(error.message, str)
     assert error.message
     assert str(frame_error(body)).startswith("the server reported an error inside the stream: ")
 
 
-@calm
 @given(text=st.text(), status=st.integers(300, 599))
 def test_any_text_is_an_error(text: str, status: int) -> None:
-    """No text whatever makes anything but an error with a text."""
+    """Any text yields an error with a message."""
     error = status_error(status, text, {}, reason="why")
     assert error.message
     assert error.message == error.message.strip()
 
 
 def answer(name: str) -> Tuple[int, str, Dict[str, str], Any]:
-    """Status, body and headers of a captured answer, and the body of its request."""
+    """Status, body and headers of a captured response, and the body of its request."""
     request, raw = capture(name)
     head = raw.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
     headers = {key.lower(): value for key, value in (line.split(": ", 1) for line in head[1:])}
@@ -217,7 +212,7 @@ ERRORS = sorted(
 
 
 def server_words(text: str) -> Optional[str]:
-    """The message of a body of vLLM, found without the code under test."""
+    """The message in a body of vLLM, found without the code under test."""
     found = re.match(r'\{"(?:detail|error)":"(.*)"\}$', text, re.DOTALL)
     found = found or re.match(
         r'\{(?:"type":"error",)?"error":\{(?:"type":"[^"]*",)?"message":"(.*?[^\\])"[,}]',
@@ -229,7 +224,7 @@ def server_words(text: str) -> Optional[str]:
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_captured_error(name: str) -> None:
-    """Every error answer of a real server gives its own words under the class of its status."""
+    """Every captured error has the class of its status and the server's message."""
     status, text, headers, _ = answer(name)
     error = captured(name)
     assert isinstance(error, CLASSES[status]) if status in CLASSES else status == 307
@@ -240,8 +235,8 @@ def test_captured_error(name: str) -> None:
     assert error.request_id == headers.get("x-request-id")
 
 
-def test_captures_are_there() -> None:
-    """There is something to look at, in every shape but HTML."""
+def test_there_are_captures() -> None:
+    """There are enough captured errors, of every shape but HTML."""
     assert len(ERRORS) > 70
     texts = [answer(name)[1] for name in ERRORS]
     openings = ('{"error":{', '{"error":"', '{"detail":"')
@@ -261,7 +256,7 @@ TOO_LONG = {
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_context_length_is_recognised(name: str) -> None:
-    """What does not fit is a ContextLengthError; no other refusal is, max_tokens=0 neither."""
+    """Only a request that is too long is a ContextLengthError."""
     assert isinstance(captured(name), ContextLengthError) is (name in TOO_LONG)
 
 
@@ -271,13 +266,13 @@ NO_ROOM = '{"error": {"message": "max_tokens must be at least 1, got 0. (paramet
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize("zero", [0, "0", False, 0.0])
 def test_zero_tokens_is_no_lack_of_room(field: str, zero: Any) -> None:
-    """A request that asked for no tokens is told so; it is not too long."""
+    """A request for no tokens is not too long, although the message is the same."""
     assert type(status_error(400, NO_ROOM, {}, sent={field: zero})) is BadRequestError
 
 
 @pytest.mark.parametrize("sent", [{"max_tokens": 5}, {"max_tokens": None}, {}, None, [1]])
-def test_no_room_at_all(sent: Any) -> None:
-    """The same words to a request that asked for tokens mean that its prompt fills the context."""
+def test_no_room_for_tokens(sent: Any) -> None:
+    """With that message, a request for tokens is too long: its prompt fills the context."""
     assert type(status_error(400, NO_ROOM, {}, sent=sent)) is ContextLengthError
 
 
@@ -289,13 +284,13 @@ def test_no_room_at_all(sent: Any) -> None:
         {"message": "This model's maximum context length is 512 tokens. However, you …"},
     ],
 )
-def test_other_words_for_too_long(error: Any) -> None:
-    """Older servers and gateways say it in other words."""
+def test_other_messages_for_too_long(error: Any) -> None:
+    """The messages of older servers and gateways are recognised."""
     assert type(status_error(400, json.dumps({"error": error}), {})) is ContextLengthError
 
 
-def test_quoted_words_do_not_count() -> None:
-    """A refused value that happens to hold those words is no lack of room."""
+def test_quoted_messages_do_not_count() -> None:
+    """An invalid value that contains such a message is not a request that is too long."""
     message = "1 validation error:\n {'input': 'maximum context length'}"
     body = json.dumps({"error": {"message": message, "param": "body.max_tokens"}})
     assert type(status_error(400, body, {})) is BadRequestError
@@ -312,12 +307,12 @@ def test_quoted_words_do_not_count() -> None:
     ],
 )
 def test_unknown_model_is_recognised(name: str, kind: Type[APIStatusError]) -> None:
-    """A model that is not there is told from a route that is not there."""
+    """An unknown model is told from an unknown route."""
     assert type(captured(name)) is kind
 
 
 def test_unknown_model_of_an_old_server() -> None:
-    """An old server has no parameter in its error, only words."""
+    """The message of an old server about an unknown model is recognised."""
     body = '{"object": "error", "message": "The model `x\\ny` does not exist.", "code": 404}'
     assert type(status_error(404, body, {})) is ModelNotFoundError
 
@@ -326,7 +321,7 @@ def test_unknown_model_of_an_old_server() -> None:
     ("code", "seen"), [(503, 503), ("503", 503), ("5030", "5030"), ([], []), ("9" * 5000,) * 2]
 )
 def test_code_of_a_frame(code: Any, seen: Any) -> None:
-    """The code of an error frame is a number if it can be, and says whether to try again."""
+    """The code of an error frame becomes an int if possible, and decides is_retryable."""
     frame = {"error": {"message": "m", "type": "T", "param": "p", "code": code}}
     error = frame_error(frame)
     assert (error.code, error.error_type, error.param, error.body) == (seen, "T", "p", frame)
@@ -335,8 +330,8 @@ def test_code_of_a_frame(code: Any, seen: Any) -> None:
 
 
 @pytest.mark.parametrize("frame", [{}, {"error": {}}, None, [], 5, {"error": True}])
-def test_frame_without_words(frame: Any) -> None:
-    """An error frame that says nothing is an error that says so."""
+def test_frame_without_a_message(frame: Any) -> None:
+    """An error frame without a message is still an error with a text."""
     assert "inside the stream" in str(frame_error(frame))
 
 
@@ -352,12 +347,12 @@ def test_frame_without_words(frame: Any) -> None:
     ],
 )
 def test_message_in(body: Any, message: Optional[str]) -> None:
-    """A document that came where none was expected may hold an error message, or none."""
+    """A document may contain an error message, or none."""
     assert (message_in(body) or None) == message
 
 
 def test_message_nested_too_deep() -> None:
-    """A message that cannot even be written out again is none."""
+    """A message that is nested too deeply to be encoded is ignored."""
     message: Any = []
     for _ in range(100_000):
         message = [message]
@@ -365,7 +360,7 @@ def test_message_nested_too_deep() -> None:
 
 
 def test_decoded_or_text() -> None:
-    """JSON is decoded; anything else stays text."""
+    """JSON is decoded; any other text stays text."""
     assert decoded_or_text('{"a": 1}') == {"a": 1}
     assert decoded_or_text("nope") == "nope"
     assert decoded_or_text("[" * 10**6) == "[" * 10**6

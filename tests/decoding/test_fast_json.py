@@ -1,4 +1,4 @@
-"""JSON by orjson: the same values as by the standard library, or left to it."""
+"""JSON by orjson: the same values as the standard library, or the text is left to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vllm_client._decoding import fast_json
 
 @pytest.fixture(autouse=True)
 def switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the other tests run on the plain way."""
+    """Switch orjson on, also under --plain."""
     monkeypatch.setattr(fast_json, "ENABLED", True)
 
 
@@ -37,7 +37,7 @@ VALUES = st.recursive(
 
 
 def outcome(loads: Any, text: Any) -> Any:
-    """What comes out, told apart by type as well, or the kind of error."""
+    """The value with its types, or the class of the error."""
     try:
         return repr(loads(text))
     except (ValueError, RecursionError) as error:
@@ -45,7 +45,7 @@ def outcome(loads: Any, text: Any) -> Any:
 
 
 def check(text: str) -> None:
-    """With orjson and without it the outcome is that of the standard library."""
+    """Check that the outcome is that of the standard library, with and without orjson."""
     expected = outcome(json.loads, text)
     assert outcome(fast_json.loads, text) == expected
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -56,16 +56,16 @@ def check(text: str) -> None:
 
 
 @given(value=VALUES, ascii_only=st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_value(value: Any, ascii_only: bool) -> None:
-    """Every value that json can write is read the same."""
+    """Every value that json can write is read as the standard library reads it."""
     check(json.dumps(value, ensure_ascii=ascii_only))
 
 
 @given(text=st.text('{}[]:,"\\u0123456789deDE+-. \n\tnulltruefaseNI\ud83d', max_size=20))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_text(text: str) -> None:
-    """What is no JSON is refused the same, and what is, is read the same."""
+    """Any text is read or refused as by the standard library."""
     check(text)
 
 
@@ -76,7 +76,7 @@ def test_any_text(text: str) -> None:
      "[" * 100000, "0.1234567890123456789012", "\ufeff1", ""],
 )  # fmt: skip
 def test_odd_texts(text: str) -> None:
-    """Where orjson and json would differ, json has the word; bytes are read as text is."""
+    """Where orjson and json differ, the standard library reads the text."""
     assert outcome(fast_json.loads, text) == outcome(json.loads, text)
     assert outcome(fast_json.loads, text.encode()) == outcome(json.loads, text.encode())
 
@@ -91,7 +91,7 @@ def test_without_orjson(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_fast_reader_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not odd is given to the fast reader; what that refuses is read after all."""
+    """A text that orjson refuses is read by the standard library."""
     seen = []
 
     def fast(text: bytes) -> Any:
@@ -111,15 +111,15 @@ NUMBERS = st.from_regex(
 
 
 @given(numbers=st.lists(NUMBERS, min_size=1, max_size=3), space=st.sampled_from(["", " ", "\n"]))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_any_number(numbers: List[str], space: str) -> None:
-    """However many digits a number has, alone or among others."""
+    """Numbers of any length are read as by the standard library."""
     check(numbers[0] + space)
     check("[" + f"{space},".join(numbers) + space + "]")
 
 
 def test_long_fractions_are_not_odd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Log-probabilities with all their digits are left to orjson, as are ordinary integers."""
+    """Orjson reads long fractions and ordinary integers."""
     monkeypatch.setattr(fast_json, "_orjson_loads", lambda data: "fast")
     for text in ('{"a":[-0.0001234567890123456789,-12]}', "[-9999.0,123456789012345678,-0.5]"):
         assert fast_json.loads(text) == "fast"
@@ -128,7 +128,7 @@ def test_long_fractions_are_not_odd(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_orjson_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module loads and reads without the extra."""
+    """The module works without orjson."""
     monkeypatch.setitem(sys.modules, "orjson", None)
     spec = importlib.util.spec_from_file_location(
         "vllm_client._decoding.plain_json", fast_json.__file__

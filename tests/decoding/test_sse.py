@@ -1,4 +1,4 @@
-"""Bytes → events, against a parser that follows the specification word by word."""
+"""SSE: from bytes to SSE events, compared with a parser that follows the standard literally."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from vllm_client import InvalidStreamError
 from vllm_client._decoding import sse_fields
 from vllm_client._decoding.sse import EventSource, EventSplitter
 
+from ..recorded import cut, single_bytes
+
 Event = Tuple[str, str]
 
 
 def reference(body: bytes) -> List[Event]:
-    """Name and data of the events, by the HTML standard's section on interpreting a stream."""
+    """Name and data of the events, by the section of the HTML standard on event streams."""
     text = body.decode("utf-8").removeprefix("\ufeff")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     events, name, data = [], "", []
-    for line in lines[:-1]:  # What has no line end is no line.
+    for line in lines[:-1]:  # A line without a line end is ignored.
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if not line:
-            if "\n".join(data):  # An event of nothing is none to us.
+            if "\n".join(data):  # We skip events with empty data.
                 events.append((name or "message", "\n".join(data)))
             name, data = "", []
         elif field == "data":
@@ -40,6 +42,7 @@ def reference(body: bytes) -> List[Event]:
 
 
 def parsed(pieces: Iterable[bytes], **options: Any) -> List[Event]:
+    """Name and data of the events that arrive in these pieces."""
     waiting = iter(pieces)
     source = EventSource(lambda: next(waiting, b""), **options)
     return [(event.event, event.data) for event in source if event.data]
@@ -56,9 +59,9 @@ LINES = st.lists(
 
 
 @given(st.lists(st.lists(LINES.map(b"\n".join), max_size=4), max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_shortcut_reads_the_fields_that_sseclient_reads(arrivals: List[List[bytes]]) -> None:
-    """Past its search for the ends of events, sseclient-py reads what it reads by itself."""
+    """The faster way yields the fields that sseclient-py yields by itself."""
 
     def read(enabled: bool) -> Any:
         with pytest.MonkeyPatch.context() as monkeypatch:
@@ -71,11 +74,6 @@ def test_the_shortcut_reads_the_fields_that_sseclient_reads(arrivals: List[List[
             return got
 
     assert read(True) == read(False)
-
-
-def cut(body: bytes, cuts: Iterable[int]) -> List[bytes]:
-    at = sorted({0, len(body), *(one % (len(body) + 1) for one in cuts)})
-    return [body[start:end] for start, end in zip(at, at[1:])]
 
 
 BODIES = [
@@ -112,13 +110,13 @@ BODIES = [
 
 @pytest.mark.parametrize("body", BODIES)
 def test_the_events_are_those_of_the_specification(body: bytes) -> None:
-    """In one piece, byte by byte and in every two pieces the events are the reference's."""
+    """In one piece, in single bytes and in any two pieces, the events are the same."""
     try:
         expected = reference(body)
     except UnicodeDecodeError:
-        expected = []  # Half a byte order mark.
+        expected = []  # The body is half a byte order mark.
     assert parsed([body]) == expected
-    assert parsed(body[at : at + 1] for at in range(len(body))) == expected
+    assert parsed(single_bytes(body)) == expected
     for at in range(len(body)):
         assert parsed(cut(body, [at])) == expected
 
@@ -143,22 +141,22 @@ PIECES = st.lists(
 
 
 @given(PIECES, st.lists(st.integers(0, 500), max_size=12))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example([b"data: x", b"\r", b"\r", b"\n", b"data: x", b"\n\n"], [9, 8])
 def test_any_lines_in_any_pieces(pieces: List[bytes], cuts: List[int]) -> None:
-    """Whatever the lines are and wherever the network cuts them, the events are the same."""
+    """Whatever the lines and the cuts, the events are those of the reference."""
     body = b"".join(pieces)
     assert parsed(cut(body, cuts)) == reference(body)
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
-@settings(max_examples=200, deadline=None)
-def test_any_bytes_are_events_or_an_error_of_ours(body: bytes, cuts: List[int]) -> None:
-    """Arbitrary bytes are the events of the reference, or an InvalidStreamError."""
+@settings(max_examples=200)
+def test_any_bytes_are_events_or_our_error(body: bytes, cuts: List[int]) -> None:
+    """Any bytes yield the events of the reference or an InvalidStreamError."""
     try:
         expected = reference(body)
     except UnicodeDecodeError:
-        with contextlib.suppress(InvalidStreamError):  # Not if the bad bytes are in no event.
+        with contextlib.suppress(InvalidStreamError):  # Bad bytes outside events may be ignored.
             parsed(cut(body, cuts))
     else:
         assert parsed(cut(body, cuts)) == expected
@@ -166,8 +164,8 @@ def test_any_bytes_are_events_or_an_error_of_ours(body: bytes, cuts: List[int]) 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("line", [b"data: {\xff}", b": \xff", b"data: \xc3"])
-def test_bytes_that_are_no_utf8_are_an_error(line: bytes, end: bytes) -> None:
-    """Events before the bad one are given; it is an InvalidStreamError."""
+def test_invalid_utf8_is_an_error(line: bytes, end: bytes) -> None:
+    """Events before invalid UTF-8 are yielded, then InvalidStreamError is raised."""
     waiting = [line + end * 2, b"data: a" + end * 2]
     source = iter(EventSource(lambda: waiting.pop() if waiting else b""))
     assert next(source).data == "a"
@@ -178,7 +176,7 @@ def test_bytes_that_are_no_utf8_are_an_error(line: bytes, end: bytes) -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("name", ["", "event: error"])
 def test_large_events_of_many_lines_mean_the_same_json(end: str, name: str) -> None:
-    """JSON spread over lines is the same JSON, whatever stands between its lines."""
+    """JSON on many lines is the same JSON, whatever lines are between them."""
     value = {f"key{number}": [number, "é\u2028"] for number in range(400)}
     lines = json.dumps(value, ensure_ascii=False, indent=1).split("\n")
     mixed = [": aside", "id: 3", "data", *(f"data:{line}" for line in lines), name, "dat: x"]
@@ -189,13 +187,13 @@ def test_large_events_of_many_lines_mean_the_same_json(end: str, name: str) -> N
 
 
 @pytest.mark.parametrize("size", [3000, 9000])
-def test_an_event_of_many_comments_is_none(size: int) -> None:
-    """Lines without data are no event, however many they are."""
+def test_many_comments_are_no_event(size: int) -> None:
+    """Lines without data are no event, however many there are."""
     assert parsed([b": x\n" * size + b"\n" + b"data: a\n\n"]) == [("message", "a")]
 
 
 def work(task: Callable[[], Any]) -> int:
-    """How many calls of functions, of C and of Python, a task takes."""
+    """The number of calls of functions, C and Python, in a task."""
     calls = 0
 
     def count(*_: Any) -> None:
@@ -211,7 +209,7 @@ def work(task: Callable[[], Any]) -> int:
 
 
 class Counting(bytearray):
-    """A bytearray that counts the bytes it is searched and copied for."""
+    """A bytearray that counts the bytes it searches and copies."""
 
     touched = 0
 
@@ -228,14 +226,14 @@ class Counting(bytearray):
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_the_time_a_large_event_takes_is_linear(end: bytes) -> None:
-    """Of an event in many reads each byte is searched a constant number of times."""
+    """Each byte of a large event is searched a constant number of times."""
 
     def touched(size: int) -> int:
         splitter = EventSplitter()
         splitter.feed(b"data: " + end[:0])
         splitter._incomplete = Counting(splitter._incomplete)
         Counting.touched = 0
-        # A line end in each read keeps the splitter on its guard.
+        # A line end in each read makes the splitter search for the end of the event.
         piece = b"x" * (1024 - len(end)) + end
         for _ in range(size >> 10):
             assert splitter.feed(piece) == []
@@ -248,7 +246,7 @@ def test_the_time_a_large_event_takes_is_linear(end: bytes) -> None:
 
 
 def test_a_large_event_in_small_reads_takes_few_calls() -> None:
-    """4 MB in reads of 1 KB come out whole, for a number of calls in line with the reads."""
+    """A large event in small reads takes a number of calls in line with the reads."""
     data = json.dumps({"text": "x" * (4 << 20)}).encode()
     body = b"data: " + data + b"\n\n"
     pieces = cut(body, range(0, len(body), 1024))
@@ -258,7 +256,7 @@ def test_a_large_event_in_small_reads_takes_few_calls() -> None:
 
 
 def test_an_event_of_a_hundred_thousand_lines_takes_few_calls() -> None:
-    """sseclient-py, which copies all there is for each line, never sees the many lines."""
+    """An event of many lines takes few calls: sseclient-py never splits them."""
     lines = 100_000
     body = b"data: [\n" + b"data: 1,\n" * lines + b"data: 2]\n\n"
     events: List[Event] = []
@@ -269,7 +267,7 @@ def test_an_event_of_a_hundred_thousand_lines_takes_few_calls() -> None:
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r"])
 def test_an_event_beyond_the_limit_is_an_error(end: bytes) -> None:
-    """What has no end is not collected for ever."""
+    """An event larger than the limit is an error."""
     events = [b"data: a\n\n", b"data: " + b"x" * 50 + end, *[b"data: " + b"x" * 50 + end] * 2]
     waiting = iter(events)
     source = iter(EventSource(lambda: next(waiting, b""), largest=110))
@@ -279,12 +277,12 @@ def test_an_event_beyond_the_limit_is_an_error(end: bytes) -> None:
 
 
 def test_many_events_together_are_not_one_large_event() -> None:
-    """The limit is that of one event, not of what is read at once."""
+    """The limit applies to one event, not to one read."""
     assert len(parsed([b"data: a\n\n" * 1000], largest=110)) == 1000
 
 
 def test_the_time_of_arrival_is_that_of_the_bytes() -> None:
-    """`arrived` is taken when bytes are read, once for all the events in them."""
+    """Events that arrive in one read have the same time of arrival."""
     waiting = iter([b"data: a\n\ndata: b\n\n", b"data: c\n\n"])
     source = EventSource(lambda: next(waiting, b""))
     assert source.arrived == 0.0
@@ -292,8 +290,8 @@ def test_the_time_of_arrival_is_that_of_the_bytes() -> None:
     assert 0.0 < first == second < third
 
 
-def test_the_other_distribution_of_that_name_is_pointed_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where `sseclient` is not sseclient-py, the import says what to uninstall."""
+def test_another_sseclient_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If `sseclient` is not sseclient-py, the import error names what to uninstall."""
     monkeypatch.setattr(sseclient, "SSEClient", object)
     spec = importlib.util.spec_from_file_location("vllm_client._fields_again", sse_fields.__file__)
     assert spec is not None

@@ -1,4 +1,4 @@
-"""The shortcut for chunks that repeat: it says what the plain way says, or leaves it to it."""
+"""Templates of repeated chunks: they yield what the plain way yields, or leave the chunk to it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vllm_client._decoding.chat import ChatDecoder
 from vllm_client._decoding.completion import CompletionDecoder
 from vllm_client._decoding.templates import ChunkTemplates
 
-from ..recorded import CAPTURES, body_of, capture, chunk
+from ..recorded import CAPTURES, capture, chunk, data_of, delta
 
 
 @pytest.fixture(autouse=True)
 def switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the other tests run on the plain way."""
+    """Switch the templates on, also under --plain."""
     monkeypatch.setattr(templates, "ENABLED", True)
 
 
@@ -30,7 +30,7 @@ TEXTS = st.text(max_size=8) | st.sampled_from(
 
 
 def decoded(decoder: Any, lines: List[str]) -> Any:
-    """What a decoder makes of chunks: the events with their chunks, or the kind of its error."""
+    """The events of a decoder, each with its chunk, then its state or its error."""
     events = []
     try:
         for line in lines:
@@ -44,16 +44,11 @@ def decoded(decoder: Any, lines: List[str]) -> Any:
 
 
 def check(kind: Any, lines: List[str]) -> None:
-    """Both ways give the same, also afterwards."""
+    """Check that both ways yield the same, errors and snapshots included."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(templates, "ENABLED", False)
         plain = decoded(kind(2), lines)
     assert decoded(kind(2), lines) == plain
-
-
-def said(delta: Any, index: int = 0, finish: Any = None, **more: Any) -> Any:
-    choice = {"index": index, "delta": delta, "finish_reason": finish, **more}
-    return {"id": "c", "model": "m", "created": 1, "choices": [choice]}
 
 
 CHUNKS = st.one_of(
@@ -70,24 +65,24 @@ CHUNKS = st.one_of(
     ),
 )
 CHAT = st.one_of(
-    st.builds(lambda text, index: said({"content": text}, index), TEXTS, st.integers(0, 1)),
-    st.builds(lambda text: said({"reasoning": text}), TEXTS),
-    st.builds(lambda text: said({"role": "assistant", "content": text}), TEXTS),
-    st.builds(lambda a, b: said({"reasoning": a, "content": b}), TEXTS, TEXTS),
-    st.builds(lambda text: said({"content": text}, finish="stop"), TEXTS),
-    st.builds(lambda text: said({"content": text}, token_ids=[1]), TEXTS),
-    st.just(said({}, token_ids=[2])),
-    st.builds(lambda text: said({"reasoning_content": text}), TEXTS),
+    st.builds(lambda text, index: delta(index, content=text), TEXTS, st.integers(0, 1)),
+    st.builds(lambda text: delta(reasoning=text), TEXTS),
+    st.builds(lambda text: delta(role="assistant", content=text), TEXTS),
+    st.builds(lambda a, b: delta(reasoning=a, content=b), TEXTS, TEXTS),
+    st.builds(lambda text: delta(content=text, finish="stop"), TEXTS),
+    st.builds(lambda text: delta(content=text, token_ids=[1]), TEXTS),
+    st.just(delta(token_ids=[2])),
+    st.builds(lambda text: delta(reasoning_content=text), TEXTS),
     st.builds(
-        lambda text: said({"tool_calls": [{"index": 0, "function": {"arguments": text}}]}), TEXTS
+        lambda text: delta(tool_calls=[{"index": 0, "function": {"arguments": text}}]), TEXTS
     ),
 )
 
 
 @given(chunks=st.lists(CHUNKS, max_size=12), ascii_only=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_completions_are_the_same(chunks: List[Any], ascii_only: bool) -> None:
-    """Any sequence of chunks gives the same events, chunks, errors and snapshot both ways."""
+    """Any sequence of completion chunks yields the same both ways."""
     check(
         CompletionDecoder,
         [json.dumps(c, ensure_ascii=ascii_only, separators=(",", ":")) for c in chunks],
@@ -95,18 +90,18 @@ def test_completions_are_the_same(chunks: List[Any], ascii_only: bool) -> None:
 
 
 @given(chunks=st.lists(CHAT, max_size=12), ascii_only=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_chat_is_the_same(chunks: List[Any], ascii_only: bool) -> None:
-    """The same for chat."""
+    """Any sequence of chat chunks yields the same both ways."""
     check(
         ChatDecoder, [json.dumps(c, ensure_ascii=ascii_only, separators=(",", ":")) for c in chunks]
     )
 
 
 @given(data=st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_damaged_repetitions_are_the_same(data: st.DataObject) -> None:
-    """A chunk that is nearly of a known shape, cut or changed in any place, is no other for it."""
+    """A chunk that is cut or changed at any place is not mistaken for a known one."""
     good = json.dumps(chunk("Hello"), separators=(",", ":"))
     at = data.draw(st.integers(0, len(good)))
     end = data.draw(st.integers(at, len(good)))
@@ -123,17 +118,13 @@ def test_damaged_repetitions_are_the_same(data: st.DataObject) -> None:
     ),
 )
 def test_captures_are_the_same(name: str) -> None:
-    """Every captured stream gives the same both ways."""
-    lines = [
-        block[len("data: ") :]
-        for block in body_of(capture(name)[1]).decode().split("\n\n")
-        if block.startswith("data: {")
-    ]
+    """Every captured stream yields the same both ways."""
     path = capture(name)[0]["path"]
-    check(ChatDecoder if "chat" in path else CompletionDecoder, lines)
+    check(ChatDecoder if "chat" in path else CompletionDecoder, data_of(name))
 
 
 def says(number: int) -> Any:
+    """A function that makes the event of a shape, here a tuple with this number."""
     return lambda text, data: (number, text, data)
 
 
@@ -149,8 +140,8 @@ def test_repetitions_are_not_parsed() -> None:
     assert shapes.match(json.dumps(chunk(""), separators=(",", ":"))) is None
 
 
-def test_it_gives_up_where_nothing_repeats() -> None:
-    """After a number of shapes that never came again no more are learnt; one that did resets it."""
+def test_learning_stops_if_nothing_repeats() -> None:
+    """After many shapes that never repeat none is learnt, until one repeats."""
     shapes = ChunkTemplates()
 
     def line(number: int) -> str:
@@ -164,8 +155,8 @@ def test_it_gives_up_where_nothing_repeats() -> None:
     assert shapes.match(line(99)) == (99, "a", line(99))
 
 
-def test_it_remembers_a_bounded_number() -> None:
-    """However many shapes come and go, only so many are kept."""
+def test_kept_templates_are_bounded() -> None:
+    """The number of shapes that are kept is bounded."""
     shapes = ChunkTemplates()
     for number in range(200):
         data = json.dumps({"n": f"{number:03}", **chunk("a")}, separators=(",", ":"))
@@ -174,8 +165,8 @@ def test_it_remembers_a_bounded_number() -> None:
     assert len(shapes._templates) <= 64
 
 
-def test_a_second_member_of_that_name_is_no_shape() -> None:
-    """Where the name of the member comes twice, or is spelt otherwise, nothing is learnt."""
+def test_a_repeated_member_is_not_learnt() -> None:
+    """A chunk with two members of that name, or with spaces, is not learnt."""
     shapes = ChunkTemplates()
     for data in ('{"text":"a","x":{"text":"a"}}', '{"text": "a"}', '{"text":"b"}'):
         shapes.learn(data, "text", "a", says(0))

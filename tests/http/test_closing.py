@@ -7,13 +7,10 @@ import gc
 import os
 import queue
 import signal
-import ssl
-import subprocess
 import sys
 import threading
 import warnings
 from functools import partial
-from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
@@ -29,70 +26,42 @@ from vllm_client import (
 )
 from vllm_client._http import response as response_module
 
-from ..recorded import STREAM_HEAD, UNCHUNKED_HEAD, WHOLE, answer, chunk, stream_bytes, text_in
-from ..servers import Connection, WireServer, answering
-from ..threads import WAIT, Running, SocketReads
-
-
-class Stalling:
-    """Sends the head and the beginning of a stream, then waits until the client has gone."""
-
-    def __init__(self, head: bytes = STREAM_HEAD, *events: Any) -> None:
-        events = events or (chunk("Hel"),)
-        self.beginning = stream_bytes(*events, head=head).removesuffix(b"0\r\n\r\n")
-        self.gone = threading.Event()
-
-    def __call__(self, connection: Connection) -> None:
-        assert connection.receive()
-        connection.send(self.beginning)
-        assert connection.wait_gone()
-        self.gone.set()
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 and its key, in one file."""
-    folder = tmp_path_factory.mktemp("tls")
-    command = [
-        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-        *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
-        *("-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")),
-    ]
-    try:
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
-        pytest.skip(f"no certificate can be made here: {error}")
-    both = folder / "both.pem"
-    both.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
-    return both
-
-
-def _tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
+from ..recorded import (
+    STREAM_HEAD,
+    UNCHUNKED_HEAD,
+    WHOLE,
+    beginning,
+    chunk,
+    rest,
+    stream_bytes,
+    text_in,
+)
+from ..servers import FINE, Connection, Serve, Stall, WireServer, either, numbered, replying
+from ..threads import WAIT, BlockedCalls, Running
+from .conftest import tls_context
 
 
 @pytest.fixture(params=["chunked", "unchunked", "tls", "own session"])
-def stalled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A server whose streams stall after "Hel", and a client of it, over several kinds of wire."""
+def stalled(
+    request: pytest.FixtureRequest, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """A stall after "Hel" and a client of its server, over several kinds of connection."""
     tls = None
     if request.param == "tls":
         certificate = request.getfixturevalue("certificate")
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        tls = _tls(certificate)
+        tls = tls_context(certificate)
     session = requests.Session() if request.param == "own session" else None
-    handler = Stalling(UNCHUNKED_HEAD if request.param == "unchunked" else STREAM_HEAD)
-    with WireServer(handler, tls) as server:
-        with VllmClient(server.base_url, session=session) as client:
-            yield handler, client
-        if session is not None:
-            session.close()
+    head = UNCHUNKED_HEAD if request.param == "unchunked" else STREAM_HEAD
+    stall = Stall(beginning(chunk("Hel"), head=head))
+    yield stall, serve(stall, tls=tls, session=session).client
+    if session is not None:
+        session.close()
 
 
 def test_close_from_another_thread_wakes_a_blocked_read(stalled: Any) -> None:
-    """The reader gets StreamConsumedError with what had arrived; the server sees the end."""
-    handler, client = stalled
+    """close() wakes a blocked read, which raises StreamConsumedError with the text so far."""
+    stall, client = stalled
     stream = client.completions.stream(prompt="x")
     assert next(stream) == Text("Hel")
     reader = Running(lambda: next(stream))
@@ -101,7 +70,7 @@ def test_close_from_another_thread_wakes_a_blocked_read(stalled: Any) -> None:
     error = reader.error()
     assert type(error) is StreamConsumedError
     assert text_in(error.partial) == "Hel"
-    assert handler.gone.wait(WAIT)
+    assert stall.gone.wait()
     stream.close()
     stream.close()
     with pytest.raises(StreamConsumedError):
@@ -113,13 +82,13 @@ def test_close_from_another_thread_wakes_a_blocked_read(stalled: Any) -> None:
 
 
 def test_break_ends_the_connection(stalled: Any) -> None:
-    """Leaving the loop inside `with` closes the connection, and the clock stops."""
-    handler, client = stalled
+    """Leaving the loop and the `with` block closes the connection and stops the clock."""
+    stall, client = stalled
     with client.completions.stream(prompt="x") as stream:
         for event in stream:
             assert event == Text("Hel")
             break
-    assert handler.gone.wait(WAIT)
+    assert stall.gone.wait()
     assert stream.timings.duration == stream.timings.duration
     with pytest.raises(StreamConsumedError):
         list(stream)
@@ -127,12 +96,12 @@ def test_break_ends_the_connection(stalled: Any) -> None:
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_in_the_loop_ends_the_connection(stalled: Any, kind: type) -> None:
-    """Whatever leaves `with` closes the connection, and goes on its way itself."""
-    handler, client = stalled
+    """An exception that leaves the `with` block closes the connection and propagates."""
+    stall, client = stalled
     stream = client.completions.stream(prompt="x")
     with pytest.raises(kind), stream:
         _raise_after_an_event(stream, kind)
-    assert handler.gone.wait(WAIT)
+    assert stall.gone.wait()
     with pytest.raises(StreamConsumedError):
         next(stream)
 
@@ -144,26 +113,26 @@ def _raise_after_an_event(stream: Any, kind: type) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
 @pytest.mark.parametrize("on_error", ["raise", "event"])
-def test_ctrl_c_in_a_read_never_looks_like_an_end(stalled: Any, on_error: Any) -> None:
-    """Ctrl-C while a read is blocked comes out as itself; iterating afterwards is no clean end."""
-    handler, client = stalled
+def test_ctrl_c_in_a_blocked_read(stalled: Any, on_error: Any) -> None:
+    """Ctrl-C in a blocked read raises KeyboardInterrupt, and reading on is an error."""
+    stall, client = stalled
     main = threading.main_thread()
     stream = client.completions.stream(prompt="x", on_error=on_error)
     assert next(stream) == Text("Hel")
 
     def interrupt() -> None:
-        reads.wait()
-        # A signal that comes just before the system call is seen only after it: press again.
-        while not handler.gone.is_set():
+        blocked.wait_for_read()
+        # Python notices a signal that arrives just before the system call only after it: repeat.
+        while not stall.gone.count:
             signal.pthread_kill(main.ident or 0, signal.SIGINT)
-            handler.gone.wait(1)
+            stall.gone.wait(seconds=1)
 
-    with SocketReads() as reads:
+    with BlockedCalls() as blocked:
         other = Running(interrupt)
         with pytest.raises(KeyboardInterrupt):
             next(stream)
     other.result()
-    assert handler.gone.wait(WAIT)
+    assert stall.gone.wait()
     if on_error == "raise":
         with pytest.raises(StreamConsumedError) as raised:
             next(stream)
@@ -179,8 +148,8 @@ def test_ctrl_c_in_a_read_never_looks_like_an_end(stalled: Any, on_error: Any) -
 
 
 def test_a_dropped_stream_closes_without_the_garbage_collector(stalled: Any) -> None:
-    """The last reference closes the connection, with a ResourceWarning; there are no cycles."""
-    handler, client = stalled
+    """Dropping the last reference closes the connection, with a ResourceWarning."""
+    stall, client = stalled
     gc.collect()
     gc.disable()
     try:
@@ -188,7 +157,7 @@ def test_a_dropped_stream_closes_without_the_garbage_collector(stalled: Any) -> 
         next(stream)
         with pytest.warns(ResourceWarning, match="CompletionStream was dropped"):
             del stream
-        assert handler.gone.wait(WAIT)
+        assert stall.gone.wait()
     finally:
         gc.enable()
 
@@ -196,21 +165,21 @@ def test_a_dropped_stream_closes_without_the_garbage_collector(stalled: Any) -> 
 def test_a_dropped_stream_closes_although_warnings_are_errors(
     stalled: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the warning is an error, the connection is closed nevertheless."""
-    handler, client = stalled
+    """The connection is closed even if the ResourceWarning is an error."""
+    stall, client = stalled
     seen: List[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda ignored: seen.append(ignored.exc_type))
     stream = client.completions.stream(prompt="x")
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
         del stream
-    assert handler.gone.wait(WAIT)
+    assert stall.gone.wait()
     assert seen == [ResourceWarning]
 
 
 def test_closing_the_client_ends_its_streams(stalled: Any) -> None:
-    """client.close() wakes a read that is blocked and refuses whatever comes later."""
-    handler, client = stalled
+    """client.close() wakes a blocked read, and later calls are refused."""
+    stall, client = stalled
     stream = client.completions.stream(prompt="x")
     assert next(stream) == Text("Hel")
     reader = Running(lambda: next(stream))
@@ -219,181 +188,157 @@ def test_closing_the_client_ends_its_streams(stalled: Any) -> None:
     error = reader.error()
     assert type(error) is StreamConsumedError
     assert text_in(error.partial) == "Hel"
-    assert handler.gone.wait(WAIT)
+    assert stall.gone.wait()
     with pytest.raises(APIConnectionError, match="closed"):
         client.completions.create(prompt="x")
     client.close()
 
 
-def test_closing_the_client_ends_a_call_that_waits_for_its_answer() -> None:
-    """Before there is any answer, create() and stream() are woken by client.close() too."""
-    waiting = threading.Barrier(3)
-
-    def silent(connection: Connection) -> None:
-        assert connection.receive()
-        waiting.wait(WAIT)
-        assert connection.wait_gone()
-
-    with WireServer(silent) as server, VllmClient(server.base_url) as client:
-        calls = [
-            Running(lambda: client.completions.create(prompt="x")),
-            Running(lambda: client.completions.stream(prompt="x")),
-        ]
-        waiting.wait(WAIT)
-        for call in calls:
-            call.wait_blocked()
-        client.close()
-        for call in calls:
-            assert type(call.error()) is APIConnectionError
-            assert "closed" in str(call.error())
-        assert len(server.requests) == 2
-
-
-def test_closing_the_client_ends_an_answer_half_read() -> None:
-    """A body that is not streamed ends with client.close() as well."""
-
-    def half(connection: Connection) -> None:
-        assert connection.receive()
-        connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{")
-        assert connection.wait_gone()
-
-    with WireServer(half) as server, VllmClient(server.base_url) as client:
-        call = Running(lambda: client.completions.create(prompt="x"))
+def test_closing_the_client_ends_waiting_calls(serve: Serve) -> None:
+    """client.close() wakes create() and stream() while they wait for the response."""
+    silent = Stall()
+    served = serve(silent)
+    calls = [
+        Running(lambda: served.client.completions.create(prompt="x")),
+        Running(lambda: served.client.completions.stream(prompt="x")),
+    ]
+    assert silent.reached.wait(2)
+    for call in calls:
         call.wait_blocked()
-        while not server.requests:
-            call.wait_blocked()
-        client.close()
+    served.client.close()
+    for call in calls:
         assert type(call.error()) is APIConnectionError
+        assert "closed" in str(call.error())
+    assert len(served.requests) == 2
 
 
-def test_closing_a_copy_ends_the_streams_of_the_copy_only() -> None:
-    """Copies with equal settings are told apart; the connections stay with the first client."""
-    with WireServer(Stalling()) as server, VllmClient(server.base_url) as client:
-        one, two = client.with_options(), client.with_options()
-        streams = [one_of.completions.stream(prompt="x") for one_of in (client, one, two)]
-        for stream in streams:
-            next(stream)
-        readers = [Running(stream.__next__) for stream in streams]
-        for reader in readers:
-            reader.wait_blocked()
-        one.close()
-        assert type(readers[1].error()) is StreamConsumedError
-        readers[0].wait_blocked()
-        readers[2].wait_blocked()
-        client.close()
-        assert type(readers[0].error()) is StreamConsumedError
-        assert type(readers[2].error()) is StreamConsumedError
+def test_closing_the_client_ends_a_half_read_response(serve: Serve) -> None:
+    """client.close() wakes create() in the middle of a response."""
+    half = Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{")
+    served = serve(half)
+    call = Running(lambda: served.client.completions.create(prompt="x"))
+    assert half.reached.wait()
+    call.wait_blocked()
+    served.client.close()
+    assert type(call.error()) is APIConnectionError
 
 
-def test_a_stream_read_to_its_end_stays_whole_after_close() -> None:
-    """close() after the end changes nothing about the answer, and warns of nothing."""
-    with (
-        WireServer(answering(stream_bytes(*WHOLE))) as server,
-        VllmClient(server.base_url) as client,
-    ):
-        with client.completions.stream(prompt="x") as stream:
-            assert list(stream)[-1] == Done()
-            assert list(stream) == []
-        assert stream.collect().text == "Hello"
-        with pytest.raises(StreamConsumedError):
-            next(stream)
-        del stream
-        gc.collect()
+def test_closing_a_copy_ends_the_streams_of_the_copy_only(serve: Serve) -> None:
+    """Closing a copy ends its own streams, not those of the client or of an equal copy."""
+    client = serve(Stall(beginning(chunk("Hel")))).client
+    one, two = client.with_options(), client.with_options()
+    streams = [one_of.completions.stream(prompt="x") for one_of in (client, one, two)]
+    for stream in streams:
+        next(stream)
+    readers = [Running(stream.__next__) for stream in streams]
+    for reader in readers:
+        reader.wait_blocked()
+    one.close()
+    assert type(readers[1].error()) is StreamConsumedError
+    readers[0].wait_blocked()
+    readers[2].wait_blocked()
+    client.close()
+    assert type(readers[0].error()) is StreamConsumedError
+    assert type(readers[2].error()) is StreamConsumedError
 
 
-def test_a_peer_that_trickles_after_done_does_not_hold_up_the_answer(
+def test_a_complete_stream_stays_complete_after_close(serve: Serve) -> None:
+    """close() after the end changes nothing about the stream and warns of nothing."""
+    client = serve(stream_bytes(*WHOLE)).client
+    with client.completions.stream(prompt="x") as stream:
+        assert list(stream)[-1] == Done()
+        assert list(stream) == []
+    assert stream.collect().text == "Hello"
+    with pytest.raises(StreamConsumedError):
+        next(stream)
+    del stream
+    gc.collect()
+
+
+def test_a_trickle_after_done_is_not_awaited(
+    serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The end of the body is waited for only so long, then the connection is given up."""
+    """If the end of the body does not arrive in time, the connection is closed."""
     monkeypatch.setattr(response_module, "DRAIN_SECONDS", 0.05)
     given = threading.Event()
 
     def trickling(connection: Connection) -> None:
-        while connection.receive():
-            connection.send(stream_bytes(*WHOLE).removesuffix(b"0\r\n\r\n"))
-            while not given.wait(0.005):
-                connection.send_chunk(b":\n")
-            assert connection.wait_gone()
+        connection.send(beginning(*WHOLE))
+        while not given.wait(0.005):
+            connection.send_chunk(b":\n")
+        assert connection.wait_gone()
 
-    with WireServer(trickling) as server, VllmClient(server.base_url) as client:
-        with client.completions.stream(prompt="x") as stream:
-            assert stream.collect().text == "Hello"
-            given.set()
-        with client.completions.stream(prompt="x") as stream:
-            assert stream.collect().text == "Hello"
-        assert server.connections == 2
+    served = serve(trickling)
+    with served.client.completions.stream(prompt="x") as stream:
+        assert stream.collect().text == "Hello"
+        given.set()
+    with served.client.completions.stream(prompt="x") as stream:
+        assert stream.collect().text == "Hello"
+    assert served.connections == 2
 
 
-def test_a_peer_that_floods_after_done_does_not_hold_up_the_answer(
+def test_a_flood_after_done_is_not_read(
+    serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of what follows [DONE] no more is read than a few kilobytes."""
+    """After [DONE] only a few kilobytes are read."""
     monkeypatch.setattr(response_module, "DRAIN_SECONDS", 60.0)
     stopped = threading.Event()
 
     def flooding(connection: Connection) -> None:
-        assert connection.receive()
-        connection.send(stream_bytes(*WHOLE).removesuffix(b"0\r\n\r\n"))
+        connection.send(beginning(*WHOLE))
         while not stopped.is_set():
             connection.send_chunk(b":" * 1024)
 
-    with WireServer(flooding) as server, VllmClient(server.base_url) as client:
-        with client.completions.stream(prompt="x") as stream:
-            assert stream.collect().text == "Hello"
-        stopped.set()
+    client = serve(flooding).client
+    with client.completions.stream(prompt="x") as stream:
+        assert stream.collect().text == "Hello"
+    stopped.set()
 
 
-def test_closing_while_the_end_is_awaited_is_no_whole_answer(
+def test_closing_before_done_is_yielded_raises(
+    serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A stream is whole when Done was given, not before; its text is there all the same."""
+    """A stream closed after [DONE] and before Done raises, with the whole text."""
     monkeypatch.setattr(response_module, "DRAIN_SECONDS", 60.0)
-    beginning = stream_bytes(*WHOLE).removesuffix(b"0\r\n\r\n")
-
-    def handler(connection: Connection) -> None:
-        assert connection.receive()
-        connection.send(beginning)
-        assert connection.wait_gone()
-
-    with WireServer(handler) as server, VllmClient(server.base_url) as client:
-        stream = client.completions.stream(prompt="x")
-        reader = Running(stream.collect)
-        while stream.timings.ended is None:
-            reader.wait_blocked()
+    client = serve(Stall(beginning(*WHOLE))).client
+    stream = client.completions.stream(prompt="x")
+    reader = Running(stream.collect)
+    while stream.timings.ended is None:
         reader.wait_blocked()
-        stream.close()
-        error = reader.error()
-        assert type(error) is StreamConsumedError
-        assert error.partial.text == "Hello"
+    reader.wait_blocked()
+    stream.close()
+    error = reader.error()
+    assert type(error) is StreamConsumedError
+    assert error.partial.text == "Hello"
 
 
-def test_many_closings_at_once_hurt_nobody_else() -> None:
-    """Streams closed late and from other threads never touch the connection's next user."""
+def test_concurrent_closing_does_not_affect_other_calls(serve: Serve) -> None:
+    """Streams closed late and by other threads never affect the connection's next user."""
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def close_late() -> None:
         for stream in iter(done.get, None):
             stream.close()
 
-    with (
-        WireServer(_answering_both) as server,
-        VllmClient(server.base_url, max_retries=0) as client,
-    ):
-        closers = [Running(close_late) for _ in range(3)]
-        finished = threading.Event()
-        others = [Running(partial(_ask_until, finished, client))]
-        for _ in range(1500):
-            stream = client.completions.stream(prompt="x")
-            assert [next(stream).type for _ in range(3)][2] == "finish_reason"
-            done.put(stream)  # Closed by others while the end is read, or later.
-            with contextlib.suppress(StreamConsumedError):
-                stream.collect()
-            assert client.completions.create(prompt="x").text == "fine"
-        finished.set()
-        for _ in closers:
-            done.put(None)
-        for thread in [*closers, *others]:
-            thread.result()
+    client = serve(FINE, max_retries=0).client
+    closers = [Running(close_late) for _ in range(3)]
+    finished = threading.Event()
+    others = [Running(partial(_ask_until, finished, client))]
+    for _ in range(1500):
+        stream = client.completions.stream(prompt="x")
+        assert [next(stream).type for _ in range(3)][2] == "finish_reason"
+        done.put(stream)  # Closed by others while the end is read, or later.
+        with contextlib.suppress(StreamConsumedError):
+            stream.collect()
+        assert client.completions.create(prompt="x").text == "fine"
+    finished.set()
+    for _ in closers:
+        done.put(None)
+    for thread in [*closers, *others]:
+        thread.result()
 
 
 def _ask_until(finished: threading.Event, client: VllmClient) -> None:
@@ -401,42 +346,23 @@ def _ask_until(finished: threading.Event, client: VllmClient) -> None:
         assert client.completions.create(prompt="x").text == "fine"
 
 
-def _answering_both(connection: Connection) -> None:
-    while True:
-        request = connection.receive()
-        if request is None:
-            return
-        if request.json.get("stream"):
-            connection.send(stream_bytes(*WHOLE))
-        else:
-            connection.send_json(answer("fine"))
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("kind", ["own", "given"])
-def test_a_fork_leaves_the_stream_of_the_parent_alone(kind: str) -> None:
-    """A child has its own connections; what it inherits and drops does the parent no harm."""
+def test_a_fork_does_not_affect_the_parents_stream(kind: str) -> None:
+    """A forked child that closes what it inherits does not affect its parent's stream."""
     child_done = threading.Event()
 
-    def handler(connection: Connection) -> None:
-        while True:
-            request = connection.receive()
-            if request is None:
-                return
-            if request.json.get("stream"):
-                connection.send(STREAM_HEAD)
-                connection.send_event(chunk("Hel"))
-                assert child_done.wait(WAIT)
-                connection.send(stream_bytes(*WHOLE[1:]).removeprefix(STREAM_HEAD))
-            else:
-                connection.send_json(answer(f"by connection {connection.number}"))
+    def halting(connection: Connection) -> None:
+        connection.send(beginning(*WHOLE[:1]))
+        assert child_done.wait(WAIT)
+        connection.send(rest(*WHOLE[1:]))
 
     session = requests.Session() if kind == "given" else None
-    with WireServer(handler) as server:
+    with WireServer(replying(either(halting, numbered))) as server:
         with VllmClient(server.base_url, session=session) as client:
-            assert client.completions.create(prompt="x").text == "by connection 1"
-            stream = client.completions.stream(prompt="x")  # Takes connection 1 again.
+            assert client.completions.create(prompt="x").text == "1"
+            stream = client.completions.stream(prompt="x")  # Reuses connection 1.
             assert next(stream) == Text("Hel")
             pid = os.fork()
             if pid == 0:
@@ -445,7 +371,7 @@ def test_a_fork_leaves_the_stream_of_the_parent_alone(kind: str) -> None:
             child_done.set()
             assert os.WEXITSTATUS(status) == 0
             assert stream.collect().text == "Hello"
-            assert client.completions.create(prompt="x").text == "by connection 1"
+            assert client.completions.create(prompt="x").text == "1"
         if session is not None:
             session.close()
 
@@ -455,7 +381,7 @@ def _in_the_child(client: VllmClient, streams: List[Any]) -> int:
         warnings.simplefilter("ignore")
         stream = streams.pop()
         stream.close()
-        if client.completions.create(prompt="x").text != "by connection 2":
+        if client.completions.create(prompt="x").text != "2":
             return 2
         del stream
         gc.collect()
@@ -465,10 +391,11 @@ def _in_the_child(client: VllmClient, streams: List[Any]) -> int:
     return 0
 
 
-def test_a_stream_closed_as_its_connection_is_given_back_hurts_nobody(
+def test_closing_a_stream_whose_connection_is_released(
+    serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From the moment a connection is in the pool, closing its last stream leaves it alone."""
+    """Once a connection is back in the pool, closing its last stream leaves it open."""
     given_back: List[Any] = []
     put = urllib3.HTTPConnectionPool._put_conn
 
@@ -481,14 +408,11 @@ def test_a_stream_closed_as_its_connection_is_given_back_hurts_nobody(
 
     streams: List[Any] = []
     monkeypatch.setattr(urllib3.HTTPConnectionPool, "_put_conn", put_and_close)
-    with (
-        WireServer(_answering_both) as server,
-        VllmClient(server.base_url, max_retries=0) as client,
-    ):
-        stream = client.completions.stream(prompt="x")
-        streams.append(stream)
-        with contextlib.suppress(StreamConsumedError):
-            stream.collect()
-        assert given_back == [stream]
-        assert client.completions.create(prompt="x").text == "fine"
-        assert server.connections == 1
+    served = serve(FINE, max_retries=0)
+    stream = served.client.completions.stream(prompt="x")
+    streams.append(stream)
+    with contextlib.suppress(StreamConsumedError):
+        stream.collect()
+    assert given_back == [stream]
+    assert served.client.completions.create(prompt="x").text == "fine"
+    assert served.connections == 1

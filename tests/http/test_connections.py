@@ -1,4 +1,4 @@
-"""Connections: used again when that is safe, never shared by two calls."""
+"""Connections: reused when that is safe, never shared by two calls."""
 
 from __future__ import annotations
 
@@ -22,8 +22,17 @@ from vllm_client._http import framing
 from vllm_client._http import session as session_module
 from vllm_client._http.call import shut_socket
 
-from ..recorded import STREAM_HEAD, WHOLE, answer, chunk, json_bytes, stream_bytes
-from ..servers import Connection, WireServer, answering
+from ..recorded import WHOLE, answer, beginning, chunk, json_bytes, rest, single_bytes, stream_bytes
+from ..servers import (
+    FINE,
+    Connection,
+    Serve,
+    Stall,
+    WireServer,
+    either,
+    in_pieces,
+    send_reply,
+)
 from ..threads import WAIT
 
 
@@ -32,41 +41,34 @@ def _collect(client: VllmClient) -> str:
         return stream.collect().text
 
 
-def test_a_connection_with_more_in_it_than_was_asked_for_is_closed(
+def test_a_connection_with_excess_bytes_is_closed(
+    serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Bytes behind the end of a stream are no answer to the next request."""
-    monkeypatch.setattr(framing, "ENABLED", True)  # http.client drops what it has of them.
+    """Bytes behind the end of a stream are not used as the response to the next request."""
+    monkeypatch.setattr(framing, "ENABLED", True)  # http.client drops such bytes unseen.
     behind = json_bytes(answer("never asked for"))
-
-    def handler(connection: Connection) -> None:
-        request = connection.receive()
-        if request is not None and request.json.get("stream"):
-            connection.send(stream_bytes(*WHOLE) + behind)
-            assert connection.wait_gone()
-        else:
-            connection.send_json(answer("fine"))
-
-    with WireServer(handler) as server, VllmClient(server.base_url, timeout=WAIT) as client:
-        assert _collect(client) == "Hello"
-        assert client.completions.create(prompt="x").text == "fine"
-        assert server.connections == 2
+    overlong = Stall(stream_bytes(*WHOLE) + behind)
+    served = serve(either(overlong, json_bytes(answer("fine"))), timeout=WAIT)
+    assert _collect(served.client) == "Hello"
+    assert served.client.completions.create(prompt="x").text == "fine"
+    assert served.connections == 2
 
 
-def test_many_addresses_are_not_kept() -> None:
-    """A client that asks for ever new routes keeps a bounded number of them."""
-    with WireServer(answering(json_bytes({}))) as server, VllmClient(server.url) as client:
-        for number in range(200):
-            client.request("GET", f"/v1/responses/{number}")
-        session = client._transport.session
-        kept = session._own.session.get_adapter(server.url)._target_cache
-        assert len(session._url_cache) == len(kept) == 64
-        assert server.requests[-1].path == "/v1/responses/199"
+def test_cached_addresses_are_bounded(serve: Serve) -> None:
+    """A client that requests ever new paths caches a bounded number of them."""
+    served = serve(json_bytes({}))
+    for number in range(200):
+        served.client.request("GET", f"/v1/responses/{number}")
+    session = served.client._transport.session
+    kept = session._own.session.get_adapter(served.server.url)._target_cache
+    assert len(session._url_cache) == len(kept) == 64
+    assert served.requests[-1].path == "/v1/responses/199"
 
 
 @pytest.mark.parametrize("size", [10, 200_000])
-def test_head_and_short_body_leave_together(size: int) -> None:
-    """A request of ordinary size is one piece on the wire; a large one follows its head."""
+def test_head_and_short_body_are_sent_together(serve: Serve, size: int) -> None:
+    """A small request is sent in one piece; a large body follows its head."""
     received: List[bytes] = []
 
     def handler(connection: Connection) -> None:
@@ -76,8 +78,8 @@ def test_head_and_short_body_leave_together(size: int) -> None:
             if f"content-length: {len(body)}".encode() in head.lower():
                 return connection.send_json(answer("fine"))
 
-    with WireServer(handler) as server, VllmClient(server.base_url) as client:
-        assert client.completions.create(prompt="x" * size).text == "fine"
+    client = serve(handler=handler).client
+    assert client.completions.create(prompt="x" * size).text == "fine"
     head, _, body = received[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v1/completions HTTP/1.1\r\n")
     assert len(b"".join(received)) > size
@@ -85,175 +87,138 @@ def test_head_and_short_body_leave_together(size: int) -> None:
         assert body == b'{"prompt":"xxxxxxxxxx"}'
 
 
-def test_a_whole_stream_gives_its_connection_back() -> None:
-    """Streams read to their end share a connection with each other and with answers."""
-
-    def handler(connection: Connection) -> None:
-        while True:
-            request = connection.receive()
-            if request is None:
-                return
-            if request.json.get("stream"):
-                connection.send(stream_bytes(*WHOLE))
-            else:
-                connection.send_json(answer("fine"))
-
-    with WireServer(handler) as server, VllmClient(server.base_url) as client:
-        for _ in range(3):
-            assert _collect(client) == "Hello"
-            assert client.completions.create(prompt="x").text == "fine"
-            with client.completions.stream(prompt="x") as stream:
-                for _ in stream:
-                    pass
-        assert server.connections == 1
-        assert len(server.requests) == 9
+def test_a_complete_stream_releases_its_connection(serve: Serve) -> None:
+    """Streams read to their end share one connection with each other and with other calls."""
+    served = serve(FINE)
+    for _ in range(3):
+        assert _collect(served.client) == "Hello"
+        assert served.client.completions.create(prompt="x").text == "fine"
+        with served.client.completions.stream(prompt="x") as stream:
+            for _ in stream:
+                pass
+    assert served.connections == 1
+    assert len(served.requests) == 9
 
 
-def test_the_end_of_the_body_may_come_late() -> None:
-    """The last chunk, after [DONE] and in a packet of its own, is waited for."""
-
-    def handler(connection: Connection) -> None:
-        while connection.receive():
-            whole = stream_bytes(*WHOLE)
-            connection.send(whole[:-5])
-            for byte in whole[-5:]:
-                connection.send(bytes([byte]))
-
-    with WireServer(handler) as server, VllmClient(server.base_url) as client:
-        for _ in range(5):
-            assert _collect(client) == "Hello"
-        assert server.connections == 1
+def test_the_end_of_the_body_may_arrive_late(serve: Serve) -> None:
+    """The connection is reused although the end of the body arrives in packets of its own."""
+    whole = stream_bytes(*WHOLE)
+    served = serve(in_pieces([whole[:-5], *single_bytes(whole[-5:])]))
+    for _ in range(5):
+        assert _collect(served.client) == "Hello"
+    assert served.connections == 1
 
 
-def test_a_stream_left_early_does_not_give_its_connection_back() -> None:
-    """What is left of one answer never reaches the next call."""
+def test_a_stream_left_early_closes_its_connection(serve: Serve) -> None:
+    """The unread rest of one response never reaches the next call."""
 
-    def handler(connection: Connection) -> None:
-        while connection.receive():
-            connection.send(STREAM_HEAD)
-            connection.send_event(chunk(f"of connection {connection.number}"))
-            connection.send(stream_bytes(*WHOLE[2:]).removeprefix(STREAM_HEAD))
+    def numbered(connection: Connection) -> None:
+        connection.send(beginning(chunk(f"of connection {connection.number}")))
+        connection.send(rest(*WHOLE[2:]))
 
-    with WireServer(handler) as server, VllmClient(server.base_url) as client:
-        for number in range(1, 4):
-            with client.completions.stream(prompt="x") as stream:
-                assert next(stream).text == f"of connection {number}"
-        assert server.connections == 3
+    served = serve(numbered)
+    for number in range(1, 4):
+        with served.client.completions.stream(prompt="x") as stream:
+            assert next(stream).text == f"of connection {number}"
+    assert served.connections == 3
 
 
-def test_an_error_gives_its_connection_back() -> None:
-    """A refusal whose body was read costs no new connection."""
-    with (
-        WireServer(answering(json_bytes({"detail": "no"}, "404 Not Found"))) as server,
-        VllmClient(server.base_url) as client,
-    ):
-        for _ in range(3):
-            with pytest.raises(NotFoundError):
-                client.completions.create(prompt="x")
-        assert server.connections == 1
+def test_an_error_releases_its_connection(serve: Serve) -> None:
+    """The connection of an error response is reused."""
+    served = serve(json_bytes({"detail": "no"}, "404 Not Found"))
+    for _ in range(3):
+        with pytest.raises(NotFoundError):
+            served.client.completions.create(prompt="x")
+    assert served.connections == 1
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_a_connection_dropped_while_idle_is_not_used_again(retries: int) -> None:
-    """A connection that the server closed between two calls costs not even a retry."""
+def test_a_connection_dropped_while_idle_is_not_reused(serve: Serve, retries: int) -> None:
+    """A connection that the server closed between two calls costs no retry."""
     closed = threading.Event()
 
-    def handler(connection: Connection) -> None:
-        assert connection.receive()
+    def answer_once(connection: Connection) -> None:
         connection.send_json(answer(f"by {connection.number}"))
         connection.sock.shutdown(socket.SHUT_RDWR)
-        connection.sock.close()
+        connection.close()
         closed.set()
 
-    with WireServer(handler) as server, VllmClient(server.base_url, max_retries=retries) as client:
-        for number in (1, 2, 3):
-            assert client.completions.create(prompt="x").text == f"by {number}"
-            assert closed.wait(WAIT)
-            closed.clear()
-        assert len(server.requests) == 3
+    served = serve(answer_once, max_retries=retries)
+    for number in (1, 2, 3):
+        assert served.client.completions.create(prompt="x").text == f"by {number}"
+        assert closed.wait(WAIT)
+        closed.clear()
+    assert len(served.requests) == 3
 
 
-def test_an_unasked_answer_on_an_idle_connection_is_not_taken() -> None:
-    """What a server says before it was asked (a proxy's 408, say) answers nothing."""
+def test_a_response_on_an_idle_connection_is_not_used(serve: Serve) -> None:
+    """A response on an idle connection, such as a proxy's 408, is not used for the next request."""
     sent = threading.Event()
 
-    def handler(connection: Connection) -> None:
-        assert connection.receive()
+    def answer_twice(connection: Connection) -> None:
         connection.send_json(answer(f"by {connection.number}"))
         connection.send_json({"error": "too slow"}, "408 Request Timeout")
+        connection.close()
         sent.set()
 
-    with WireServer(handler) as server, VllmClient(server.base_url, max_retries=0) as client:
-        for number in (1, 2):
-            assert client.completions.create(prompt="x").text == f"by {number}"
-            assert sent.wait(WAIT)
-            sent.clear()
+    client = serve(answer_twice, max_retries=0).client
+    for number in (1, 2):
+        assert client.completions.create(prompt="x").text == f"by {number}"
+        assert sent.wait(WAIT)
+        sent.clear()
 
 
-def test_64_threads_get_their_own_answers() -> None:
-    """Calls and streams of many threads on one client never see each other's text."""
+def test_64_threads_get_their_own_answers(serve: Serve) -> None:
+    """Calls and streams of 64 threads on one client each get their own text."""
 
     def echo(connection: Connection) -> None:
-        while True:
-            request = connection.receive()
-            if request is None:
-                return
-            prompt = request.json["prompt"]
-            if not request.json.get("stream"):
-                connection.send_json(answer(prompt))
-                continue
-            connection.send(STREAM_HEAD)
-            for letter in prompt:
-                connection.send_event(chunk(letter))
-            connection.send_event(chunk("", finish="stop"))
-            connection.send_event("[DONE]")
-            connection.end_chunks()
+        prompt = connection.request.json["prompt"]
+        letters = [chunk(letter) for letter in prompt]
+        streamed = stream_bytes(*letters, chunk("", finish="stop"), "[DONE]")
+        send_reply(connection, either(streamed, json_bytes(answer(prompt))))
 
-    with WireServer(echo) as server, VllmClient(server.base_url) as client:
-        together = threading.Barrier(64)
+    served = serve(echo)
+    together = threading.Barrier(64)
 
-        def ask(number: int) -> None:
-            together.wait(WAIT)
-            for turn in range(5):
-                prompt = f"{number}/{turn}"
-                assert client.completions.create(prompt=prompt).text == prompt
-                with client.completions.stream(prompt=prompt) as stream:
-                    assert stream.collect().text == prompt
+    def ask(number: int) -> None:
+        together.wait(WAIT)
+        for turn in range(5):
+            prompt = f"{number}/{turn}"
+            assert served.client.completions.create(prompt=prompt).text == prompt
+            with served.client.completions.stream(prompt=prompt) as stream:
+                assert stream.collect().text == prompt
 
-        with ThreadPoolExecutor(64) as threads:
-            for asked in [threads.submit(ask, number) for number in range(64)]:
-                asked.result(WAIT * 3)
-        assert len(server.requests) == 640
-        assert server.connections <= 64
+    with ThreadPoolExecutor(64) as threads:
+        for asked in [threads.submit(ask, number) for number in range(64)]:
+            asked.result(WAIT * 3)
+    assert len(served.requests) == 640
+    assert served.connections <= 64
 
 
-def test_cookies_are_not_kept() -> None:
-    """One caller's cookie is not sent with another's request."""
+def test_cookies_are_not_kept(serve: Serve) -> None:
+    """A cookie set in one response is not sent with the next request."""
     response = json_bytes(answer(), headers="set-cookie: a=b; path=/\r\n")
-    with WireServer(answering(response)) as server, VllmClient(server.base_url) as client:
-        for _ in range(2):
-            client.completions.create(prompt="x")
-        assert ["cookie" in request.headers for request in server.requests] == [False, False]
+    served = serve(response)
+    for _ in range(2):
+        served.client.completions.create(prompt="x")
+    assert ["cookie" in request.headers for request in served.requests] == [False, False]
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_redirects_are_errors_that_name_their_target(code: int) -> None:
-    """Nothing is followed: a POST could become a GET, a key could leave the house."""
-    with WireServer(answering(json_bytes(answer()))) as other:
-        headers = f"location: {other.url}/elsewhere\r\n"
-        with (
-            WireServer(answering(json_bytes(b"", f"{code} Moved", headers))) as server,
-            VllmClient(server.base_url) as client,
-        ):
-            for call in (client.completions.create, client.completions.stream):
-                with pytest.raises(APIStatusError, match=f"{other.url}/elsewhere") as raised:
-                    call(prompt="x")
-                assert raised.value.status_code == code
-        assert other.requests == []
+def test_redirects_are_errors(serve: Serve, code: int) -> None:
+    """Redirects are errors: following one could turn a POST into a GET or leak the key."""
+    other = serve(FINE)
+    target = f"{other.server.url}/elsewhere"
+    client = serve(json_bytes(b"", f"{code} Moved", f"location: {target}\r\n")).client
+    for call in (client.completions.create, client.completions.stream):
+        with pytest.raises(APIStatusError, match=target) as raised:
+            call(prompt="x")
+        assert raised.value.status_code == code
+    assert other.requests == []
 
 
 class Proxy:
-    """A proxy that knows HTTP requests and CONNECT, for one request per connection."""
+    """A handler that acts as an HTTP proxy, also for CONNECT, for one request per connection."""
 
     def __init__(self) -> None:
         self.asked: List[str] = []
@@ -289,23 +254,22 @@ class Proxy:
             other.join(WAIT)
 
 
-def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """http_proxy is asked for the whole address; no_proxy keeps it out."""
+def test_the_proxy_of_the_environment_is_used(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests go through the proxy in http_proxy, except to the hosts in no_proxy."""
     proxy = Proxy()
-    with WireServer(proxy) as server:
-        monkeypatch.setenv("http_proxy", server.url)
-        with VllmClient("http://model.example/v1") as client:
-            assert client.completions.create(prompt="x").text == "by proxy"
-        assert proxy.asked == ["POST http://model.example/v1/completions"]
-        with WireServer(answering(json_bytes(answer("direct")))) as direct:
-            monkeypatch.setenv("no_proxy", "127.0.0.1")
-            with VllmClient(direct.base_url) as client:
-                assert client.completions.create(prompt="x").text == "direct"
-        assert len(proxy.asked) == 1
+    monkeypatch.setenv("http_proxy", serve(handler=proxy).server.url)
+    with VllmClient("http://model.example/v1") as client:
+        assert client.completions.create(prompt="x").text == "by proxy"
+    assert proxy.asked == ["POST http://model.example/v1/completions"]
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert serve(FINE).client.completions.create(prompt="x").text == "fine"
+    assert len(proxy.asked) == 1
 
 
-def test_a_proxy_that_is_not_there_is_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing answers; it is tried again and then said."""
+def test_an_absent_proxy_is_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that refuses the connection is an APIConnectionError."""
     with WireServer(Proxy()) as server:
         url = server.url
     monkeypatch.setenv("http_proxy", url)
@@ -314,18 +278,20 @@ def test_a_proxy_that_is_not_there_is_a_connection_error(monkeypatch: pytest.Mon
             client.completions.create(prompt="x")
 
 
-def test_a_socks_proxy_without_its_library_is_an_error_of_ours(
+def test_a_socks_proxy_without_pysocks_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Requests wants PySocks for it, which is not installed with this library."""
+    """A SOCKS proxy without PySocks, which we do not install, is an APIConnectionError."""
     monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
     with VllmClient("http://model.example/v1", max_retries=0) as client:
         with pytest.raises(APIConnectionError):
             client.completions.create(prompt="x")
 
 
-def test_a_key_wins_over_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """.netrc is used where nobody said who is calling, and only there."""
+def test_a_key_wins_over_netrc(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """.netrc is used only if neither the client nor the call sets any authorization."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -339,16 +305,14 @@ def test_a_key_wins_over_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -
         ({}, {}, basic),
     ]
     for settings, options, expected in cases:
-        with WireServer(answering(stream_bytes(*WHOLE))) as server:
-            with VllmClient(server.base_url, **settings) as client:
-                with client.completions.stream(prompt="x", **options) as stream:
-                    stream.collect()
-            (request,) = server.requests
-            assert request.headers.get("authorization") == expected
+        served = serve(FINE, **settings)
+        served.client.completions.stream(prompt="x", **options).collect()
+        (request,) = served.requests
+        assert request.headers.get("authorization") == expected
 
 
-def test_a_socket_that_is_closed_is_shut_without_complaint() -> None:
-    """Nobody can be blocked on it; one inside another's TLS is found."""
+def test_shutting_a_closed_socket_is_no_error() -> None:
+    """shut_socket() ignores a closed socket and finds the socket inside a TLS wrapper."""
     here, there = socket.socketpair()
 
     class Wrapped:
@@ -361,54 +325,49 @@ def test_a_socket_that_is_closed_is_shut_without_complaint() -> None:
     shut_socket(here)
 
 
-def test_a_response_outlives_its_stream() -> None:
-    """Closing requests' response once more, after its stream has gone, is harmless."""
-    with (
-        WireServer(answering(stream_bytes(*WHOLE))) as server,
-        VllmClient(server.base_url) as client,
-    ):
-        with client.completions.stream(prompt="x") as stream:
-            stream.collect()
-        response = stream.response
-        del stream
-        response.close()
-        assert _collect(client) == "Hello"
-        assert server.connections == 1
+def test_a_response_outlives_its_stream(serve: Serve) -> None:
+    """Closing the response again, after its stream has gone, is harmless."""
+    served = serve(stream_bytes(*WHOLE))
+    with served.client.completions.stream(prompt="x") as stream:
+        stream.collect()
+    response = stream.response
+    del stream
+    response.close()
+    assert _collect(served.client) == "Hello"
+    assert served.connections == 1
 
 
-def test_a_socks_manager_keeps_its_own_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PySocks brings connection classes of its own, which are left in place."""
+def test_a_socks_manager_keeps_its_own_connections(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection classes of PySocks are not replaced by ours."""
     manager = urllib3.PoolManager()
     monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", lambda *_, **__: manager)
     classes = dict(manager.pool_classes_by_scheme)
-    with WireServer(answering(json_bytes(answer()))) as server:
-        monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
-        with VllmClient(server.base_url) as client:
-            assert client.completions.create(prompt="x").text == "ok"
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:9")
+    assert serve(FINE).client.completions.create(prompt="x").text == "fine"
     assert manager.pool_classes_by_scheme == classes
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_what_a_child_does_with_connections_it_inherits(given: bool) -> None:
-    """What runs in the child after a fork: idle connections of the parent are not used."""
+def test_a_child_does_not_use_inherited_connections(serve: Serve, given: bool) -> None:
+    """After a fork the child does not use the idle connections of its parent."""
     session = requests.Session() if given else None
-    with WireServer(answering(json_bytes(answer()))) as server:
-        with VllmClient(server.base_url, session=session) as client:
-            parents = client._transport.session
-            client.completions.create(prompt="x")
-            own = parents._own
-            session_module._after_fork()
-            client.completions.create(prompt="x")
-            client.completions.create(prompt="x")
-            assert server.connections == 2
-            if own is not None:
-                own.session.close()
-        if session is not None:
-            session.close()
+    served = serve(FINE, session=session)
+    parents = served.client._transport.session
+    served.client.completions.create(prompt="x")
+    own = parents._own
+    session_module._after_fork()
+    served.client.completions.create(prompt="x")
+    served.client.completions.create(prompt="x")
+    assert served.connections == 2
+    for inherited in (own, session):
+        if inherited is not None:
+            inherited.session.close()
 
 
 @pytest.mark.parametrize(
-    ("headers", "error", "said"),
+    ("headers", "error", "message"),
     [
         ({"a b": "c"}, ValueError, "name of a header"),
         ({"a": "b\r\nc: d"}, ValueError, "value of header 'a'"),
@@ -417,27 +376,24 @@ def test_what_a_child_does_with_connections_it_inherits(given: bool) -> None:
         ({5: "a"}, TypeError, "must be text"),
     ],
 )
-def test_a_header_that_cannot_be_sent_is_refused_before(
-    headers: Any, error: type, said: str
+def test_an_invalid_header_is_refused(
+    serve: Serve, headers: Any, error: type, message: str
 ) -> None:
-    """No header is split in two, whoever gives it."""
-    with WireServer(answering(json_bytes(answer()))) as server:
-        with pytest.raises(error, match=said):
-            VllmClient(server.base_url, headers=headers)
-        with VllmClient(server.base_url) as client, pytest.raises(error, match=said):
-            client.completions.create(prompt="x", extra_headers=headers)
-        assert server.connections == 0
+    """A header that is invalid raises before anything is sent."""
+    served = serve(FINE)
+    with pytest.raises(error, match=message):
+        VllmClient(served.base_url, headers=headers)
+    with pytest.raises(error, match=message):
+        served.client.completions.create(prompt="x", extra_headers=headers)
+    assert served.connections == 0
 
 
-def test_server_url_is_the_address_without_its_version() -> None:
-    """Routes that begin with a slash are the server's, others the API's."""
-    with (
-        WireServer(answering(json_bytes(answer()))) as server,
-        VllmClient(server.base_url) as client,
-    ):
-        client.request("get", "/health", params={"a": "b c"})
-        client.request("get", "models")
-        lines = [(request.method, request.path) for request in server.requests]
-        assert lines == [("GET", "/health?a=b+c"), ("GET", "/v1/models")]
-        assert [request.body for request in server.requests] == [b"", b""]
-        assert "content-type" not in server.requests[0].headers
+def test_server_url_is_the_address_without_its_version(serve: Serve) -> None:
+    """A path with a slash is relative to server_url, any other to base_url."""
+    served = serve(json_bytes(answer()))
+    served.client.request("get", "/health", params={"a": "b c"})
+    served.client.request("get", "models")
+    lines = [(request.method, request.path) for request in served.requests]
+    assert lines == [("GET", "/health?a=b+c"), ("GET", "/v1/models")]
+    assert [request.body for request in served.requests] == [b"", b""]
+    assert "content-type" not in served.requests[0].headers

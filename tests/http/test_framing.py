@@ -1,4 +1,4 @@
-"""Chunked bodies: taken out of their framing as http.client takes them out, however cut up."""
+"""Chunked bodies: read as http.client reads them, however the bytes are cut."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from vllm_client._http.framing import ChunkedBody, ClosingBody
 
+from ..recorded import cut, single_bytes
+
 
 class Arrivals(io.RawIOBase):
-    """A socket's file: every read gives one of these pieces."""
+    """The file of a socket: each read returns one of these pieces."""
 
     def __init__(self, pieces: List[bytes]) -> None:
         self.pieces = [piece for piece in pieces if piece]
@@ -36,14 +38,14 @@ class Arrivals(io.RawIOBase):
 
 
 def chunked(arrivals: Arrivals) -> ChunkedBody:
-    """A body whose beginning came with the head, in the buffer of the file."""
+    """A body whose beginning arrived with the head and is in the buffer of the file."""
     file = io.BufferedReader(arrivals, 16)
     file.peek(1)
     return ChunkedBody(file, arrivals)  # type: ignore[arg-type]
 
 
 def ours(pieces: List[bytes]) -> Tuple[bytes, Any]:
-    """What comes out, and how it ended: True at its end, else the kind of error."""
+    """The data of the body, and how it ended: True if it is complete, else the error."""
     body = chunked(Arrivals(pieces))
     data = b""
     try:
@@ -57,7 +59,7 @@ def ours(pieces: List[bytes]) -> Tuple[bytes, Any]:
 
 
 def theirs(whole: bytes) -> Tuple[bytes, Any]:
-    """The same, as http.client sees it."""
+    """The same as http.client reads it."""
 
     class Socket:
         def makefile(self, *_: Any) -> Any:
@@ -77,13 +79,9 @@ def theirs(whole: bytes) -> Tuple[bytes, Any]:
 
 
 def framed(chunks: List[bytes], extension: bytes = b"", trailer: bytes = b"") -> bytes:
+    """A chunked body with these chunks."""
     parts = [b"%x%s\r\n%s\r\n" % (len(part), extension, part) for part in chunks if part]
     return b"".join(parts) + b"0\r\n" + trailer + b"\r\n"
-
-
-def cut(whole: bytes, places: List[int]) -> List[bytes]:
-    places = sorted({place % (len(whole) + 1) for place in places})
-    return [whole[a:b] for a, b in zip([0, *places], [*places, len(whole)])]
 
 
 CHUNKS = st.lists(
@@ -98,17 +96,17 @@ PLACES = st.lists(st.integers(0, 2000), max_size=20)
     st.sampled_from([b"", b";a=b", b' ;q="\x00"']),
     st.sampled_from([b"", b"A: b\r\n", b"A: b\r\nC: d\r\n"]),
 )
-@settings(max_examples=400, deadline=None)
-def test_whole_bodies(chunks: Any, places: Any, extension: bytes, trailer: bytes) -> None:
-    """Whatever the chunks, extensions, trailers and cuts: the data comes out, and ends."""
+@settings(max_examples=400)
+def test_complete_bodies(chunks: Any, places: Any, extension: bytes, trailer: bytes) -> None:
+    """Whatever the chunks, extensions, trailers and cuts, the data is read to its end."""
     whole = framed(chunks, extension, trailer)
     assert ours(cut(whole, places)) == (b"".join(chunks), True) == theirs(whole)
 
 
 @given(CHUNKS, PLACES, st.integers(0, 2000))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_bodies_cut_short(chunks: Any, places: Any, length: int) -> None:
-    """A body cut at any byte gives what had come, and is never taken for a whole one."""
+    """A body cut at any byte yields its data so far, and is never complete."""
     whole = framed(chunks)
     part = whole[:length]
     data, ended = ours(cut(part, places))
@@ -117,12 +115,12 @@ def test_bodies_cut_short(chunks: Any, places: Any, length: int) -> None:
 
 
 @given(st.binary(max_size=60), PLACES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_noise(noise: bytes, places: Any) -> None:
-    """Bytes that are no framing are refused where http.client refuses them, or read the same.
+    """Bytes that are not chunked framing raise, or are read, as with http.client.
 
-    Two things are its own: a negative size sends it astray, and it takes a body that breaks off
-    in its last chunk for a whole one.
+    Two cases differ: http.client misreads a negative size, and it accepts a body that breaks off
+    in its last chunk as complete.
     """
     for whole in (noise, framed([b"ab"])[:-5] + noise):
         if b"-" not in noise:
@@ -133,24 +131,24 @@ def test_noise(noise: bytes, places: Any) -> None:
 
 
 def test_every_byte_alone() -> None:
-    """One byte at a time gives the same, and an empty read only at the end."""
+    """Single bytes yield the same data, and an empty read only at the end."""
     whole = framed([b"data: 1\n\n", b"x" * 300, b"\r\n"])
-    assert ours([whole[at : at + 1] for at in range(len(whole))]) == theirs(whole)
+    assert ours(single_bytes(whole)) == theirs(whole)
 
 
-def test_all_that_arrived_comes_at_once() -> None:
-    """Many chunks in one arrival come out together; a part of a chunk comes out as a part."""
+def test_one_read_returns_all_that_arrived() -> None:
+    """One read returns all chunks that have arrived, and the beginning of the next."""
     whole = framed([b"a" * 10] * 50)
     body = chunked(Arrivals([whole[:-20], whole[-20:]]))
-    assert body.read1() == b"a" * 10  # What came with the head.
+    assert body.read1() == b"a" * 10  # This part arrived with the head.
     assert body.read1() == b"a" * 480
     assert body.read1() == b"a" * 10
     assert body.read1() == b""
     assert body.ended
 
 
-def test_sizes_that_are_none() -> None:
-    """A negative size, and a size line without an end, are refused."""
+def test_invalid_sizes() -> None:
+    """A negative size, and a size line without an end, are errors."""
     for bad in (
         b"zz\r\n",
         b";a\r\n",
@@ -163,8 +161,8 @@ def test_sizes_that_are_none() -> None:
             b"".join(iter(body.read1, b""))
 
 
-def test_a_fault_is_told_without_waiting() -> None:
-    """What came before bad framing comes out; then it is refused, and nothing more is read."""
+def test_bad_framing_raises_without_further_reads() -> None:
+    """Data before bad framing is read; then each read raises and reads no further."""
     arrivals = Arrivals([b"1\r\na\r\nzz\r\n", b"never read"])
     body = ChunkedBody(io.BufferedReader(arrivals, 16), arrivals)  # type: ignore[arg-type]
     assert body.read1() == b"a"
@@ -175,15 +173,15 @@ def test_a_fault_is_told_without_waiting() -> None:
 
 
 @pytest.mark.parametrize("bad", [b"-2", b"-1\r\nx", b"+1\r\nx\r\nzz\r\n", b"0x1\r\nx\r\nzz\r\n"])
-def test_sizes_of_one_chunk_alone(bad: bytes) -> None:
-    """A chunk that arrives alone has its size read as any other's."""
+def test_the_size_of_a_chunk_that_arrives_alone(bad: bytes) -> None:
+    """The size of a chunk that arrives alone is checked like any other."""
     arrivals = [framed([b"data"])[:-5], framed([b"data"])[:-5], bad]
     assert ours(arrivals) == (b"datadata" + b"x" * (b"1" in bad and b"-" not in bad), "broken")
 
 
 @pytest.mark.parametrize("kind", [ChunkedBody, ClosingBody])
 def test_a_file_that_holds_more_than_a_read(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that the file has buffered comes before what the socket has."""
+    """All that the file has buffered is read before data of the socket."""
     monkeypatch.setattr(io, "DEFAULT_BUFFER_SIZE", 1 << 17)
     parts = [b"a" * 1000] * 100, [b"b"]
     whole, rest = (framed(p)[:-5] if kind is ChunkedBody else b"".join(p) for p in parts)
@@ -196,7 +194,7 @@ def test_a_file_that_holds_more_than_a_read(kind: Any, monkeypatch: pytest.Monke
 
 
 def test_after_the_end() -> None:
-    """What stands behind the last chunk is not read as a part of the body."""
+    """Bytes behind the last chunk are not part of the body."""
     assert ours([framed([b"a"]) + b"HTTP/1.1 200 OK\r\n"]) == (b"a", True)
     for behind in (b"", b"HTTP/1.1 200 OK\r\n"):
         body = chunked(Arrivals([framed([b"a"]) + behind]))

@@ -19,20 +19,9 @@ from vllm_client import (
 from vllm_client._http import attempts
 
 from ..recorded import WHOLE, answer, json_bytes, stream_bytes
-from ..servers import Connection, WireServer, answering
+from ..servers import Connection, WireServer, replying
 
 BUSY = json_bytes({"error": "busy"}, "503 Service Unavailable")
-
-
-class Replies:
-    """Answers each request of any connection with the next of these replies."""
-
-    def __init__(self, *replies: bytes) -> None:
-        self._replies = list(replies)
-
-    def __call__(self, connection: Connection) -> None:
-        while connection.receive():
-            connection.send(self._replies.pop(0))
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +36,7 @@ def records(caplog: pytest.LogCaptureFixture) -> List[Any]:
 def test_a_retry_is_logged_with_its_circumstances(caplog: pytest.LogCaptureFixture) -> None:
     """Each record carries its number, the limit, the pause, the method and the URL."""
     caplog.set_level(logging.INFO, logger="vllm_client")
-    with WireServer(Replies(BUSY, BUSY, json_bytes(answer()))) as server:
+    with WireServer(replying(BUSY, BUSY, json_bytes(answer()))) as server:
         with VllmClient(server.base_url, max_retries=3) as client:
             client.completions.create(prompt="x")
     first, second = records(caplog)
@@ -61,7 +50,7 @@ def test_a_retry_is_logged_with_its_circumstances(caplog: pytest.LogCaptureFixtu
 def test_a_call_that_succeeds_at_once_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Without a retry there is no record."""
     caplog.set_level(logging.DEBUG, logger="vllm_client")
-    with WireServer(answering(json_bytes(answer()))) as server:
+    with WireServer(replying(json_bytes(answer()))) as server:
         with VllmClient(server.base_url) as client:
             client.completions.create(prompt="x")
     assert records(caplog) == []
@@ -70,7 +59,7 @@ def test_a_call_that_succeeds_at_once_logs_nothing(caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(("max_retries", "attempted"), [(0, 1), (2, 3)])
 def test_a_status_error_names_method_url_and_attempts(max_retries: int, attempted: int) -> None:
     """The text tells where the request went and how often; the attributes hold the same."""
-    with WireServer(answering(BUSY)) as server:
+    with WireServer(replying(BUSY)) as server:
         with VllmClient(server.base_url, max_retries=max_retries) as client:
             with pytest.raises(InternalServerError) as raised:
                 client.completions.create(prompt="x")
@@ -84,7 +73,7 @@ def test_a_status_error_names_method_url_and_attempts(max_retries: int, attempte
 
 def test_a_wrong_address_is_named() -> None:
     """A 404 of a server that is not vLLM shows the URL that was called."""
-    with WireServer(answering(json_bytes({"detail": "Not Found"}, "404 Not Found"))) as server:
+    with WireServer(replying(json_bytes({"detail": "Not Found"}, "404 Not Found"))) as server:
         with VllmClient(f"{server.url}/openai") as client:
             with pytest.raises(NotFoundError) as raised:
                 client.chat.completions.create(messages=[{"role": "user", "content": "x"}])
@@ -96,7 +85,7 @@ def test_a_wrong_address_is_named() -> None:
 
 def test_a_refused_connection_names_url_and_attempts() -> None:
     """The last error of a server that is not there tells after how many attempts it came."""
-    with WireServer(answering()) as server:
+    with WireServer(replying(b"")) as server:
         pass
     with VllmClient(server.base_url, max_retries=1) as client:
         with pytest.raises(APIConnectionError) as raised:
@@ -133,7 +122,7 @@ def test_the_clock_starts_with_the_attempt_that_was_answered(
     """Failed attempts and their pauses count only in the figures with retries."""
     monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.2)
     replies = [*[BUSY] * failures, stream_bytes(*WHOLE)]
-    with WireServer(Replies(*replies)) as server, VllmClient(server.base_url) as client:
+    with WireServer(replying(*replies)) as server, VllmClient(server.base_url) as client:
         with client.completions.stream(prompt="x") as stream:
             assert stream.collect_text() == "Hello"
         timings = stream.timings
@@ -149,7 +138,7 @@ def test_the_clock_starts_with_the_attempt_that_was_answered(
 @pytest.mark.parametrize("method", ["create", "stream"])
 def test_a_positional_argument_is_explained(route: str, method: str) -> None:
     """``create("Hello")`` is told the keyword to use, and nothing is sent."""
-    with WireServer(answering(json_bytes(answer()))) as server:
+    with WireServer(replying(json_bytes(answer()))) as server:
         with VllmClient(server.base_url) as client:
             resource = client.completions if route == "completions" else client.chat.completions
             example = "prompt=" if route == "completions" else "messages="

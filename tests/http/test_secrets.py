@@ -1,4 +1,4 @@
-"""The key appears in no error, wherever a server repeats it, and in no representation."""
+"""Secrets: the key appears in no error and in no repr, even if the server repeats it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from vllm_client import VllmClient, VllmError
+from vllm_client import VllmError
 
 from ..recorded import STREAM_HEAD, chunk, json_bytes, stream_bytes
-from ..servers import WireServer, answering
+from ..servers import Serve
 
 KEY = 'sk-"quoted\\secret'
 
 
 def everything(error: BaseException) -> str:
-    """Whatever of an error could be shown or kept."""
+    """All text of an error that a program could show or store."""
     shown = [str(error), repr(error), repr(error.args), repr(vars(error)), str(error.__cause__)]
     return "\n".join([*shown, repr(pickle.dumps(error)), json.dumps(shown)])
 
@@ -45,30 +45,30 @@ ANSWERS = {
 @pytest.mark.parametrize("where", ANSWERS)
 @pytest.mark.parametrize("given", ["api_key", "headers"])
 @pytest.mark.parametrize("streamed", [True, False])
-def test_no_error_shows_the_key(where: str, given: str, streamed: bool, caplog: Any) -> None:
-    """A key that the server repeats is left out of message, body, pickle and log."""
+def test_no_error_shows_the_key(
+    serve: Serve, where: str, given: str, streamed: bool, caplog: Any
+) -> None:
+    """A key that the server repeats is removed from message, body, pickle and log."""
     caplog.set_level(logging.DEBUG)
     settings: Any = {"api_key": KEY}
     if given == "headers":
         settings = {"headers": {"Authorization": f"Bearer {KEY}"}}
-    with WireServer(answering(ANSWERS[where])) as server:
-        with VllmClient(server.base_url, max_retries=0, **settings) as client:
-            with pytest.raises(VllmError) as raised:
-                list(client.completions.create(prompt="x", stream=streamed))
-            assert KEY not in repr(client) + repr(client._transport)
+    served = serve(ANSWERS[where], max_retries=0, **settings)
+    with pytest.raises(VllmError) as raised:
+        list(served.client.completions.create(prompt="x", stream=streamed))
+    assert KEY not in repr(served.client) + repr(served.client._transport)
     for spelt in (KEY, json.dumps(KEY)[1:-1], repr(KEY)[1:-1]):
         assert spelt not in everything(raised.value)
-    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert served.requests[0].headers["authorization"] == f"Bearer {KEY}"
     assert KEY not in caplog.text
 
 
-def test_what_is_too_deep_to_search_is_left_out() -> None:
-    """A body is searched for the key to a depth; what lies deeper is not shown."""
+def test_deep_parts_of_a_body_are_removed(serve: Serve) -> None:
+    """A body is searched for the key to a certain depth; what is deeper is removed."""
     body = b'{"error":{"message":"no"},"x":' + b"[" * 200 + b"]" * 200 + b"}"
-    with WireServer(answering(json_bytes(body, "400 No"))) as server:
-        with VllmClient(server.base_url, api_key=KEY) as client:
-            with pytest.raises(VllmError) as raised:
-                client.completions.create(prompt="x")
+    client = serve(json_bytes(body, "400 No"), api_key=KEY).client
+    with pytest.raises(VllmError) as raised:
+        client.completions.create(prompt="x")
     assert raised.value.message == "no"
     depth, value = 0, vars(raised.value)["body"]["x"]
     while value:
@@ -77,21 +77,19 @@ def test_what_is_too_deep_to_search_is_left_out() -> None:
     assert value is None
 
 
-def test_short_keys_are_words() -> None:
-    """A key such as EMPTY is no secret, and does not blot out the server's message."""
+def test_short_keys_are_not_removed(serve: Serve) -> None:
+    """A short key such as EMPTY is not removed from the server's message."""
     answer = json_bytes({"error": {"message": "the prompt is EMPTY"}}, "400 No")
-    with WireServer(answering(answer)) as server:
-        with VllmClient(server.base_url, api_key="EMPTY") as client:
-            with pytest.raises(VllmError, match="the prompt is EMPTY"):
-                client.completions.create(prompt="x")
+    client = serve(answer, api_key="EMPTY").client
+    with pytest.raises(VllmError, match="the prompt is EMPTY"):
+        client.completions.create(prompt="x")
 
 
-def test_the_text_of_the_model_stays() -> None:
-    """What had arrived of an answer is the caller's, whatever it says."""
+def test_the_text_of_the_model_stays(serve: Serve) -> None:
+    """The text of the model is kept in the error, even if it contains the key."""
     answer = stream_bytes(chunk(f"the key {KEY}"), {"error": "x"}, head=STREAM_HEAD)
-    with WireServer(answering(answer)) as server:
-        with VllmClient(server.base_url, api_key=KEY) as client:
-            with client.completions.stream(prompt="x") as stream:
-                with pytest.raises(VllmError) as raised:
-                    stream.collect()
+    client = serve(answer, api_key=KEY).client
+    with client.completions.stream(prompt="x") as stream:
+        with pytest.raises(VllmError) as raised:
+            stream.collect()
     assert raised.value.partial.text == f"the key {KEY}"

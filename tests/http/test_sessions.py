@@ -1,4 +1,4 @@
-"""A session of the user's: used as it is."""
+"""A session of the user's is used unchanged."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from vllm_client import (
     VllmError,
 )
 
-from ..recorded import UNCHUNKED_HEAD, WHOLE, answer, json_bytes, stream_bytes
-from ..servers import WireServer, answering
+from ..recorded import UNCHUNKED_HEAD, WHOLE, answer, stream_bytes
+from ..servers import FINE, Serve
 
 EVENTS = stream_bytes(*WHOLE, head=UNCHUNKED_HEAD).removeprefix(UNCHUNKED_HEAD)
 ANSWER = json.dumps(answer("mocked")).encode()
@@ -36,21 +36,20 @@ def session() -> Iterator[requests.Session]:
         yield given
 
 
-def test_a_session_is_used_as_it_is_and_left_open(session: requests.Session) -> None:
-    """Nothing is mounted on it, its headers are kept, and it works after client.close()."""
+def test_a_session_is_used_unchanged_and_left_open(serve: Serve, session: requests.Session) -> None:
+    """Adapters and headers of the session stay, and client.close() leaves it open."""
     session.headers["X-Mine"] = "1"
     session.headers["User-Agent"] = "me"
     adapters, headers = dict(session.adapters), dict(session.headers)
-    with WireServer(answering(stream_bytes(*WHOLE))) as server:
-        with VllmClient(server.base_url, session=session) as client:
-            with client.completions.stream(prompt="x") as stream:
-                assert stream.collect().text == "Hello"
-            with client.completions.stream(prompt="x") as stream:
-                assert stream.collect().text == "Hello"
-        assert server.connections == 1
-        assert session.get(server.url).status_code == 200
-        assert server.connections == 1
-        request = server.requests[0]
+    served = serve(stream_bytes(*WHOLE), session=session)
+    for _ in range(2):
+        with served.client.completions.stream(prompt="x") as stream:
+            assert stream.collect().text == "Hello"
+    served.client.close()
+    assert served.connections == 1
+    assert session.get(served.server.url).status_code == 200
+    assert served.connections == 1
+    request = served.requests[0]
     assert (dict(session.adapters), dict(session.headers)) == (adapters, headers)
     assert session.auth is None
     assert request.headers["x-mine"] == "1"
@@ -67,19 +66,18 @@ def test_a_session_is_used_as_it_is_and_left_open(session: requests.Session) -> 
         ({"headers": {"Authorization": "Token t"}}, "Token t"),
     ],
 )
-def test_the_auth_of_a_session_counts_if_there_is_no_key(
-    session: requests.Session, settings: Dict[str, Any], expected: str
+def test_the_auth_of_a_session_is_used_without_a_key(
+    serve: Serve, session: requests.Session, settings: Dict[str, Any], expected: str
 ) -> None:
-    """What is said to the client wins over what is said to the session."""
+    """The client's key and headers take precedence over the session's auth."""
     session.auth = ("me", "secret")
-    with WireServer(answering(json_bytes(answer()))) as server:
-        with VllmClient(server.base_url, session=session, **settings) as client:
-            client.completions.create(prompt="x")
-        assert server.requests[0].headers["authorization"] == expected
+    served = serve(FINE, session=session, **settings)
+    served.client.completions.create(prompt="x")
+    assert served.requests[0].headers["authorization"] == expected
 
 
 class Adapter(requests.adapters.BaseAdapter):
-    """What mocks do: it answers out of memory."""
+    """An adapter that responds from memory, as mocks do."""
 
     def __init__(self, kind: str, status: int = 200) -> None:
         super().__init__()
@@ -104,7 +102,7 @@ class Adapter(requests.adapters.BaseAdapter):
         return response
 
     def close(self) -> None:
-        raise AssertionError("nobody but its owner closes a session's adapter")
+        raise AssertionError("only the owner of a session may close its adapters")
 
 
 @pytest.fixture(params=["file", "urllib3", "content"])
@@ -114,8 +112,8 @@ def mocked(request: pytest.FixtureRequest) -> Any:
     return session
 
 
-def test_a_mocked_adapter_answers(mocked: Any) -> None:
-    """Raw may be a plain file, urllib3's response over one, or nothing but content."""
+def test_a_mocked_response(mocked: Any) -> None:
+    """The raw response may be a plain file, urllib3's response, or only content."""
     with VllmClient("localhost:1", session=mocked) as client:
         assert client.completions.create(prompt="x").text == "mocked"
         with client.completions.stream(prompt="x") as stream:
@@ -129,8 +127,8 @@ def test_a_mocked_adapter_answers(mocked: Any) -> None:
     assert options["stream"] is True
 
 
-def test_a_mocked_adapter_refuses(mocked: Any) -> None:
-    """Statuses of mocks are errors as those of servers are."""
+def test_a_mocked_error_response(mocked: Any) -> None:
+    """Error statuses of a mock raise the same errors as those of a server."""
     mocked.adapters["http://"].status = 404
     with VllmClient("localhost:1", session=mocked) as client:
         with pytest.raises(NotFoundError) as raised:
@@ -138,8 +136,8 @@ def test_a_mocked_adapter_refuses(mocked: Any) -> None:
     assert raised.value.body["choices"][0]["text"] == "mocked"
 
 
-def test_a_mock_that_is_read_behind_the_streams_back_is_an_error_of_ours(mocked: Any) -> None:
-    """Someone else who closes the response makes no other library's error escape."""
+def test_a_mock_closed_by_other_code(mocked: Any) -> None:
+    """If other code closes the response, reading the stream raises a VllmError."""
     with VllmClient("localhost:1", session=mocked) as client:
         stream = client.completions.stream(prompt="x")
         stream.response.raw.close()
@@ -147,8 +145,8 @@ def test_a_mock_that_is_read_behind_the_streams_back_is_an_error_of_ours(mocked:
             stream.collect()
 
 
-def test_request_is_the_method_that_is_called() -> None:
-    """A subclass that overrides request() sees every call, and may answer it."""
+def test_the_sessions_request_method_is_called(serve: Serve) -> None:
+    """A subclass that overrides request() sees every call."""
     seen: List[Any] = []
 
     class Mine(requests.Session):
@@ -156,11 +154,10 @@ def test_request_is_the_method_that_is_called() -> None:
             seen.append((method, url, options["stream"], options["allow_redirects"]))
             return super().request(method, url, **options)
 
-    with Mine() as session, WireServer(answering(stream_bytes(*WHOLE))) as server:
-        with VllmClient(server.base_url, session=session) as client:
-            with client.completions.stream(prompt="x") as stream:
-                stream.collect()
-        assert seen == [("POST", f"{server.base_url}/completions", True, False)]
+    with Mine() as session:
+        served = serve(FINE, session=session)
+        served.client.completions.stream(prompt="x").collect()
+        assert seen == [("POST", f"{served.base_url}/completions", True, False)]
 
 
 @pytest.mark.parametrize(
@@ -174,8 +171,8 @@ def test_request_is_the_method_that_is_called() -> None:
         AttributeError("no"),
     ],
 )
-def test_what_a_session_raises_is_an_error_of_ours(error: Exception) -> None:
-    """Errors of the libraries below become ours, with the cause kept and without a request."""
+def test_errors_of_a_session_become_ours(error: Exception) -> None:
+    """Errors of other libraries become an APIConnectionError with the original as cause."""
 
     class Failing(requests.Session):
         def request(self, *_: Any, **__: Any) -> Any:
@@ -187,23 +184,21 @@ def test_what_a_session_raises_is_an_error_of_ours(error: Exception) -> None:
     assert raised.value.__cause__ is error
 
 
-def test_a_hook_that_reads_the_answer_does_not_empty_the_stream(
+def test_a_hook_that_reads_the_response(
+    serve: Serve,
     session: requests.Session,
 ) -> None:
-    """A session whose hook logs each body still gives its streams."""
+    """A stream works although a session hook has read the response."""
     session.hooks["response"].append(lambda response, **_: response.content and None)
-    with (
-        WireServer(answering(stream_bytes(*WHOLE))) as server,
-        VllmClient(server.base_url, session=session) as client,
-    ):
-        with client.completions.stream(prompt="x") as stream:
-            assert stream.collect().text == "Hello"
-        assert client.request("POST", "completions", json={"stream": True}).content
-        assert server.connections == 1
+    served = serve(stream_bytes(*WHOLE), session=session)
+    with served.client.completions.stream(prompt="x") as stream:
+        assert stream.collect().text == "Hello"
+    assert served.client.request("POST", "completions", json={"stream": True}).content
+    assert served.connections == 1
 
 
-def test_a_document_from_a_mock_is_no_stream(mocked: Any) -> None:
-    """The content type is looked at, whoever sends it."""
+def test_a_mocked_document_is_not_a_stream(mocked: Any) -> None:
+    """The content type of a mocked response is checked too."""
     adapter = mocked.adapters["http://"]
     send = adapter.send
 
@@ -222,8 +217,8 @@ def test_a_document_from_a_mock_is_no_stream(mocked: Any) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_child_closes_the_idle_connections_of_a_session_it_inherits() -> None:
-    """A mock that cannot be closed is no obstacle."""
+def test_a_child_with_an_adapter_that_cannot_be_closed() -> None:
+    """After a fork, an adapter that cannot be closed is no error."""
 
     class Uncloseable(Adapter):
         close = requests.adapters.BaseAdapter.close

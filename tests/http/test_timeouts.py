@@ -1,4 +1,4 @@
-"""Every limit ends what it limits, wherever the call is."""
+"""Timeouts: each one ends the call that exceeds it, at every stage of the call."""
 
 from __future__ import annotations
 
@@ -15,8 +15,18 @@ from vllm_client import APIConnectionError, APITimeoutError, Text, Timeout, Vllm
 from vllm_client._http.call import Call
 from vllm_client._http.watchdog import watchdog
 
-from ..recorded import STREAM_HEAD, WHOLE, answer, chunk, json_bytes, stream_bytes, text_in
-from ..servers import Connection, WireServer, answering
+from ..recorded import (
+    STREAM_HEAD,
+    WHOLE,
+    answer,
+    beginning,
+    chunk,
+    json_bytes,
+    rest,
+    stream_bytes,
+    text_in,
+)
+from ..servers import Connection, Serve, Stall
 from ..threads import WAIT
 
 SHORT = 0.05
@@ -45,24 +55,17 @@ def _stream(client: VllmClient, **params: Any) -> Any:
 CALLS = pytest.mark.parametrize("call", [_create, _stream])
 
 
-def silent(connection: Connection) -> None:
-    assert connection.receive()
-    assert connection.wait_gone()
+silent = Stall()
 
 
 def trickling_head(connection: Connection) -> None:
-    assert connection.receive()
     connection.send(b"HTTP/1.1 200 OK\r\n")
     _trickle(connection, b"x")
 
 
 def trickling_body(connection: Connection) -> None:
-    request = connection.receive()
-    if request is None:
-        return  # The limit may pass before a busy machine has sent the request.
-    if request.json.get("stream"):
-        connection.send(STREAM_HEAD)
-        connection.send_event(chunk("Hel"))
+    if connection.request.json.get("stream"):
+        connection.send(beginning(chunk("Hel")))
         _trickle(connection, b"e\r\n: keep-alive\n\n\r\n")
     else:
         connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
@@ -76,7 +79,7 @@ def _trickle(connection: Connection, data: bytes) -> None:
             if not _still_there(connection.sock):
                 return
             connection.sock.sendall(data)
-        raise AssertionError("the client waits much longer than it was told to")
+        raise AssertionError("the client does not keep its timeout")
 
 
 def _still_there(sock: socket.socket) -> bool:
@@ -87,34 +90,22 @@ def _still_there(sock: socket.socket) -> bool:
 
 
 @CALLS
-def test_a_silence_before_the_answer_ends(call: Any, session: Any) -> None:
-    """Without a head for as long as read allows, the call ends; it is a TimeoutError."""
-    with (
-        WireServer(silent) as server,
-        VllmClient(server.base_url, timeout=Timeout(read=SHORT), session=session) as client,
-    ):
-        with pytest.raises(APITimeoutError, match=r"sent nothing for 0.05 s") as raised:
-            call(client)
-        assert isinstance(raised.value, TimeoutError)
-        assert isinstance(raised.value, APIConnectionError)
-        assert raised.value.is_retryable
-        assert len(server.requests) == 1
+def test_a_silence_before_the_response_times_out(serve: Serve, call: Any, session: Any) -> None:
+    """A server that sends no head within `read` seconds causes an APITimeoutError."""
+    served = serve(silent, timeout=Timeout(read=SHORT), session=session)
+    with pytest.raises(APITimeoutError, match=r"sent nothing for 0.05 s") as raised:
+        call(served.client)
+    assert isinstance(raised.value, TimeoutError)
+    assert isinstance(raised.value, APIConnectionError)
+    assert raised.value.is_retryable
+    assert len(served.requests) == 1
 
 
-def test_a_silence_in_a_stream_ends(session: Any) -> None:
-    """The silence after the first event is limited by read too, and keeps what had arrived."""
-
-    def handler(connection: Connection) -> None:
-        assert connection.receive()
-        connection.send(STREAM_HEAD)
-        connection.send_event(chunk("Hel"))
-        assert connection.wait_gone()
-
-    with (
-        WireServer(handler) as server,
-        VllmClient(server.base_url, timeout=Timeout(read=SHORT), session=session) as client,
-        client.completions.stream(prompt="x") as stream,
-    ):
+def test_a_silence_in_a_stream_times_out(serve: Serve, session: Any) -> None:
+    """`read` limits the silence between events too; the error keeps the text so far."""
+    stall = Stall(beginning(chunk("Hel")))
+    client = serve(stall, timeout=Timeout(read=SHORT), session=session).client
+    with client.completions.stream(prompt="x") as stream:
         assert next(stream) == Text("Hel")
         with pytest.raises(APITimeoutError, match=r"nothing arrived for 0.05 s") as raised:
             next(stream)
@@ -122,58 +113,38 @@ def test_a_silence_in_a_stream_ends(session: Any) -> None:
         assert text_in(raised.value.partial) == "Hel"
 
 
-def test_a_silence_in_an_answer_ends(session: Any) -> None:
-    """A body that stops coming is a time-out as well."""
-
-    def handler(connection: Connection) -> None:
-        assert connection.receive()
-        connection.send(json_bytes(answer())[:-5])
-        assert connection.wait_gone()
-
-    with (
-        WireServer(handler) as server,
-        VllmClient(server.base_url, timeout=SHORT, session=session) as client,
-    ):
-        with pytest.raises(APITimeoutError, match="middle of the response"):
-            client.completions.create(prompt="x")
+def test_a_silence_in_a_response_times_out(serve: Serve, session: Any) -> None:
+    """A response body that stops arriving causes an APITimeoutError."""
+    stall = Stall(json_bytes(answer())[:-5])
+    client = serve(stall, timeout=SHORT, session=session).client
+    with pytest.raises(APITimeoutError, match="middle of the response"):
+        client.completions.create(prompt="x")
 
 
 @CALLS
-@pytest.mark.parametrize("handler", [silent, trickling_head, trickling_body])
-def test_the_total_limit_ends_a_call_wherever_it_is(call: Any, handler: Any, session: Any) -> None:
-    """A server that is silent, or trickles head or body, is left when the total is over."""
-    if handler is trickling_head and session is not None:
+@pytest.mark.parametrize("reply", [silent, trickling_head, trickling_body])
+def test_the_total_timeout_ends_a_call_at_every_stage(
+    serve: Serve, call: Any, reply: Any, session: Any
+) -> None:
+    """`total` ends a call whose server is silent, or trickles its head or its body."""
+    if reply is trickling_head and session is not None:
         pytest.skip("the socket of a user's session is out of reach before the head is whole")
-    with (
-        WireServer(handler) as server,
-        VllmClient(server.base_url, timeout=Timeout(total=TOTAL), session=session) as client,
-    ):
-        with pytest.raises(APITimeoutError, match=r"total timeout of 0.15 s") as raised:
-            call(client)
-        assert isinstance(raised.value, TimeoutError)
-        assert len(server.requests) == 1
-        if call is _stream and handler is trickling_body:
-            assert text_in(raised.value.partial) == "Hel"
+    served = serve(reply, timeout=Timeout(total=TOTAL), session=session)
+    with pytest.raises(APITimeoutError, match=r"total timeout of 0.15 s") as raised:
+        call(served.client)
+    assert isinstance(raised.value, TimeoutError)
+    assert len(served.requests) == 1
+    if call is _stream and reply is trickling_body:
+        assert text_in(raised.value.partial) == "Hel"
 
 
-def test_the_total_limit_counts_while_the_reader_is_slow(session: Any) -> None:
-    """A reader that takes its time uses up the same limit; the connection ends meanwhile."""
-    gone = threading.Event()
-
-    def handler(connection: Connection) -> None:
-        assert connection.receive()
-        connection.send(STREAM_HEAD)
-        connection.send_event(chunk("Hel"))
-        assert connection.wait_gone()
-        gone.set()
-
-    with (
-        WireServer(handler) as server,
-        VllmClient(server.base_url, timeout=Timeout(total=TOTAL), session=session) as client,
-        client.completions.stream(prompt="x") as stream,
-    ):
+def test_the_total_timeout_includes_a_slow_reader(serve: Serve, session: Any) -> None:
+    """`total` includes the time between reads, and closes the connection meanwhile."""
+    stall = Stall(beginning(chunk("Hel")))
+    client = serve(stall, timeout=Timeout(total=TOTAL), session=session).client
+    with client.completions.stream(prompt="x") as stream:
         assert next(stream) == Text("Hel")
-        assert gone.wait(WAIT)
+        assert stall.gone.wait()
         with pytest.raises(APITimeoutError, match="total") as raised:
             next(stream)
         assert text_in(raised.value.partial) == "Hel"
@@ -181,80 +152,61 @@ def test_the_total_limit_counts_while_the_reader_is_slow(session: Any) -> None:
 
 @CALLS
 @pytest.mark.parametrize("then", [silent, trickling_head, trickling_body])
-def test_the_total_limit_spans_the_attempts(call: Any, then: Any) -> None:
-    """An attempt that was refused does not switch the limit off for the next, and is named."""
-    seen: List[int] = []
-
-    def handler(connection: Connection) -> None:
-        seen.append(connection.number)
-        if len(seen) > 1:
-            then(connection)
-            return
-        assert connection.receive()
-        headers = "retry-after: 0\r\nconnection: close\r\n"
-        connection.send(json_bytes({"error": "busy"}, "503 Busy", headers))
-
-    with (
-        WireServer(handler) as server,
-        VllmClient(server.base_url, timeout=Timeout(total=TOTAL)) as client,
-    ):
-        said = r"total timeout of 0\.15 s(; the attempt before failed: 503: busy|$)"
-        with pytest.raises(APITimeoutError, match=said) as raised:
-            call(client)
-        assert seen == [1, 2]
-        # Once a second answer has begun there may be nothing to say of the first.
-        assert then is not silent or "busy" in str(raised.value)
+def test_the_total_timeout_spans_all_attempts(serve: Serve, call: Any, then: Any) -> None:
+    """`total` covers all attempts; the error names the failure of the attempt before."""
+    headers = "retry-after: 0\r\nconnection: close\r\n"
+    busy = json_bytes({"error": "busy"}, "503 Busy", headers)
+    served = serve(busy, then, timeout=Timeout(total=TOTAL))
+    message = r"total timeout of 0\.15 s(; the attempt before failed: 503: busy|$)"
+    with pytest.raises(APITimeoutError, match=message) as raised:
+        call(served.client)
+    assert served.connections == 2
+    # The error need not name the first attempt once the second response has begun.
+    assert then is not silent or "busy" in str(raised.value)
 
 
-def test_a_limit_of_one_call_wins(session: Any) -> None:
-    """`timeout` of a call takes the place of the client's, in every form."""
-    with WireServer(silent) as server, VllmClient(server.base_url, session=session) as client:
-        for timeout in (SHORT, (5, SHORT), Timeout(read=SHORT), Timeout(total=SHORT)):
-            with pytest.raises(APITimeoutError):
-                client.completions.create(prompt="x", timeout=timeout)
-            with pytest.raises(APITimeoutError):
-                client.completions.stream(prompt="x", timeout=timeout)
-        copy = client.with_options(timeout=SHORT)
+def test_the_timeout_of_a_call_wins(serve: Serve, session: Any) -> None:
+    """The `timeout` of a call replaces the client's, in every form."""
+    client = serve(silent, session=session).client
+    for timeout in (SHORT, (5, SHORT), Timeout(read=SHORT), Timeout(total=SHORT)):
         with pytest.raises(APITimeoutError):
-            copy.completions.create(prompt="x")
+            client.completions.create(prompt="x", timeout=timeout)
+        with pytest.raises(APITimeoutError):
+            client.completions.stream(prompt="x", timeout=timeout)
+    copy = client.with_options(timeout=SHORT)
+    with pytest.raises(APITimeoutError):
+        copy.completions.create(prompt="x")
 
 
-def test_a_limit_that_is_kept_is_forgotten(session: Any) -> None:
-    """Calls within their total leave no thread and no alarm behind."""
-    with (
-        WireServer(answering(stream_bytes(*WHOLE))) as server,
-        VllmClient(server.base_url, timeout=Timeout(total=1000.0), session=session) as client,
-    ):
-        for _ in range(3):
-            assert _stream(client).text == "Hello"
-        with client.completions.stream(prompt="x") as stream:
-            next(stream)
-        assert watchdog._due == {}
+def test_the_watchdog_forgets_calls_that_ended_in_time(serve: Serve, session: Any) -> None:
+    """A call that ends within its total timeout leaves nothing in the watchdog."""
+    client = serve(stream_bytes(*WHOLE), timeout=Timeout(total=1000.0), session=session).client
+    for _ in range(3):
+        assert _stream(client).text == "Hello"
+    with client.completions.stream(prompt="x") as stream:
+        next(stream)
+    assert watchdog._due == {}
 
 
-def test_keep_alive_comments_count_as_life() -> None:
-    """Comments reset the read limit, so that a queue may take longer than it."""
+def test_comments_restart_the_read_timeout(serve: Serve) -> None:
+    """A comment restarts the read timeout, so a request may wait longer in the queue."""
     comments = 8
 
-    def handler(connection: Connection) -> None:
-        assert connection.receive()
+    def queueing(connection: Connection) -> None:
         connection.send(STREAM_HEAD)
         pause = threading.Event()
         for _ in range(comments):
             connection.send_chunk(b": keep-alive\n\n")
             pause.wait(0.05)
-        connection.send(stream_bytes(*WHOLE).removeprefix(STREAM_HEAD))
+        connection.send(rest(*WHOLE))
 
-    with (
-        WireServer(handler) as server,
-        VllmClient(server.base_url, timeout=Timeout(read=0.3)) as client,
-    ):
-        assert _stream(client).text == "Hello"
+    client = serve(queueing, timeout=Timeout(read=0.3)).client
+    assert _stream(client).text == "Hello"
 
 
 @pytest.fixture
 def full() -> Iterator[str]:
-    """The address of a socket whose backlog is full, so that nothing gets connected."""
+    """The address of a socket with a full backlog, to which no connection is made."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         waiting: List[socket.socket] = []
         for _ in range(64):
@@ -268,24 +220,24 @@ def full() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("timeout", "said"),
+    ("timeout", "message"),
     [
         (Timeout(connect=SHORT), "no connection to http://127.0.0.1:.* within 0.05 s"),
         (Timeout(total=SHORT), "total timeout of 0.05 s"),
     ],
 )
-def test_a_connection_that_does_not_come_about_ends(
-    full: str, timeout: Timeout, said: str, session: Any
+def test_a_connection_that_is_not_accepted_times_out(
+    full: str, timeout: Timeout, message: str, session: Any
 ) -> None:
-    """A host that does not answer the SYN is given up after connect, or after total."""
+    """A host that does not accept the connection causes an APITimeoutError."""
     with VllmClient(full, timeout=timeout, max_retries=0, session=session) as client:
-        with pytest.raises(APITimeoutError, match=said) as raised:
+        with pytest.raises(APITimeoutError, match=message) as raised:
             client.completions.create(prompt="x")
         assert isinstance(raised.value, TimeoutError)
 
 
 WRAPPED = 2**32 / 1000 + 0.001
-"""Seconds; in milliseconds, and in the 32 bits that poll() takes, it is 1."""
+"""Seconds; as milliseconds in the 32 bits of poll(), this wraps around to 1."""
 
 
 @pytest.mark.parametrize(
@@ -293,67 +245,58 @@ WRAPPED = 2**32 / 1000 + 0.001
     [WRAPPED, (WRAPPED, WRAPPED), Timeout(None, None, WRAPPED), 9e8, None],
     ids=["number", "pair", "total", "years", "none"],
 )
-def test_a_limit_longer_than_a_socket_can_wait_is_no_error(timeout: Any, session: Any) -> None:
-    """Years are as good as no limit; None is none."""
+def test_timeouts_longer_than_a_socket_can_wait(serve: Serve, timeout: Any, session: Any) -> None:
+    """Timeouts of years are accepted, and None is no timeout."""
 
-    def handler(connection: Connection) -> None:
-        while connection.receive():
-            threading.Event().wait(0.03)  # Longer than what would be left of such a limit.
-            connection.send(stream_bytes(*WHOLE))
+    def late(connection: Connection) -> None:
+        threading.Event().wait(0.03)  # Longer than what a wrapped limit would leave.
+        connection.send(stream_bytes(*WHOLE))
 
-    with (
-        WireServer(handler) as server,
-        VllmClient(server.base_url, timeout=timeout, session=session) as client,
-    ):
-        assert _stream(client).text == "Hello"
+    client = serve(late, timeout=timeout, session=session).client
+    assert _stream(client).text == "Hello"
 
 
-def test_limits_hold_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With no thread left in the system a stream is read to its end, and silence limited."""
+def test_timeouts_hold_without_the_watchdog_thread(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the watchdog thread cannot start, streams are read and timeouts still hold."""
     ready = threading.Event()
 
-    def handler(connection: Connection) -> None:
-        while connection.receive():
-            ready.wait(WAIT)
-            connection.send(stream_bytes(*WHOLE))
+    def waiting(connection: Connection) -> None:
+        ready.wait(WAIT)
+        connection.send(stream_bytes(*WHOLE))
 
-    with (
-        WireServer(handler) as server,
-        VllmClient(server.base_url, timeout=Timeout(total=TOTAL)) as client,
-    ):
-        started = threading.Thread.start
+    client = serve(waiting, timeout=Timeout(total=TOTAL)).client
+    started = threading.Thread.start
 
-        def start(thread: threading.Thread) -> None:
-            if thread.name == "vllm-client-watchdog":
-                raise RuntimeError("can't start new thread")
-            started(thread)
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "vllm-client-watchdog":
+            raise RuntimeError("can't start new thread")
+        started(thread)
 
-        monkeypatch.setattr(threading.Thread, "start", start)
-        ready.set()
-        assert _stream(client, timeout=Timeout(total=60.0)).text == "Hello"
-        ready.clear()
-        with pytest.raises(APITimeoutError, match=r"total timeout of 0.15 s"):
-            _stream(client)
-        ready.set()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    ready.set()
+    assert _stream(client, timeout=Timeout(total=60.0)).text == "Hello"
+    ready.clear()
+    with pytest.raises(APITimeoutError, match=r"total timeout of 0.15 s"):
+        _stream(client)
+    ready.set()
 
 
-def test_a_limit_that_ends_earlier_is_not_kept_waiting() -> None:
-    """A short total that is set after a long one ends in time."""
-    with WireServer(silent) as server, VllmClient(server.base_url) as client:
-        with (
-            WireServer(answering(STREAM_HEAD)) as other,
-            VllmClient(other.base_url, timeout=Timeout(total=1000.0)) as patient,
-            patient.completions.stream(prompt="x"),
-        ):
-            with pytest.raises(APITimeoutError, match=r"0.05 s"):
-                client.completions.create(prompt="x", timeout=Timeout(total=SHORT))
+def test_a_shorter_timeout_set_later_ends_first(serve: Serve) -> None:
+    """A short total timeout that is set after a long one ends in time."""
+    client = serve(silent).client
+    patient = serve(STREAM_HEAD, timeout=Timeout(total=1000.0)).client
+    with patient.completions.stream(prompt="x"):
+        with pytest.raises(APITimeoutError, match=r"0.05 s"):
+            client.completions.create(prompt="x", timeout=Timeout(total=SHORT))
 
 
 @pytest.mark.parametrize(
     "value", [0, -1, True, "5", float("nan"), float("inf"), 1e9, (1, 2, 3), (1,), (0, 1)]
 )
-def test_a_limit_that_is_none_is_refused(value: Any) -> None:
-    """What is no number of seconds above 0 is a ValueError, before anything is sent."""
+def test_an_invalid_timeout_is_refused(value: Any) -> None:
+    """A timeout that is not a number of seconds above 0 is a ValueError."""
     with pytest.raises(ValueError, match="is"):
         VllmClient("localhost:1", timeout=value)
     with pytest.raises(ValueError, match="is"):
@@ -363,7 +306,7 @@ def test_a_limit_that_is_none_is_refused(value: Any) -> None:
             Timeout(total=value)
 
 
-def test_a_timeout_is_made_from_what_requests_takes() -> None:
+def test_timeouts_in_every_form() -> None:
     """A number, a pair, None and a Timeout mean what they mean in requests."""
     assert Timeout.of(3) == Timeout(3, 3)
     assert Timeout.of((1, None)) == Timeout(1, None)
@@ -371,8 +314,8 @@ def test_a_timeout_is_made_from_what_requests_takes() -> None:
     assert Timeout.of(Timeout(total=2)) == Timeout(5.0, 600.0, 2)
 
 
-def test_a_call_that_was_stopped_before_it_had_a_socket_loses_it_at_once() -> None:
-    """close() during the connect, when there is nothing to shut down yet, is not forgotten."""
+def test_a_call_closed_while_it_connects() -> None:
+    """A call that is closed while it connects shuts its socket as soon as it has one."""
     shut: List[str] = []
     call = Call()
     call.cancel()
@@ -380,8 +323,8 @@ def test_a_call_that_was_stopped_before_it_had_a_socket_loses_it_at_once() -> No
     assert shut == ["here"]
 
 
-def test_the_watchdog_lets_go_of_calls_that_are_gone() -> None:
-    """A call that nobody holds is not kept by its limit, and its time passes unnoticed."""
+def test_the_watchdog_does_not_keep_calls_alive() -> None:
+    """The watchdog does not keep a call alive, and ignores calls that are gone."""
     call = Call(0.01)
     gone = weakref.ref(call)
     del call

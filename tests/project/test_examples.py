@@ -43,7 +43,7 @@ PRINTS = {
 
 
 def run(path: Path, **environment: str) -> str:
-    """What a program prints, which has to end well and to say nothing on stderr."""
+    """What a program prints; its status must be 0 and its stderr empty."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(path)],
         capture_output=True,
@@ -57,7 +57,7 @@ def run(path: Path, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_example_prints_what_it_promises(path):
+def test_example_prints_its_lines(path):
     """Each example runs against the embedded server and prints its lines in order."""
     if sys.version_info < NEEDS.get(path.name, (3, 9)):
         pytest.skip("needs a newer Python")
@@ -68,7 +68,7 @@ def test_example_prints_what_it_promises(path):
 
 
 def test_the_examples_use_the_server_of_the_environment():
-    """With VLLM_BASE_URL set, that server is asked."""
+    """With VLLM_BASE_URL set, the examples use that server."""
     with FakeServer() as server:
         server.enqueue(text="from the server of the environment")
         printed = run(ROOT / "examples" / "streaming_completions.py", VLLM_BASE_URL=server.base_url)
@@ -76,7 +76,7 @@ def test_the_examples_use_the_server_of_the_environment():
 
 
 def test_every_example_is_listed():
-    """The index of the examples names each of them."""
+    """The index of the examples lists each of them."""
     index = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES if f"({path.name})" not in index] == []
 

@@ -19,7 +19,7 @@ from vllm_client._lazy import names_of
 
 NAMES = vllm_client.__all__
 
-# The names that DESIGN.md promises; the others follow from its tables.
+# The names that every version must have.
 PROMISED = {
     "CompletionStreamEvent",
     "Done",
@@ -35,12 +35,12 @@ PROMISED = {
 
 
 def test_all_is_sorted() -> None:
-    """``__all__`` is in order and without repetition."""
+    """``__all__`` is sorted and has no repetition."""
     assert sorted(set(NAMES)) == NAMES
 
 
 def test_all_can_be_imported() -> None:
-    """Every listed name is there, and ``import *`` gives exactly those."""
+    """Every listed name exists, and ``import *`` imports exactly these names."""
     space: Dict[str, Any] = {}
     exec("from vllm_client import *", space)
     del space["__builtins__"]
@@ -49,7 +49,7 @@ def test_all_can_be_imported() -> None:
 
 
 def source_imports() -> List[Tuple[str, str]]:
-    """The public names of the package and the modules its source says they come from."""
+    """The public names of the package, each with the module that the source imports it from."""
     tree = ast.parse(Path(vllm_client.__file__).read_text())
     blocks = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.If))]
     return [
@@ -62,14 +62,14 @@ def source_imports() -> List[Tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "module"), source_imports())
-def test_names_come_from_where_the_source_says(name: str, module: str) -> None:
-    """What a type checker reads and what is imported with the first use are the same object."""
+def test_lazy_names_are_those_of_the_source(name: str, module: str) -> None:
+    """A type checker and a lazy import find the same object."""
     home = importlib.import_module(f"vllm_client.{module}")
     assert getattr(vllm_client, name) is getattr(home, name)
 
 
-def test_modules_come_with_the_first_use_too() -> None:
-    """A module of a package is an attribute of it; what is neither name nor module is an error."""
+def test_modules_are_lazy_attributes() -> None:
+    """A lazy package has its modules as attributes; other names are errors."""
     get = names_of("vllm_client", {"types.chat": "ChatCompletion", "events": ""})
     assert get("events") is importlib.import_module("vllm_client.events")
     assert get("types") is importlib.import_module("vllm_client.types")
@@ -78,8 +78,8 @@ def test_modules_come_with_the_first_use_too() -> None:
         get("chat")
 
 
-def test_an_import_brings_no_more_than_is_used() -> None:
-    """The package alone imports nothing heavy, the first client all it will need."""
+def test_an_import_loads_no_more_than_is_used() -> None:
+    """The package imports nothing heavy; the first client imports what it needs."""
     program = """
 import sys
 import vllm_client
@@ -97,13 +97,13 @@ assert not {"asyncio", "vllm_client.aio"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_all_is_what_the_source_imports() -> None:
-    """What is imported for the users is listed, and no listed name is made up on the fly."""
+def test_all_lists_what_the_source_imports() -> None:
+    """The public names are exactly those that the source imports."""
     assert sorted(name for name, _ in source_imports()) == NAMES
 
 
 def test_lazy_names_are_listed() -> None:
-    """Names that are imported on first use are offered like the others, by completion too."""
+    """dir() lists the lazy names too."""
     assert set(dir(vllm_client)) >= set(NAMES)
 
 
@@ -113,12 +113,12 @@ def test_version() -> None:
 
 
 def test_unknown_name() -> None:
-    """A name that is not there is an AttributeError, as in any module."""
+    """An unknown name is an AttributeError."""
     assert not hasattr(vllm_client, "OpenAI")
 
 
 def test_typed() -> None:
-    """The package says that it is typed."""
+    """The package has the marker of typed packages."""
     assert Path(vllm_client.__file__).with_name("py.typed").exists()
 
 
@@ -136,7 +136,7 @@ def is_public(name: str) -> bool:
 
 
 def members(path: str, owner: Any) -> Iterator[Tuple[str, Any]]:
-    """What a class defines itself under public names: methods, properties and classes."""
+    """The public methods and properties that a class defines itself."""
     for name, value in vars(owner).items():
         inner = getattr(value, "__func__", value)
         if is_public(name) and isinstance(inner, (types.FunctionType, property)):
@@ -144,7 +144,7 @@ def members(path: str, owner: Any) -> Iterator[Tuple[str, Any]]:
 
 
 def public_things() -> Iterator[Tuple[str, Any]]:
-    """Modules, the public classes and functions in them, and the members of the classes."""
+    """Modules, their public classes and functions, and the members of the classes."""
     for module in modules():
         yield module.__name__, module
         for name, value in vars(module).items():
@@ -160,21 +160,68 @@ THINGS = dict(public_things())
 
 
 def test_things_are_found() -> None:
-    """The walk finds what there is."""
+    """The search finds methods, properties and classes."""
     for path in ("client.VllmClient.with_options", "streams.Stream.snapshot", "events.Text"):
         assert f"vllm_client.{path}" in THINGS
 
 
 @pytest.mark.parametrize("path", THINGS)
 def test_documented(path: str) -> None:
-    """Every public module, class, function, method and property says what it is for."""
+    """Every public module, class, function, method and property has a docstring."""
     thing = THINGS[path]
     doc = thing.__doc__
     if isinstance(thing, type) and "__doc__" not in vars(thing):
-        doc = None  # Inherited: it would speak of another class.
+        doc = None  # The docstring is inherited and describes another class.
     if isinstance(thing, types.FunctionType):
         doc = inspect.getdoc(thing)
-    # attrs makes a docstring of the arguments for a class without one.
+    # attrs generates a docstring for a class without one.
     assert doc
     assert doc.strip()
     assert "Method generated by attrs" not in doc
+
+
+IMPORTING = """
+import os, sys
+
+class Watched(type(os.environ)):
+    def __getitem__(self, key):
+        seen.append(str(key))
+        return super().__getitem__(key)
+
+    def get(self, key, default=None):
+        seen.append(str(key))
+        return super().get(key, default)
+
+seen, happened = [], []
+os.environ.__class__ = Watched
+os.environ["VLLM_PROBE"] = "1"
+assert os.environ.get("VLLM_PROBE") == os.environ["VLLM_PROBE"] == os.getenv("VLLM_PROBE") == "1"
+assert seen.count("VLLM_PROBE") >= 3
+del seen[:]
+network = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "urllib.Request",
+           "subprocess.Popen", "os.system", "http.client.connect", "socket.gethostbyname")
+ended = (".py", ".pyc", ".so", ".pyd", ".dll")
+
+def hook(event, arguments):
+    if event in network:
+        happened.append((event, arguments))
+    if event == "open" and "vllm" in str(arguments[0]) and not str(arguments[0]).endswith(ended):
+        happened.append((event, arguments))
+
+sys.addaudithook(hook)
+import vllm_client
+happened, calm = [], happened
+ours = [name for name in seen if name.startswith("VLLM") or name in ("NETRC", "HTTP_PROXY")]
+heavy = ("argparse", "asyncio", "IPython", "unittest", "vllm_client.cli", "vllm_client.testing")
+heavy = [name for name in heavy if name in sys.modules]
+print(repr((calm, ours, heavy)))
+"""
+
+
+def test_import_touches_nothing() -> None:
+    """Importing the package reads no environment, file or network."""
+    root = Path(vllm_client.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "([], [], [])", done.stderr

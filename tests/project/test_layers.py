@@ -1,6 +1,6 @@
-"""The import rule: which module may import which, and how large a module and a function may be.
+"""The import rule: which module may import which, and how long modules and functions may be.
 
-A module imports from rows below its own; inside a row only along the arrows drawn here.
+A module may import from the rows below its own. Inside a row it may import along the arrows only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import vllm_client
 
 PACKAGE = Path(vllm_client.__file__).parent
 
-# From the ground up. A name stands for a module, or for a package and all that is in it. To add a
-# module, add its name to a row; to let it import another module of its row, add an arrow.
+# The rows from the ground up. A name is a module, or a package with all its modules. To add a
+# module, add its name to a row. To let it import another module of its row, add an arrow.
 ROWS: List[Tuple[str, Set[str]]] = [
     ("ground", {"exceptions", "timeouts", "_lazy", "_version"}),
     ("data", {"types", "_error_bodies"}),
@@ -33,8 +33,8 @@ ARROWS: Dict[str, Set[str]] = {
     "__main__": {"cli"},
     "cli": {"testing"},
 }
-# Each library of the wire has one home. A few other places name the type of a response or of a
-# session, and the embedded server reads requests with the standard library.
+# Each network library has one home, which alone may import it. The exceptions below import the
+# types of responses and sessions; the embedded server reads requests with the standard library.
 HOMES = {
     "http.client": "_http",
     "requests": "_http",
@@ -60,12 +60,12 @@ PACKAGES = sorted({path.parent for path in MODULES} - {PACKAGE})
 
 
 def unit(path: Path) -> str:
-    """The name in the table that a file belongs to."""
+    """The name in ROWS that a file belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The full names of all that a file imports, wherever in the file it does."""
+    """The full names of everything that a file imports, at any place in the file."""
     package = ["vllm_client", *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -73,12 +73,12 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            # "from . import x" and "from .x import y" both name x.
+            # Both "from . import x" and "from .x import y" import x.
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def inner_imports(path: Path) -> Set[str]:
-    """The names in the table that a file imports."""
+    """The names in ROWS that a file imports."""
     found = set()
     for name in imports(path):
         package, *parts = name.split(".")
@@ -88,7 +88,7 @@ def inner_imports(path: Path) -> Set[str]:
 
 
 def outer_imports(path: Path) -> Set[str]:
-    """The libraries of ``HOMES`` that a file imports."""
+    """The libraries in ``HOMES`` that a file imports."""
     names = list(imports(path))
     return {
         library
@@ -98,7 +98,7 @@ def outer_imports(path: Path) -> Set[str]:
 
 
 def circle(arrows: Mapping[str, Set[str]]) -> Set[str]:
-    """The names among which arrows lead back to where they began, or beyond; empty if none do."""
+    """The names from which arrows lead into a circle; empty if there is none."""
     names = set(arrows).union(*arrows.values())
     seen: Set[str] = set()
     while True:
@@ -114,7 +114,7 @@ def each_module() -> pytest.MarkDecorator:
 
 
 def test_table_is_sound() -> None:
-    """Every name stands in one row, and arrows stay inside rows and make no circle."""
+    """Every name is in one row, and arrows stay inside a row and form no circle."""
     assert len(LEVELS) == sum(len(names) for _, names in ROWS)
     for name, others in ARROWS.items():
         assert {ROW_OF[other] for other in others} == {ROW_OF[name]}
@@ -122,7 +122,7 @@ def test_table_is_sound() -> None:
 
 
 def test_every_name_and_arrow_is_used() -> None:
-    """The table names nothing that is not there: no module, no arrow and no excuse."""
+    """Every name, arrow, home and exception in the tables is in use."""
     assert set(LEVELS) == {unit(path) for path in MODULES}
     inner = {(unit(path), other) for path in MODULES for other in inner_imports(path)}
     assert {(name, other) for name, others in ARROWS.items() for other in others} <= inner
@@ -132,7 +132,7 @@ def test_every_name_and_arrow_is_used() -> None:
 
 
 def test_reader_of_imports_reads_them() -> None:
-    """The table is held against imports that are really found."""
+    """The functions above find imports that certainly exist."""
     assert {"_http", "_decoding", "streams"} <= inner_imports(PACKAGE / "resources" / "_base.py")
     assert "requests" in outer_imports(PACKAGE / "_http" / "transport.py")
     assert "http.client" in outer_imports(PACKAGE / "_http" / "adapter.py")
@@ -140,16 +140,16 @@ def test_reader_of_imports_reads_them() -> None:
 
 @each_module()
 def test_imports_go_down(path: Path) -> None:
-    """A module imports from lower rows, and in its own row along the arrows only."""
+    """A module imports only from lower rows, or along the arrows of its row."""
     name = unit(path)
-    assert name in LEVELS, f"{name} has no row yet"
+    assert name in LEVELS, f"add {name} to a row of ROWS"
     allowed = {other for other in LEVELS if LEVELS[other] < LEVELS[name]} | {name}
     assert inner_imports(path) - allowed - ARROWS.get(name, set()) == set()
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 def test_no_circle_inside_a_package(package: Path) -> None:
-    """The modules of one package can be read in an order in which each knows those before it."""
+    """The modules of a package do not import each other in a circle."""
     paths = {
         ".".join(["vllm_client", *path.relative_to(PACKAGE).with_suffix("").parts]): path
         for path in package.rglob("*.py")
@@ -166,7 +166,7 @@ def test_no_circle_inside_a_package(package: Path) -> None:
 
 @each_module()
 def test_each_library_has_one_home(path: Path) -> None:
-    """requests, urllib3, http.client and sockets stay in ``_http``, sseclient in ``_decoding``."""
+    """HTTP libraries are imported in ``_http`` only, and sseclient in ``_decoding``."""
     found = {
         (unit(path), library) for library in outer_imports(path) if HOMES[library] != unit(path)
     }
@@ -175,14 +175,14 @@ def test_each_library_has_one_home(path: Path) -> None:
 
 @each_module()
 def test_embedded_server_is_independent(path: Path) -> None:
-    """The embedded server imports nothing of the client, so that it cannot share its bugs."""
+    """The embedded server imports nothing of the client, so it cannot share its bugs."""
     if unit(path) == "testing":
         assert inner_imports(path) <= {"testing"}
 
 
 @each_module()
 def test_nothing_imports_the_edges(path: Path) -> None:
-    """Command line and embedded server are imported by each other at the most."""
+    """Only the edges import the command line and the embedded server."""
     edges = {name for name, row in ROW_OF.items() if row == "edges"}
     if unit(path) not in edges:
         assert inner_imports(path) & edges == set()
@@ -190,13 +190,13 @@ def test_nothing_imports_the_edges(path: Path) -> None:
 
 @each_module()
 def test_modules_are_small(path: Path) -> None:
-    """A module can be read in one go."""
+    """A module has at most LARGEST_MODULE lines."""
     assert len(path.read_text().splitlines()) <= LARGEST_MODULE
 
 
 @each_module()
 def test_functions_are_short(path: Path) -> None:
-    """A function, its docstring included, fits on a screen."""
+    """A function has at most LONGEST_FUNCTION lines, docstring included."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
     lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in nodes}

@@ -1,4 +1,4 @@
-"""The types that users see: held by mypy against right and wrong uses of the API."""
+"""Types: mypy accepts right uses of the API and rejects wrong ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = USES.parents[2]
 
 
 def test_wrong_uses_are_marked_for_both_checkers() -> None:
-    """Every wrong use names the error it is, for mypy and for basedpyright, never just any."""
+    """Every wrong use names its error for mypy and for basedpyright."""
     marked = [
         line for line in USES.read_text().splitlines() if re.search(r"# (type|pyright):", line)
     ]
@@ -26,15 +26,15 @@ def test_wrong_uses_are_marked_for_both_checkers() -> None:
     assert bare == []
 
 
-def test_uses_are_run_by_nobody() -> None:
-    """The file with the uses holds functions and imports only, so reading it does nothing."""
+def test_uses_are_not_run() -> None:
+    """The file with the uses has only functions and imports, so importing it does nothing."""
     kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.If, ast.Expr)
     body = ast.parse(USES.read_text()).body
     assert [node for node in body if not isinstance(node, kinds)] == []
 
 
 def test_mypy_agrees(tmp_path: Path) -> None:
-    """The checker accepts the right uses and objects to each of the wrong ones."""
+    """Mypy accepts every right use and rejects every wrong one."""
     pytest.importorskip("mypy")
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(USES)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -42,8 +42,8 @@ def test_mypy_agrees(tmp_path: Path) -> None:
     assert "no issues found in 1 source file" in done.stdout
 
 
-def test_mypy_would_object(tmp_path: Path) -> None:
-    """Without the marks mypy objects in every marked line, so the test above can fail."""
+def test_mypy_reports_unmarked_uses(tmp_path: Path) -> None:
+    """Without the marks mypy reports exactly the marked lines, so the test above can fail."""
     pytest.importorskip("mypy")
     unmarked = tmp_path / "unmarked.py"
     lines = USES.read_text().splitlines()

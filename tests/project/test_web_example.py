@@ -1,4 +1,4 @@
-"""The web example: text is passed on as it comes; a browser that leaves ends the generation."""
+"""The web example: text is sent on at once, and closing the page ends the generation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from vllm_client import AsyncVllmClient
 
-from ..recorded import STREAM_HEAD
-from ..servers import Connection, WireServer
+from ..recorded import beginning, delta
+from ..servers import Serve, Stall
 from ..threads import WAIT
 
 pytest.importorskip("fastapi")
@@ -34,8 +34,8 @@ def make_app(base_url: str) -> Any:
     return module.make_app(AsyncVllmClient(base_url))
 
 
-class Told(uvicorn.Server):
-    """Tells when it listens, instead of having to be asked."""
+class Announcing(uvicorn.Server):
+    """A server that sets an event once it listens."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -47,37 +47,29 @@ class Told(uvicorn.Server):
 
 
 @pytest.fixture
-def web() -> Iterator[Any]:
-    """The example on a port of its own, in front of a server that says one word and waits."""
-    gone = threading.Event()
-
-    def handler(connection: Connection) -> None:
-        connection.receive()
-        connection.send(STREAM_HEAD)
-        choice = {"index": 0, "delta": {"content": "word"}, "finish_reason": None}
-        connection.send_event({"id": "c", "model": "m", "created": 1, "choices": [choice]})
-        connection.wait_gone()
-        gone.set()
-
-    with WireServer(handler) as wire, socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(make_app(wire.base_url), log_level="error", ws="none")
-        server = Told(config)
+def web(serve: Serve) -> Iterator[Any]:
+    """The example, in front of a server that sends one word and then stalls."""
+    stall = Stall(beginning(delta(content="word")))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        app = make_app(serve(stall).base_url)
+        config = uvicorn.Config(app, log_level="error", ws="none")
+        server = Announcing(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         assert server.listens.wait(WAIT)
-        yield listener.getsockname(), gone
+        yield listener.getsockname(), stall
         server.should_exit = True
         thread.join(WAIT)
 
 
-def test_a_browser_that_leaves_ends_the_generation(web: Any) -> None:
-    """The first word is passed on at once; closing the page closes the stream behind it."""
-    address, gone = web
+def test_closing_the_page_ends_the_generation(web: Any) -> None:
+    """The first word is sent on at once; closing the page closes the stream."""
+    address, stall = web
     with socket.create_connection(address, WAIT) as browser:
         browser.sendall(b"GET /?question=hi HTTP/1.1\r\nHost: x\r\n\r\n")
         received = b""
         while b"word" not in received:
             received += browser.recv(4096)
         assert b"200 OK" in received
-        assert not gone.is_set()
-    assert gone.wait(WAIT)
+        assert stall.gone.count == 0
+    assert stall.gone.wait()

@@ -1,7 +1,7 @@
-"""Uses of the typed API, right ones and wrong ones, for type checkers; nothing here is run.
+"""Right and wrong uses of the typed API, for type checkers; nothing here is run.
 
-A wrong use carries ``type: ignore`` for mypy and ``pyright: ignore`` for basedpyright. Both
-report an ignore that is not needed, so a checker that stops objecting fails.
+A wrong use has ``type: ignore`` for mypy and ``pyright: ignore`` for basedpyright. Both report an
+unnecessary ignore, so a checker that accepts a wrong use fails.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def answers(client: VllmClient) -> None:
-    """create() gives the whole answer, and says so."""
+    """create() returns the response."""
     whole = client.completions.create(prompt="Hello", max_tokens=5)
     assert_type(whole, Completion)
     assert_type(client.completions.create(prompt="Hello", stream=False), Completion)
@@ -51,7 +51,7 @@ def answers(client: VllmClient) -> None:
 
 
 def streams(client: VllmClient) -> None:
-    """stream() and create(stream=True) give a stream, which does not answer like a whole."""
+    """stream() and create(stream=True) return a stream, which has no fields of a response."""
     with client.completions.stream(prompt="Hello") as stream:
         assert_type(stream, CompletionStream)
         for event in stream:
@@ -91,7 +91,7 @@ def fields(client: VllmClient) -> None:
 
 
 def wrong_fields(client: VllmClient) -> None:
-    """A name that is no field, and a value of the wrong type, are errors before anything runs."""
+    """An unknown name and a value of the wrong type are errors."""
     create = client.completions.create
     client.completions.create(prompt="Hello", max_token=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     client.completions.create(prompt="Hello", best_of=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
@@ -106,7 +106,7 @@ def wrong_fields(client: VllmClient) -> None:
 
 
 def narrowing_by_tag(event: CompletionStreamEvent) -> str:
-    """The tag tells the classes apart, and a checker knows when all are dealt with."""
+    """The tag tells the classes of events apart, and a complete list of tags is accepted."""
     if event.type == "text":
         assert_type(event, Text)
         return event.text
@@ -122,7 +122,7 @@ def narrowing_by_tag(event: CompletionStreamEvent) -> str:
 
 
 def narrowing_by_class(event: CompletionStreamEvent) -> str:
-    """An isinstance tells them apart as well."""
+    """isinstance() tells the classes of events apart."""
     if isinstance(event, Text):
         return event.text
     if isinstance(event, (FinishReason, Done)):
@@ -136,21 +136,21 @@ def narrowing_by_class(event: CompletionStreamEvent) -> str:
 
 
 def forgotten_case(event: CompletionStreamEvent) -> str:
-    """A case that was forgotten is an error."""
+    """A missing case is an error."""
     if event.type == "text":
         return event.text
     assert_never(event)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def wrong_member(event: CompletionStreamEvent) -> None:
-    """What only some of the events have cannot be used before they are told apart."""
+    """An attribute of only some events cannot be used before the class is known."""
     str(event.text)  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue]
     if event.type == "txt":  # type: ignore[comparison-overlap]
         str(event)  # type: ignore[unreachable]
 
 
 def chat(client: VllmClient, messages: List[Message]) -> None:
-    """Chat is typed as completions are, and has fields and events of its own."""
+    """Chat has fields and events of its own."""
     assert_type(client.chat.completions.create(messages=messages, top_logprobs=1), ChatCompletion)
     stream = client.chat.completions.stream(messages=messages)
     assert_type(stream, ChatCompletionStream)
@@ -164,7 +164,7 @@ def chat(client: VllmClient, messages: List[Message]) -> None:
 
 
 def narrowing_in_chat(event: StreamEvent) -> str:
-    """The events of chat are told apart by their tags as well."""
+    """The tags tell the events of chat apart."""
     if event.type == "content" or event.type == "reasoning":
         return event.text
     if event.type == "tool_call_delta":
@@ -193,7 +193,7 @@ async def asynchronously(client: AsyncVllmClient, messages: List[Message]) -> No
 
 
 def presets(client: VllmClient) -> None:
-    """Presets are dictionaries whose keys and values are checked where they are written."""
+    """The keys and values of a preset are checked."""
     hello: CompletionParams = {"prompt": "Hello", "temperature": 0, "max_tokens": 64}
     assert_type(client.completions.create(**hello), Completion)
     assert_type(client.completions.create(**hello, stream=True), CompletionStream)
@@ -208,7 +208,7 @@ def presets(client: VllmClient) -> None:
 
 
 def clients(headers: Mapping[str, Optional[str]], anything: Dict[str, Any]) -> None:
-    """The client's own arguments are typed too."""
+    """The arguments of the client are typed."""
     with VllmClient("localhost:8000", api_key="k", timeout=(1, None), headers=headers) as client:
         assert_type(client.with_options(timeout=None, max_retries=0), VllmClient)
         assert_type(client.base_url, str)
