@@ -361,9 +361,9 @@ def test_a_child_does_not_use_inherited_connections(serve: Serve, given: bool) -
     served.client.completions.create(prompt="x")
     served.client.completions.create(prompt="x")
     assert served.connections == 2
-    for inherited in (own, session):
+    for inherited in (own and own.session, session):
         if inherited is not None:
-            inherited.session.close()
+            inherited.close()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import threading
 import weakref
 from datetime import timedelta
 from time import perf_counter
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import requests
 import requests.auth
@@ -212,6 +212,17 @@ class ClientSession:
             stream=True,
             **given,
         )
+
+    def credentials(self) -> List[str]:
+        """The passwords and keys of ``.netrc`` or of the user's session, which errors must hide."""
+        login = self._netrc[0] if self._netrc else None
+        found = list(login or ())[1:]
+        auth = getattr(self._user_session, "auth", None)
+        if isinstance(auth, tuple):
+            found += auth[1:]
+        headers = getattr(self._user_session, "headers", None) or {}
+        found += [str(headers[name]) for name in headers if name.lower() == "authorization"]
+        return [str(each).rpartition(" ")[2] for each in found]
 
     def proxy_for(self, url: str) -> Optional[str]:
         """The URL of the proxy that requests to this URL go through, for messages."""

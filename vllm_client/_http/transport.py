@@ -85,7 +85,7 @@ class Transport:
             auth=self._auth(headers),
             data=b"" if json is None else encoded(json),
         )
-        secrets = Secrets(self.api_key, headers)
+        secrets = Secrets(self.api_key, headers, self.session.credentials)
         attempts = Attempts(self.session, request, json, timeout, self.max_retries, secrets)
         return attempts.until_response(self)
 
