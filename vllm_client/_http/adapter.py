@@ -118,6 +118,9 @@ class TrackedConnection(urllib3.connection.HTTPConnection):
                 sock.close()
                 if current.call is not None and current.call.is_over():
                     break
+            except BaseException:  # A signal handler has raised.
+                sock.close()
+                raise
             else:
                 self._limit(sock)
                 return sock
