@@ -102,6 +102,24 @@ def test_all_is_what_the_source_imports() -> None:
     assert sorted(name for name, _ in source_imports()) == NAMES
 
 
+def test_the_package_of_types_exports_its_modules() -> None:
+    """``vllm_client.types`` exports every public class and alias that its modules define."""
+    package = vllm_client.types
+    assert sorted(set(package.__all__)) == package.__all__
+    for found in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"vllm_client.types.{found.name}")
+        classes = {
+            name
+            for name, value in vars(module).items()
+            if is_public(name) and getattr(value, "__module__", None) == module.__name__
+        }
+        assert classes <= set(module.__all__)
+        assert set(module.__all__) <= set(package.__all__)
+        for name in module.__all__:
+            assert getattr(package, name) is getattr(module, name)
+    assert set(dir(package)) >= set(package.__all__)
+
+
 def test_lazy_names_are_listed() -> None:
     """Names that are imported on first use are offered like the others, by completion too."""
     assert set(dir(vllm_client)) >= set(NAMES)
