@@ -132,7 +132,7 @@ def test_nothing_at_all() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirection_names_its_target(status: int) -> None:
-    """A redirection is an error that says where it points and that the client does not follow it."""
+    """A redirection is an error that names its target and that the client does not follow."""
     error = status_error(status, HTML, {"location": "https://other/v1"})
     assert type(error) is APIStatusError
     assert "https://other/v1" in error.message
