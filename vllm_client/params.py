@@ -3,9 +3,9 @@
 Names, types and defaults are those of vLLM 0.32's request classes. A field that you omit is not
 sent, so the server's default applies; for sampling fields that is the default of the model's own
 generation config. ``None`` is sent as ``null``. The server ignores unknown names without an error,
-so this library checks names. It leaves the values to the server, which does check them.
+so this library checks names. It leaves the values to the server, which reads ``"5"`` as 5.
 
-*Since vLLM 0.22* means that vLLM 0.22 has the field and earlier releases ignore it.
+*Since vLLM 0.22* means that vLLM 0.22 has the field and earlier minor releases do not.
 """
 
 from __future__ import annotations

@@ -355,9 +355,9 @@ def test_a_limit_that_ends_earlier_is_not_kept_waiting() -> None:
 )
 def test_a_limit_that_is_none_is_refused(value: Any) -> None:
     """What is no number of seconds above 0 is a ValueError, before anything is sent."""
-    with pytest.raises(ValueError, match="is"):
+    with pytest.raises(ValueError, match="must be"):
         VllmClient("localhost:1", timeout=value)
-    with pytest.raises(ValueError, match="is"):
+    with pytest.raises(ValueError, match="must be"):
         Timeout.of(value)
     if not isinstance(value, tuple):
         with pytest.raises(ValueError, match="total"):
