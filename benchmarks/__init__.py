@@ -1,1 +1,1 @@
-"""What a client costs, measured: run as ``python -m benchmarks`` from the checkout."""
+"""Measure what a client costs: run ``python -m benchmarks`` from the checkout."""

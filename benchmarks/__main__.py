@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure, and say what was found."""
+"""``python -m benchmarks``: measure, and print the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> None:
     print(tables.machine_as_text(about), flush=True)
     found: List[Table] = []
     with processes.server() as server:
-        bench = Bench(server, arguments.quick, arguments.instructions, arguments.only, _say)
+        bench = Bench(server, arguments.quick, arguments.instructions, arguments.only, _log)
         for name in arguments.names or SCENARIOS:
             for table in SCENARIOS[name](bench):
                 print(tables.as_text(table), flush=True)
@@ -47,18 +47,18 @@ def _with_earlier(found: List[Table], earlier: Optional[Path]) -> List[Table]:
     return [measured.pop(table.name, table) for table in kept] + list(measured.values())
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of: {', '.join(SCENARIOS)}")
-    parser.add_argument("--quick", action="store_true", help="shorter, and so less sure")
-    parser.add_argument("--instructions", action="store_true", help="count them, with valgrind")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one of: {', '.join(SCENARIOS)}")
+    parser.add_argument("--quick", action="store_true", help="shorter, and so less reliable")
+    parser.add_argument("--instructions", action="store_true", help="count them with valgrind")
     parser.add_argument("--only", action="append", default=[], metavar="CLIENT", help="repeatable")
     parser.add_argument(
-        "--keep", type=Path, metavar="JSON", help="tables of an earlier run, here, not made again"
+        "--keep", type=Path, metavar="JSON", help="keep the other tables of an earlier run"
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")

@@ -1,10 +1,11 @@
-"""One stream read to its end, as each client's own manual says: all do the same work.
+"""Read one stream to its end with each client, as its own manual recommends.
 
-A reader is made from a base URL, outside what is measured, and then hands every piece of text to
-``take``. Libraries are imported by the reader that needs them: a process holds one of them.
+All readers do the same work: they pass every piece of text to ``on_text``. A reader is created
+from a base URL before the measurement begins. It imports its library itself, so that a process
+contains only one of the libraries.
 """
 
-# ruff: noqa: PLC0415 — a process imports the one library it measures
+# ruff: noqa: PLC0415 — a process imports only the library that it measures
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 from .recorded_streams import CHAT, COMPLETIONS
 
-Take = Callable[[str], object]
+OnText = Callable[[str], object]
 LIMIT = "raw socket + json"
 OURS, OURS_ASYNC, OURS_FAST = "vllm_client", "vllm_client async", "vllm_client + orjson"
 OURS_PLAIN = "vllm_client, shortcuts off"
@@ -34,10 +35,10 @@ PATHS = {COMPLETIONS: "/completions", CHAT: "/chat/completions"}
 
 
 class Reader(NamedTuple):
-    """A client, and how to read a stream with it."""
+    """A client, and the function that reads a stream with it."""
 
-    make: Callable[[str, str], Callable[[Take], Any]]
-    """Base URL, ``completions`` or ``chat`` → a function, perhaps asynchronous, that reads."""
+    make: Callable[[str, str], Callable[[OnText], Any]]
+    """Base URL and ``completions`` or ``chat`` → a function that reads; it may be async."""
     needs: str = ""
     is_async: bool = False
     kinds: str = f"{COMPLETIONS} {CHAT}"
@@ -55,32 +56,32 @@ def _reader(name: str, **about: Any) -> Callable[[Any], Any]:
 
 
 def absent(modules: str) -> str:
-    """Which of these modules are not installed, in words; empty if all are."""
+    """Name the modules that are not installed, as a text; empty if all are."""
     names = [name for name in modules.split() if importlib.util.find_spec(name) is None]
     return f"{' and '.join(names)} not installed" if names else ""
 
 
 def missing(name: str) -> str:
-    """Why a reader cannot run here; empty if it can."""
+    """Return why a reader cannot run here; empty if it can."""
     return absent(READERS[name].needs)
 
 
 def uses_orjson() -> bool:
-    """Whether our client decodes with orjson, being installed with it."""
+    """Whether our client decodes with orjson in this environment."""
     import vllm_client._decoding.fast_json  # noqa: F401
 
     return "orjson" in sys.modules
 
 
-def read(name: str, url: str, kind: str, take: Take) -> None:
+def read(name: str, url: str, kind: str, on_text: OnText) -> None:
     """Read one stream."""
     reader = READERS[name]
     if not reader.is_async:
-        reader.make(url, kind)(take)
+        reader.make(url, kind)(on_text)
         return
 
     async def main() -> None:
-        await reader.make(url, kind)(take)
+        await reader.make(url, kind)(on_text)
 
     asyncio.run(main())
 
@@ -102,7 +103,7 @@ def _streamed(kind: str) -> Dict[str, Any]:
     return {**BODIES[kind], "stream": True, "stream_options": {"include_usage": True}}
 
 
-# The limit: no more than it takes to read this wire, in Python, and nothing checked.
+# The limit: the least work that reads this format in Python, without any check.
 
 
 def _request(sock: socket.socket, url: str, kind: str) -> bytes:
@@ -120,7 +121,7 @@ def _request(sock: socket.socket, url: str, kind: str) -> bytes:
 
 
 def _pieces(sock: socket.socket, rest: bytes) -> Iterator[bytes]:
-    # Chunked framing, taken off.
+    # Remove the chunked encoding.
     while True:
         start = 0
         while True:
@@ -146,10 +147,10 @@ def _unframed(sock: socket.socket, rest: bytes) -> Iterator[bytes]:
         rest = sock.recv(65536)
 
 
-def _raw(url: str, kind: str, loads: Callable[[Any], Any]) -> Callable[[Take], None]:
+def _raw(url: str, kind: str, loads: Callable[[Any], Any]) -> Callable[[OnText], None]:
     parts, text_of = urlsplit(url), TEXT_OF[kind]
 
-    def read_raw(take: Take) -> None:
+    def read_raw(on_text: OnText) -> None:
         with socket.create_connection((parts.hostname, parts.port)) as sock:
             head, _, rest = _request(sock, url, kind).partition(b"\r\n\r\n")
             is_chunked = b"chunked" in head
@@ -161,19 +162,19 @@ def _raw(url: str, kind: str, loads: Callable[[Any], Any]) -> Callable[[Take], N
                 for event in events:
                     if event == b"data: [DONE]":
                         return
-                    take(text_of(loads(event[6:])))
+                    on_text(text_of(loads(event[6:])))
 
     return read_raw
 
 
 @_reader(LIMIT)
-def raw_json(url: str, kind: str) -> Callable[[Take], None]:
+def raw_json(url: str, kind: str) -> Callable[[OnText], None]:
     loads = json.loads
     return _raw(url, kind, lambda data: loads(data.decode()))
 
 
 @_reader("raw socket + orjson", needs="orjson")
-def raw_orjson(url: str, kind: str) -> Callable[[Take], None]:
+def raw_orjson(url: str, kind: str) -> Callable[[OnText], None]:
     import orjson
 
     return _raw(url, kind, orjson.loads)
@@ -182,41 +183,41 @@ def raw_orjson(url: str, kind: str) -> Callable[[Take], None]:
 # Ours.
 
 
-def _ours(url: str, kind: str) -> Callable[[Take], None]:
+def _ours(url: str, kind: str) -> Callable[[OnText], None]:
     import vllm_client
 
     client = vllm_client.VllmClient(url)
     resource: Any = client.chat.completions if kind == CHAT else client.completions
     tag = "content" if kind == CHAT else "text"
 
-    def read_ours(take: Take) -> None:
+    def read_ours(on_text: OnText) -> None:
         with resource.stream(**BODIES[kind]) as stream:
             for event in stream:
                 if event.type == tag:
-                    take(event.text)
+                    on_text(event.text)
 
     return read_ours
 
 
-def without_orjson() -> None:
-    """Have ``import orjson`` fail, for the figures of an installation without it."""
+def hide_orjson() -> None:
+    """Make ``import orjson`` fail, to measure an installation without it."""
     sys.modules["orjson"] = None  # type: ignore[assignment]
 
 
 @_reader(OURS)
-def ours(url: str, kind: str) -> Callable[[Take], None]:
-    without_orjson()
+def ours(url: str, kind: str) -> Callable[[OnText], None]:
+    hide_orjson()
     return _ours(url, kind)
 
 
 @_reader(OURS_FAST, needs="orjson")
-def ours_fast(url: str, kind: str) -> Callable[[Take], None]:
+def ours_fast(url: str, kind: str) -> Callable[[OnText], None]:
     return _ours(url, kind)
 
 
 @_reader(OURS_PLAIN)
-def ours_plain(url: str, kind: str) -> Callable[[Take], None]:
-    without_orjson()
+def ours_plain(url: str, kind: str) -> Callable[[OnText], None]:
+    hide_orjson()
     from vllm_client._decoding import fast_json, sse_fields, templates
     from vllm_client._http import framing
 
@@ -227,34 +228,34 @@ def ours_plain(url: str, kind: str) -> Callable[[Take], None]:
 
 
 @_reader(OURS_ASYNC, is_async=True)
-def ours_async(url: str, kind: str) -> Callable[[Take], Any]:
-    without_orjson()
+def ours_async(url: str, kind: str) -> Callable[[OnText], Any]:
+    hide_orjson()
     from vllm_client import AsyncVllmClient
 
     client = AsyncVllmClient(url)
     resource: Any = client.chat.completions if kind == CHAT else client.completions
     tag = "content" if kind == CHAT else "text"
 
-    async def read_ours(take: Take) -> None:
+    async def read_ours(on_text: OnText) -> None:
         async with resource.stream(**BODIES[kind]) as stream:
             async for event in stream:
                 if event.type == tag:
-                    take(event.text)
+                    on_text(event.text)
 
     return read_ours
 
 
-# The peers.
+# Other clients.
 
 
 @_reader("aiohttp, lines by hand + json", needs="aiohttp", is_async=True)
-def aiohttp_by_hand(url: str, kind: str) -> Callable[[Take], Any]:
+def aiohttp_by_hand(url: str, kind: str) -> Callable[[OnText], Any]:
     import aiohttp
 
     text_of = TEXT_OF[kind]
     sessions: List[aiohttp.ClientSession] = []
 
-    async def read_aiohttp(take: Take) -> None:
+    async def read_aiohttp(on_text: OnText) -> None:
         if not sessions:
             no_limit = aiohttp.TCPConnector(limit=0)
             sessions.append(aiohttp.ClientSession(connector=no_limit))
@@ -266,54 +267,54 @@ def aiohttp_by_hand(url: str, kind: str) -> Callable[[Take], Any]:
                     if line == b"data: [DONE]":
                         break
                     if line:
-                        take(text_of(json.loads(line[6:])))
+                        on_text(text_of(json.loads(line[6:])))
 
     return read_aiohttp
 
 
 @_reader("requests iter_lines + json", needs="requests")
-def requests_lines(url: str, kind: str) -> Callable[[Take], None]:
+def requests_lines(url: str, kind: str) -> Callable[[OnText], None]:
     import requests
 
     session, text_of = requests.Session(), TEXT_OF[kind]
 
-    def read_lines(take: Take) -> None:
+    def read_lines(on_text: OnText) -> None:
         with session.post(url + PATHS[kind], json=_streamed(kind), stream=True) as response:
             for line in response.iter_lines():
                 if line and line != b"data: [DONE]":
-                    take(text_of(json.loads(line[6:])))
+                    on_text(text_of(json.loads(line[6:])))
 
     return read_lines
 
 
 @_reader("requests + sseclient-py + json", needs="requests sseclient")
-def requests_sseclient(url: str, kind: str) -> Callable[[Take], None]:
+def requests_sseclient(url: str, kind: str) -> Callable[[OnText], None]:
     import requests
     import sseclient
 
     session, text_of = requests.Session(), TEXT_OF[kind]
 
-    def read_sse(take: Take) -> None:
+    def read_sse(on_text: OnText) -> None:
         with session.post(url + PATHS[kind], json=_streamed(kind), stream=True) as response:
             for event in sseclient.SSEClient(response.iter_content(None)).events():
                 if event.data != "[DONE]":
-                    take(text_of(json.loads(event.data)))
+                    on_text(text_of(json.loads(event.data)))
 
     return read_sse
 
 
 @_reader("httpx + httpx-sse + json", needs="httpx httpx_sse")
-def httpx_sse_json(url: str, kind: str) -> Callable[[Take], None]:
+def httpx_sse_json(url: str, kind: str) -> Callable[[OnText], None]:
     import httpx
     from httpx_sse import connect_sse
 
     client, text_of = httpx.Client(), TEXT_OF[kind]
 
-    def read_sse(take: Take) -> None:
+    def read_sse(on_text: OnText) -> None:
         with connect_sse(client, "POST", url + PATHS[kind], json=_streamed(kind)) as source:
             for event in source.iter_sse():
                 if event.data != "[DONE]":
-                    take(text_of(json.loads(event.data)))
+                    on_text(text_of(json.loads(event.data)))
 
     return read_sse
 
@@ -325,46 +326,46 @@ def _text_of_openai(kind: str) -> Callable[[Any], str]:
 
 
 @_reader("openai", needs="openai")
-def openai_sync(url: str, kind: str) -> Callable[[Take], None]:
+def openai_sync(url: str, kind: str) -> Callable[[OnText], None]:
     import openai
 
     client, text_of = openai.OpenAI(base_url=url, api_key="key"), _text_of_openai(kind)
     resource: Any = client.chat.completions if kind == CHAT else client.completions
 
-    def read_openai(take: Take) -> None:
+    def read_openai(on_text: OnText) -> None:
         for chunk in resource.create(**_streamed(kind)):
-            take(text_of(chunk))
+            on_text(text_of(chunk))
 
     return read_openai
 
 
 @_reader("openai async", needs="openai", is_async=True)
-def openai_async(url: str, kind: str) -> Callable[[Take], Any]:
+def openai_async(url: str, kind: str) -> Callable[[OnText], Any]:
     import openai
 
     client, text_of = openai.AsyncOpenAI(base_url=url, api_key="key"), _text_of_openai(kind)
     resource: Any = client.chat.completions if kind == CHAT else client.completions
 
-    async def read_openai(take: Take) -> None:
+    async def read_openai(on_text: OnText) -> None:
         stream = await resource.create(**_streamed(kind))
         async with stream:
             async for chunk in stream:
-                take(text_of(chunk))
+                on_text(text_of(chunk))
 
     return read_openai
 
 
 @_reader("huggingface_hub InferenceClient", needs="huggingface_hub", kinds=CHAT)
-def huggingface(url: str, kind: str) -> Callable[[Take], None]:
+def huggingface(url: str, kind: str) -> Callable[[OnText], None]:
     from huggingface_hub import InferenceClient
 
     client, text_of = InferenceClient(base_url=url, api_key="key"), _text_of_openai(kind)
     body: List[Any] = BODIES[CHAT]["messages"]
 
-    def read_huggingface(take: Take) -> None:
+    def read_huggingface(on_text: OnText) -> None:
         for chunk in client.chat_completion(
             body, max_tokens=500, stream=True, stream_options={"include_usage": True}
         ):
-            take(text_of(chunk))
+            on_text(text_of(chunk))
 
     return read_huggingface

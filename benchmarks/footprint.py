@@ -1,4 +1,4 @@
-"""What it takes to have a library at all: import time, disk space, number of distributions."""
+"""The cost of having a library installed: import time, disk space, number of distributions."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Set
+from typing import Dict, Set
 
-from pip._vendor.packaging.requirements import Requirement  # At hand wherever pip is.
+from pip._vendor.packaging.requirements import Requirement  # Installed with pip.
 
 from .processes import CHECKOUT, ENVIRONMENT
 
 
 def import_cpu(statement: str) -> float:
-    """Milliseconds of a fresh interpreter, its own start included."""
+    """Return the CPU milliseconds of a fresh interpreter, including its own start."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", statement], cwd=CHECKOUT, env=ENVIRONMENT, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1e3
 
 
-def installed(*distributions: str) -> Dict[str, Any]:
-    """What these and all they require take on disk, by the records of the installer."""
+def installed(*distributions: str) -> Dict[str, float]:
+    """Return number and size of these distributions and of all that they require."""
     found: Set[str] = set()
     for name in distributions:
         _add_requirements(name, found)
@@ -46,13 +46,13 @@ def _add_requirements(name: str, found: Set[str]) -> None:
 
 def _size(name: str) -> int:
     files = metadata.distribution(name).files or ()
-    # Without byte code, which every installer handles differently.
+    # Skip bytecode: not every installer creates it.
     paths = [Path(str(file.locate())) for file in files if file.suffix != ".pyc"]
     return sum(path.stat().st_size for path in paths if path.exists())
 
 
 def own_size() -> float:
-    """Megabytes of our package in this checkout."""
+    """Return the megabytes of our package in this checkout."""
     package = CHECKOUT / "vllm_client"
     return sum(path.stat().st_size for path in package.rglob("*") if _is_source(path)) / 1e6
 

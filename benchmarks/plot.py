@@ -1,4 +1,4 @@
-"""Results as bars: ``python -m benchmarks.plot results.json > results.svg``."""
+"""Results as bar charts: ``python -m benchmarks.plot results.json > results.svg``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 _WIDTH, _LABEL, _BAR, _ROW, _HEAD = 820, 250, 460, 20, 34
-_MOST = 40
-"""Bars are at most so many times as long as the shortest."""
+_LONGEST_BAR = 40
+"""A longer bar is cut at this many times the length of the shortest."""
 _STYLE = (
     "text{font:12px sans-serif;fill:#333}.title{font-weight:bold;font-size:13px}"
     ".ours{fill:#c2410c}.limit{fill:#64748b}.peer{fill:#cbd5e1}"
@@ -18,7 +18,7 @@ _STYLE = (
 
 
 def svg(data: Dict[str, Any]) -> str:
-    """One picture with a group of bars for each table."""
+    """Return one picture with a group of bars for each table."""
     parts: List[str] = []
     top = 10
     for table in data["tables"]:
@@ -43,7 +43,7 @@ def _bars(table: Dict[str, Any]) -> List[Tuple[str, float]]:
 def _group(table: Dict[str, Any], bars: List[Tuple[str, float]], top: int) -> List[str]:
     column = next(each for each in table["columns"] if each["key"] == table["plotted"])
     values = [value for _, value in bars]
-    longest = min(max(values), _MOST * min(values)) or 1
+    longest = min(max(values), _LONGEST_BAR * min(values)) or 1
     title = f"{table['name']}: {table['title']} ({column['heading']})"
     parts = [_text(10, top + 14, title, "title")]
     for number, (client, value) in enumerate(bars):

@@ -1,4 +1,4 @@
-"""The server and the clients, each in a process of its own."""
+"""Run the server and the clients, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Dict, Iterator, List
 
 CHECKOUT = Path(__file__).parent.parent
-# Nothing of the user's that a client would heed; the same hashes, and so orders, in every run.
-_HEEDED = re.compile("proxy$|^(openai|vllm|hf|python)_?", re.IGNORECASE)
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not _HEEDED.search(name)}
+# Remove the variables that configure a client. A fixed hash seed makes sets iterate in the same
+# order in every run.
+_CONFIGURES_CLIENTS = re.compile("proxy$|^(openai|vllm|hf|python)_?", re.IGNORECASE)
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not _CONFIGURES_CLIENTS.search(name)
+}
 ENVIRONMENT["PYTHONHASHSEED"] = "0"
-_LONGEST = 900
+_TIME_LIMIT = 900  # Seconds.
 _REFS = re.compile(r"I\s+refs:\s+([\d,]+)")
 VALGRIND = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
 
@@ -29,7 +32,7 @@ class ClientError(Exception):
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Start the replay server; gives its address."""
+    """Start the replay server and yield its base address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.replay_server"],
         cwd=CHECKOUT,
@@ -47,16 +50,16 @@ def server() -> Iterator[str]:
         process.stdout.close()
 
 
-def in_process(work: str, *, before: List[str] = [], **arguments: Any) -> Any:  # noqa: B006
-    """Call ``module:function`` of this package in a fresh interpreter; gives what it returns."""
-    return json.loads(_run(work, before, arguments).stdout.splitlines()[-1])
+def in_process(function: str, *, before: List[str] = [], **arguments: Any) -> Any:  # noqa: B006
+    """Call ``module:function`` of this package in a fresh interpreter, and return its result."""
+    return json.loads(_run(function, before, arguments).stdout.splitlines()[-1])
 
 
-def instructions(work: str, **arguments: Any) -> int:
-    """User-mode instructions of the whole process."""
-    found = _REFS.search(_run(work, VALGRIND, arguments).stderr)
+def instructions(function: str, **arguments: Any) -> int:
+    """Return the number of user-mode instructions of the whole process."""
+    found = _REFS.search(_run(function, VALGRIND, arguments).stderr)
     if found is None:
-        raise ClientError("valgrind did not say how many instructions there were")
+        raise ClientError("valgrind did not print the number of instructions")
     return int(found[1].replace(",", ""))
 
 
@@ -64,8 +67,10 @@ def has_valgrind() -> bool:
     return shutil.which("valgrind") is not None
 
 
-def _run(work: str, before: List[str], arguments: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.processes", work, json.dumps(arguments)]
+def _run(
+    function: str, before: List[str], arguments: Dict[str, Any]
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.processes", function, json.dumps(arguments)]
     try:
         done = subprocess.run(
             [*before, *command],
@@ -74,22 +79,22 @@ def _run(work: str, before: List[str], arguments: Any) -> subprocess.CompletedPr
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_LONGEST,
+            timeout=_TIME_LIMIT,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ClientError(f"{work} has not ended after {_LONGEST} s") from None
+        raise ClientError(f"{function} has not ended after {_TIME_LIMIT} s") from None
     if done.returncode:
         raise ClientError(done.stderr.strip()[-2000:])
     return done
 
 
 def main() -> None:
-    """The other side of :func:`in_process`."""
+    """Run in the process that :func:`in_process` starts."""
     module, _, name = sys.argv[1].partition(":")
-    work = getattr(importlib.import_module(f"benchmarks.{module}"), name)
-    print(json.dumps(work(**json.loads(sys.argv[2]))), flush=True)
-    os._exit(0)  # Daemon threads and connection pools take their time to end.
+    function = getattr(importlib.import_module(f"benchmarks.{module}"), name)
+    print(json.dumps(function(**json.loads(sys.argv[2]))), flush=True)
+    os._exit(0)  # Do not wait for daemon threads and connection pools.
 
 
 if __name__ == "__main__":

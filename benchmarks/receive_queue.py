@@ -1,6 +1,7 @@
-"""How much a peer on this machine has not read yet, asked of the Linux kernel.
+"""Ask the Linux kernel how many bytes a peer on this machine has not read yet.
 
-``SIOCOUTQ`` would tell what is not acknowledged, but the kernel acknowledges what nobody has read.
+``SIOCOUTQ`` is no alternative: it counts the bytes that the kernel has not acknowledged, and the
+kernel acknowledges bytes before a program reads them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST = 20, 1
 _REQUEST = struct.Struct("=IHHII BBBxI HH4s12x4s12xIII".replace(" ", ""))
 _RQUEUE = struct.Struct("=I")
 _RQUEUE_AT = 16 + 4 + 48 + 4  # netlink header, states, socket identity, expiry
-_POLL = 0.00002
+_POLL = 0.00002  # Seconds.
 
 
 class ReceiveQueue:
@@ -31,7 +32,7 @@ class ReceiveQueue:
         )  # fmt: skip
 
     def unread(self) -> int:
-        """Bytes. 0 also for a peer that is gone."""
+        """Return the number of unread bytes; 0 if the peer is gone."""
         self._netlink.send(self._request)
         found = self._netlink.recv(4096)
         if len(found) < _RQUEUE_AT + _RQUEUE.size + 8 or found[4] != _SOCK_DIAG_BY_FAMILY:
@@ -44,5 +45,5 @@ class ReceiveQueue:
             time.sleep(_POLL)
 
     def close(self) -> None:
-        """Close the socket to the kernel."""
+        """Close the netlink socket."""
         self._netlink.close()

@@ -1,8 +1,8 @@
-"""The bytes that every client is given: traffic of a real vLLM 0.32 server, made longer.
+"""The bytes that every client reads: traffic of a real vLLM 0.32 server, made longer.
 
-Events and answers are those of the captures in ``tests/data/captures``; only text, and in long
-answers log-probabilities, are put in. Everything is built once, so that the server has nothing
-left to do but to send.
+SSE events and responses are those of the captures in ``tests/data/captures``. This module only
+inserts text, and log-probabilities in long responses. Everything is built once and beforehand, so
+that the server only sends it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Tuple
 CAPTURES = Path(__file__).parent.parent / "tests" / "data" / "captures"
 COMPLETIONS, CHAT = "completions", "chat"
 
-# As tokens of a model are: short, mostly words with a space before them, some of it not ASCII.
+# Like the tokens of a model: short, mostly words after a space, some of them not ASCII.
 _TOKENS = """
  the| of| and| machine| learning| is| a| field| data| that| model| can| be| from| in| to|,|.|ing|s
 | pre|dict| neural| network|:| 1|2|3|4|-| "| für| naïve| 東京|é| —| 😁|(|)| with| without| being
@@ -29,12 +29,12 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 def tokens(count: int) -> List[str]:
-    """The same varied text every time."""
+    """Return a varied text, the same one on every call."""
     return random.Random(0).choices(_TOKENS, k=count)
 
 
 def dumped(value: Any) -> str:
-    """JSON as vLLM writes it."""
+    """Return JSON in the format of vLLM."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -43,19 +43,19 @@ def event(chunk: Dict[str, Any]) -> bytes:
 
 
 def framed(data: bytes) -> bytes:
-    """As one HTTP chunk, which is how uvicorn sends an event."""
+    """Return one HTTP chunk; uvicorn sends each SSE event as one."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def captured(name: str) -> Tuple[bytes, bytes]:
-    """Head and body of a captured answer."""
+    """Return the head and the body of a captured response."""
     head, _, body = (CAPTURES / f"{name}.response.http").read_bytes().partition(b"\r\n\r\n")
     return head + b"\r\n\r\n", body
 
 
 @cache
 def head(kind: str, *, chunked: bool = True) -> bytes:
-    """The head of a stream's answer."""
+    """Return the head of a streamed response."""
     found, _ = captured(_STREAMS[kind])
     if chunked:
         return found
@@ -70,12 +70,12 @@ def _chunks(kind: str) -> List[Dict[str, Any]]:
     _, body = captured(_STREAMS[kind])
     lines = [line[6:] for line in body.splitlines() if line.startswith(b"data: {")]
     chunks = [json.loads(line) for line in lines]
-    assert dumped(chunks[1]).encode() == lines[1], "not written as vLLM writes it"
+    assert dumped(chunks[1]).encode() == lines[1], "dumped() differs from vLLM's JSON"
     return chunks
 
 
 def text_event(kind: str, text: str) -> bytes:
-    """One event in the middle of a stream."""
+    """Return one SSE event from the middle of a stream."""
     chunk = dict(_chunks(kind)[1])
     choice = dict(chunk["choices"][0])
     if kind == CHAT:
@@ -87,7 +87,7 @@ def text_event(kind: str, text: str) -> bytes:
 
 @lru_cache(maxsize=8)
 def events(kind: str, count: int) -> List[bytes]:
-    """A whole stream: ``count`` events of text, finish reason, usage, ``[DONE]``."""
+    """Return a complete stream: ``count`` events with text, finish reason, usage, ``[DONE]``."""
     first = [event(_chunks(kind)[0])] if kind == CHAT else []
     texts = [text_event(kind, token) for token in tokens(count)]
     return [*first, *texts, *(event(chunk) for chunk in _chunks(kind)[-2:]), _DONE]
@@ -95,19 +95,19 @@ def events(kind: str, count: int) -> List[bytes]:
 
 @lru_cache(maxsize=8)
 def stream(kind: str, count: int) -> bytes:
-    """The same as one piece of bytes, head and framing included."""
+    """Return the bytes of the same stream, with head and chunked encoding."""
     return head(kind) + b"".join(map(framed, events(kind, count))) + LAST_CHUNK
 
 
 @cache
 def stamped(kind: str) -> Tuple[bytes, bytes]:
-    """What comes before and after the 19 digits of a time stamp that are an event's text."""
+    """Return the bytes before and after the text of an event, a time stamp of 19 digits."""
     before, _, after = text_event(kind, "0" * 19).partition(b"0" * 19)
     return before, after
 
 
 def document(body: bytes) -> bytes:
-    """An answer that is not streamed."""
+    """Return a response that is not streamed."""
     return (
         b"HTTP/1.1 200 OK\r\ndate: Sun, 22 Nov 2026 06:44:55 GMT\r\nserver: uvicorn\r\n"
         b"content-length: %d\r\ncontent-type: application/json\r\n\r\n%b" % (len(body), body)
@@ -116,24 +116,27 @@ def document(body: bytes) -> bytes:
 
 @cache
 def answer(token_count: int) -> bytes:
-    """The body of ``create()``; with tokens, their log-probabilities are in it."""
+    """Return the response body of ``create()``, with the log-probabilities of its tokens.
+
+    For 0 tokens the body has a short text without log-probabilities.
+    """
     _, body = captured("completion_logprobs")
-    whole = json.loads(body)
-    choice = whole["choices"][0]
+    response = json.loads(body)
+    choice = response["choices"][0]
     choice["text"] = "".join(tokens(token_count or 24))
     choice["logprobs"] = _logprobs(token_count) if token_count else None
-    return dumped(whole).encode()
+    return dumped(response).encode()
 
 
 def _logprobs(count: int) -> Dict[str, Any]:
-    chance = random.Random(1)
+    rng = random.Random(1)
     chosen, offsets, offset = tokens(count), [], 0
     for token in chosen:
         offsets.append(offset)
         offset += len(token)
-    values = [-chance.expovariate(0.5) for _ in chosen]
+    values = [-rng.expovariate(0.5) for _ in chosen]
     tops = [
-        {token: value, **{other: -chance.expovariate(0.5) for other in chance.sample(_TOKENS, 4)}}
+        {token: value, **{other: -rng.expovariate(0.5) for other in rng.sample(_TOKENS, 4)}}
         for token, value in zip(chosen, values)
     ]
     return {

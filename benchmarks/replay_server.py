@@ -1,18 +1,18 @@
-"""The replay server, a process of its own: sends bytes that were built beforehand.
+"""The replay server, in a process of its own: it sends bytes that were built beforehand.
 
-It parses no more than the head of a request. What to answer is part of the base URL:
+It parses only the head of a request. The base URL selects the response:
 
 =============================  ====================================================================
-``/burst/N/v1``                a stream of N events, as fast as the socket takes it
-``/alone/N/GAP/v1``            each event once the one before was read, and GAP µs after
-``/ticks/RATE/v1``             RATE events a second without end; the text is when it was sent
-``/unchunked/N/GAP/v1``        the body ends with the connection; an event every GAP µs, stamped
-``/idle/v1``                   one event, whose text is the number of the connection; then silence
-``/answer/N/v1``               no stream; log-probabilities of N tokens
-``/closed/NUMBER``             when that connection was seen closed (waits for it)
+``/burst/N/v1``                a stream of N events, as fast as the socket accepts them
+``/alone/N/GAP/v1``            each event GAP µs after the client has read the previous one
+``/ticks/RATE/v1``             RATE events a second without end; the text is the time of sending
+``/unchunked/N/GAP/v1``        an event every GAP µs, its text the time of sending; no chunks
+``/idle/v1``                   one event, whose text is the number of the connection; no more
+``/answer/N/v1``               not a stream; the log-probabilities of N tokens
+``/closed/NUMBER``             the time at which that connection closed (waits for it)
 =============================  ====================================================================
 
-Stamps are nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share.
+Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _GOLDEN = 0.6180339887
 
 
 class Ticker:
-    """Sends the events of all endless streams, from one thread and evenly spread in time."""
+    """Sends the events of all endless streams from one thread, evenly spread over time."""
 
     def __init__(self) -> None:
         self._due: List[Tuple[float, int, float, socket.socket, Tuple[bytes, bytes]]] = []
@@ -44,9 +44,9 @@ class Ticker:
         threading.Thread(target=self._run, daemon=True).start()
 
     def add(self, sock: socket.socket, kind: str, rate: float) -> None:
-        """Send ``rate`` events a second until the connection is gone."""
+        """Send ``rate`` events a second until the connection closes."""
         number, period = next(self._count), 1 / rate
-        # Steps of the golden ratio fill a period evenly, however many streams there are.
+        # Multiples of the golden ratio modulo 1 spread evenly, for any number of streams.
         due = time.monotonic() + period * (number * _GOLDEN % 1)
         with self._changed:
             heapq.heappush(self._due, (due, number, period, sock, recorded_streams.stamped(kind)))
@@ -73,39 +73,39 @@ def send_stamped(
     framed: Callable[[bytes], bytes],
     flags: int = 0,
 ) -> bool:
-    """Whether the connection is still there."""
+    """Send an event with the time as its text. Returns whether the connection is still open."""
     before, after = event
     try:
         sock.send(framed(b"%b%019d%b" % (before, time.monotonic_ns(), after)), flags)
     except BlockingIOError:
-        pass  # A client that is far behind misses events rather than hold up the others.
+        pass  # Drop the event: a client that is far behind must not delay the others.
     except OSError:
         return False
     return True
 
 
 class Closings:
-    """When connections were seen closed."""
+    """The times at which connections closed."""
 
     def __init__(self) -> None:
         self._times: Dict[int, int] = {}
         self._changed = threading.Condition()
 
-    def note(self, number: int) -> None:
-        """Seen now."""
+    def record(self, number: int) -> None:
+        """Store the present time for this connection."""
         with self._changed:
             self._times[number] = time.monotonic_ns()
             self._changed.notify_all()
 
     def wait(self, number: int) -> int:
-        """When it was, which may be yet to come; 0 if it does not come."""
+        """Wait for a connection to close and return the time; 0 if it does not within 30 s."""
         with self._changed:
             self._changed.wait_for(lambda: number in self._times, timeout=30)
             return self._times.get(number, 0)
 
 
 class Connection:
-    """One client's connection, on a thread."""
+    """One connection of a client, served by its own thread."""
 
     def __init__(self, number: int, sock: socket.socket, ticker: Ticker, closings: Closings):
         self._number = number
@@ -115,11 +115,11 @@ class Connection:
         self._buffer = b""
 
     def serve(self) -> None:
-        """Answer requests until the client closes."""
+        """Respond to requests until the client closes the connection."""
         with contextlib.suppress(OSError), self._sock:
             while self._serve_one():
                 pass
-        self._closings.note(self._number)
+        self._closings.record(self._number)
 
     def _serve_one(self) -> bool:
         path = self._request()
@@ -205,7 +205,7 @@ def main() -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     print(listener.getsockname()[1], flush=True)
     threading.Thread(target=_accept, args=(listener,), daemon=True).start()
-    sys.stdin.read()  # Until whoever started this ends, however it does.
+    sys.stdin.read()  # Returns when the parent process ends, for whatever reason.
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is measured. Each scenario gives tables; clients take turns, each in a fresh process."""
+"""The benchmarks. Each returns tables. Every round runs each client once, in a fresh process."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from .processes import ClientError, in_process, instructions
 from .recorded_streams import CHAT, COMPLETIONS
 from .tables import Column, Table
 
-_BEHIND = 50  # Milliseconds.
+_BEHIND_MS = 50
 LIMITS = (LIMIT, "http.client")
 Results = Dict[str, List[Any]]
 AIOHTTP, OPENAI, OPENAI_ASYNC = "aiohttp, lines by hand + json", "openai", "openai async"
 
 
 class Bench(NamedTuple):
-    """How to measure."""
+    """The settings of a run."""
 
     server: str
     quick: bool = False
     counts: bool = False
     """Whether to count instructions as well."""
     only: Sequence[str] = ()
-    """Clients whose names have one of these in them; empty for all. The limits always run."""
-    say: Callable[[str], object] = print
+    """Run only clients whose names contain one of these; empty means all. The limits always run."""
+    log: Callable[[str], object] = print
 
     @property
     def repetitions(self) -> int:
-        """How often each client is measured."""
+        """The number of rounds."""
         return 2 if self.quick else 5
 
     def size(self, full: int, quick: int) -> int:
-        """The figure for this kind of run."""
+        """Return ``full``, or ``quick`` in a quick run."""
         return quick if self.quick else full
 
     def interleaved(
-        self, names: Iterable[str], work: str, rounds: int = 0, **arguments: Any
+        self, names: Iterable[str], function: str, rounds: int = 0, **arguments: Any
     ) -> Results:
-        """Every client once, then every client again: what disturbs one disturbs all."""
+        """Run every client once per round, so that a busy machine slows all of them alike."""
         found: Results = {name: [] for name in names if self._wanted(name)}
         for _ in range(rounds or self.repetitions):
             for name in list(found):
-                found[name] += self._once(name, work, arguments)
+                found[name] += self._once(name, function, arguments)
                 if not found[name]:
                     del found[name]
         return found
 
-    def _once(self, name: str, work: str, arguments: Dict[str, Any]) -> List[Any]:
+    def _once(self, name: str, function: str, arguments: Dict[str, Any]) -> List[Any]:
         try:
-            return [in_process(work, name=name, server=self.server, **arguments)]
+            return [in_process(function, name=name, server=self.server, **arguments)]
         except ClientError as error:
-            self.say(f"{name} failed in {work}: {error}")
+            self.log(f"{name} failed in {function}: {error}")
             return []
 
     def _wanted(self, name: str) -> bool:
@@ -62,12 +62,12 @@ class Bench(NamedTuple):
             return False
         reason = missing(name)
         if reason:
-            self.say(f"{name} is left out: {reason}")
+            self.log(f"{name} is skipped: {reason}")
         return not reason
 
 
 def missing(name: str) -> str:
-    """Why a client cannot take part; empty if it can."""
+    """Return why a client cannot run here; empty if it can."""
     if name == OURS_FAST and not in_process("clients:uses_orjson"):
         return "vllm_client does not use orjson here"
     if name in READERS:
@@ -85,7 +85,7 @@ def _medians(results: Results, keys: Sequence[str]) -> List[Dict[str, Any]]:
 
 
 def _ratios(results: Results, key: str, to: str) -> List[Dict[str, Any]]:
-    """Ratios within each repetition, then their median and how far they lie apart."""
+    """Return the median and the range of the ratios within each round."""
     rows = []
     for name, found in results.items():
         ratios = [each[key] / base[key] for each, base in zip(found, results[to])]
@@ -99,12 +99,12 @@ LATENCY = (Column("p50_ms", "p50 ms", "{:.2f}"), Column("p99_ms", "p99 ms", "{:.
 
 
 def burst(bench: Bench) -> List[Table]:
-    """A stream that comes as fast as the socket takes it."""
+    """A stream that arrives as fast as the socket accepts it."""
     return _one_stream(bench, "burst", bench.size(20_000, 4_000), 0)
 
 
 def alone(bench: Bench) -> List[Table]:
-    """Every event arrives alone, half a millisecond after the one before was read."""
+    """Every event arrives alone, half a millisecond after the client has read the previous one."""
     return _one_stream(bench, "alone", bench.size(3_000, 800), 500)
 
 
@@ -129,7 +129,7 @@ def _one_stream(bench: Bench, mode: str, events: int, gap: int) -> List[Table]:
 
 
 def _count(bench: Bench, rows: List[Dict[str, Any]], mode: str, kind: str) -> None:
-    # The difference of two lengths: start-up, imports and the request drop out.
+    # Subtract two lengths of stream, which removes start-up, imports and the request.
     short, long = 1_000, 3_000
     for row in rows:
         refs = [
@@ -140,7 +140,7 @@ def _count(bench: Bench, rows: List[Dict[str, Any]], mode: str, kind: str) -> No
             for events in (short, long)
         ]  # fmt: skip
         row["instructions"] = (refs[1] - refs[0]) / (long - short)
-        bench.say(f"{mode} {kind} {row['client']}: {row['instructions']:.0f} instructions an event")
+        bench.log(f"{mode} {kind} {row['client']}: {row['instructions']:.0f} instructions an event")
     limit = next(row for row in rows if row["client"] == LIMIT)["instructions"]
     for row in rows:
         row["count_ratio"] = row["instructions"] / limit
@@ -164,7 +164,7 @@ def _one_stream_table(
 
 
 def many(bench: Bench) -> List[Table]:
-    """Many streams at once."""
+    """Many streams at the same time."""
     tables = []
     names = (OURS, OURS_ASYNC, OPENAI_ASYNC, AIOHTTP)
     for streams, rate in ((50, 10), (200, 10), (1000, 2)):
@@ -189,17 +189,17 @@ def many(bench: Bench) -> List[Table]:
             Column("threads", "threads", "{:.0f}"),
         ]
         title = f"{streams} streams × {rate} events/s; latency from the server's send"
-        notes = [_behind(row["client"]) for row in rows if row["p50_ms"] > _BEHIND]
+        notes = [_behind(row["client"]) for row in rows if row["p50_ms"] > _BEHIND_MS]
         tables.append(Table(f"many {streams}", title, columns, rows, "cpu_us", notes))
     return tables
 
 
 def _behind(name: str) -> str:
-    return f"{name} fell behind: several events a read are cheaper, so its CPU is understated."
+    return f"{name} fell behind: it read several events at a time, so its CPU is understated."
 
 
 def cancel(bench: Bench) -> List[Table]:
-    """Cancelling a task that reads a silent stream."""
+    """Cancel a task that reads a silent stream."""
     names, at_once = (OURS_ASYNC, OPENAI_ASYNC, AIOHTTP), 200
     times = bench.size(100, 30)
     found = bench.interleaved(
@@ -218,7 +218,7 @@ def cancel(bench: Bench) -> List[Table]:
 
 
 def unchunked(bench: Bench) -> List[Table]:
-    """Bodies without chunks or a length, such as some gateways send."""
+    """Bodies without chunked encoding and content-length, as some gateways send them."""
     names = [name for name, reader in READERS.items() if COMPLETIONS in reader.kinds]
     found = bench.interleaved(
         names, "children.many_streams:unchunked", events=bench.size(300, 100), gap=5_000
@@ -236,7 +236,7 @@ def unchunked(bench: Bench) -> List[Table]:
 
 
 def small(bench: Bench) -> List[Table]:
-    """Requests with small answers."""
+    """Requests with small responses."""
     found = bench.interleaved(calls.CALLERS, "children.calls:small", calls=bench.size(1000, 200))
     rows = _ratios(found, "cpu_us", "http.client")
     medians = _median(found, "cpu_us")
@@ -255,7 +255,7 @@ def small(bench: Bench) -> List[Table]:
 
 
 def logprobs(bench: Bench) -> List[Table]:
-    """One answer with very many log-probabilities."""
+    """One response with many log-probabilities."""
     tokens, alone_name = 32_000, "json.loads alone"
     found = bench.interleaved((OURS, OURS_FAST, OPENAI), "children.calls:huge", tokens=tokens)
     rounds = max(map(len, found.values()), default=1)
@@ -295,7 +295,7 @@ def imports(bench: Bench) -> List[Table]:
         for name, results in found.items():
             results.append({"cpu_ms": footprint.import_cpu(statements[name])})
     for results in found.values():
-        del results[0]  # It may have written byte code.
+        del results[0]  # The first run may have compiled bytecode.
     columns = [
         Column("cpu_ms", "CPU ms", "{:.0f}"),
         Column("spread", "spread", "{:.0f}"),
@@ -317,7 +317,7 @@ def _absent(statement: str) -> str:
 
 
 def size(_: Bench) -> List[Table]:
-    """What an installation takes."""
+    """The disk space of an installation."""
     wanted = {
         OURS: ("requests", "urllib3", "sseclient-py", "attrs"),
         "openai": ("openai",),
@@ -336,7 +336,7 @@ def size(_: Bench) -> List[Table]:
 
 
 def memory(bench: Bench) -> List[Table]:
-    """Memory of open streams, and what is left of very many."""
+    """Memory of open streams, and memory that many closed ones leave behind."""
     names = (LIMIT, OURS, OPENAI)
     idle = bench.interleaved(
         names, "children.many_streams:idle_memory", bench.size(3, 1), streams=200

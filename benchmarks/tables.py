@@ -15,7 +15,7 @@ _LIBRARIES = """
 
 
 class Column(NamedTuple):
-    """One figure of each row."""
+    """A column: one figure of each row."""
 
     key: str
     heading: str
@@ -23,7 +23,7 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What one scenario found. ``plotted`` is the key of the column worth a picture."""
+    """The results of one benchmark. ``plotted`` is the key of the column that the chart shows."""
 
     name: str
     title: str
@@ -33,13 +33,13 @@ class Table(NamedTuple):
     notes: Sequence[str] = ()
 
     def cells(self) -> List[List[str]]:
-        """Headings, then rows, all as text."""
+        """Return the headings and the rows, all as text."""
         columns = [Column("client", ""), *self.columns]
         rows = [[_shown(row.get(each.key), each.form) for each in columns] for row in self.rows]
         return [[each.heading for each in columns], *rows]
 
 
-def _shown(value: Any, form: str) -> str:
+def _shown(value: object, form: str) -> str:
     if value is None:
         return "–"
     if isinstance(value, (list, tuple)):  # A spread.
@@ -73,13 +73,13 @@ def as_data(table: Table) -> Dict[str, Any]:
 
 
 def from_data(data: Dict[str, Any]) -> Table:
-    """The table that :func:`as_data` was given."""
+    """Return the table from the result of :func:`as_data`."""
     columns = [Column(**column) for column in data["columns"]]
     return Table(**{**data, "columns": columns})
 
 
 def machine() -> Dict[str, str]:
-    """What the figures were made with."""
+    """Return the machine and the versions that made the figures."""
     return {
         "CPU": f"{_cpu_model()}, {os.cpu_count()} cores",
         "system": platform.platform(),

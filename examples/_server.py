@@ -1,4 +1,4 @@
-"""Where the examples ask: VLLM_BASE_URL if it is set, else the embedded server."""
+"""The server of the examples: VLLM_BASE_URL if it is set, or else the embedded server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vllm_client.testing import FakeServer
 
 @contextlib.contextmanager
 def connected() -> Iterator[VllmClient]:
-    """A client of that server."""
+    """Yield a client of that server."""
     with contextlib.ExitStack() as stack:
         base_url = os.environ.get("VLLM_BASE_URL")
         if not base_url:

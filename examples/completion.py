@@ -1,4 +1,4 @@
-"""The whole answer at once."""
+"""A completion in one response."""
 
 from __future__ import annotations
 

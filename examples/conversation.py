@@ -1,4 +1,4 @@
-"""A conversation: each answer is appended to the history that the next question is asked with."""
+"""A conversation: each request contains all earlier questions and answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to catch, and what an error knows."""
+"""Which errors to catch, and what they contain."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ with connected() as client:
         with client.completions.stream(prompt="Hello", temperature=-1) as stream:
             print(stream.collect_text())
     except APIStatusError as error:
-        print(f"refused: {error.message}")
+        print(f"rejected: {error.message}")
     except APIConnectionError as error:
-        print(f"no answer: {error.message}")
+        print(f"no response: {error.message}")
     except VllmError as error:
-        # Raised in mid-stream: what had arrived is there.
-        print(f"broken off: {error}; so far: {error.partial and error.partial.text!r}")
+        # If the stream was interrupted, the error contains what arrived before.
+        print(f"interrupted: {error}; so far: {error.partial and error.partial.text!r}")
 
     try:
         misspelt: Any = {"max_token": 5}
         client.completions.create(prompt="Hello", **misspelt)
-    except TypeError as slip:
-        print(slip)
+    except TypeError as error:
+        print(error)

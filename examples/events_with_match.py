@@ -1,4 +1,4 @@
-"""The events of a stream taken apart with ``match`` (Python 3.10 and later)."""
+"""The events of a stream in a ``match`` statement (Python 3.10 and later)."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ with connected() as client, client.completions.stream(prompt="A network is") as 
             case Usage(prompt_tokens, completion_tokens):
                 print(f"{prompt_tokens} tokens in, {completion_tokens} out")
             case Done():
-                print("whole")
+                print("complete")

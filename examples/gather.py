@@ -1,4 +1,4 @@
-"""Many prompts at once in asyncio, each answer as soon as it is there."""
+"""Many prompts at the same time with asyncio; prints the texts when all are complete."""
 
 from __future__ import annotations
 

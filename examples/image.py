@@ -1,4 +1,4 @@
-"""A picture in a message, from bytes; a path works as well."""
+"""An image in a message. ``image_part`` accepts bytes, as here, or a path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ with connected() as client:
         messages=[
             {
                 "role": "user",
-                "content": [{"type": "text", "text": "What is on it?"}, image_part(PIXEL)],
+                "content": [
+                    {"type": "text", "text": "What does the image show?"},
+                    image_part(PIXEL),
+                ],
             }
         ],
         max_tokens=30,

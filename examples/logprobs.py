@@ -1,4 +1,4 @@
-"""How sure the model was of each token."""
+"""The probability that the model assigned to each token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two outputs for each of two prompts, told apart by their index."""
+"""Two outputs for each of two prompts, distinguished by their index."""
 
 from __future__ import annotations
 

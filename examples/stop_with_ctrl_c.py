@@ -1,4 +1,4 @@
-"""Ctrl-C ends the generation on the server as well, and what came is kept."""
+"""Ctrl-C also stops the generation on the server; the text so far is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A streamed answer in chat."""
+"""A streamed chat answer."""
 
 from __future__ import annotations
 

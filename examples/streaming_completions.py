@@ -1,4 +1,4 @@
-"""A streamed completion, event by event: against VLLM_BASE_URL if set, else an embedded server."""
+"""A streamed completion, event by event, of VLLM_BASE_URL or else of an embedded server."""
 
 from __future__ import annotations
 

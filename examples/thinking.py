@@ -1,4 +1,4 @@
-"""The thinking of a reasoning model, apart from its answer."""
+"""The reasoning of a model, separate from its answer."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Tools: call what the model asks for, give it the results, until it answers."""
+"""Tools: call the functions that the model requests and return the results, until it answers."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List
+from typing import Callable, Dict, List
 
 from _server import connected
 
@@ -22,11 +22,11 @@ WEATHER: Tool = {
 }
 
 
-def get_weather(city: str) -> Dict[str, Any]:
+def get_weather(city: str) -> Dict[str, object]:
     return {"city": city, "degrees": 17}
 
 
-FUNCTIONS: Dict[str, Callable[..., Any]] = {"get_weather": get_weather}
+FUNCTIONS: Dict[str, Callable[..., object]] = {"get_weather": get_weather}
 
 with connected() as client:
     history: List[Message] = [{"role": "user", "content": "How is the weather in Oslo?"}]

@@ -1,4 +1,4 @@
-"""A synchronous-first client of the vLLM inference server.
+"""A synchronous-first client for the vLLM inference server.
 
 ::
 
@@ -54,10 +54,19 @@ if TYPE_CHECKING:
         UnprocessableEntityError,
         VllmError,
     )
-    from .params import ChatCompletionParams, CompletionParams, SamplingParams
+    from .params import (
+        ChatCompletionParams,
+        CompletionParams,
+        Prompt,
+        RepetitionDetection,
+        RequestOptions,
+        SamplingParams,
+        StreamOptions,
+        StructuredOutputs,
+    )
     from .resources._media import audio_part, image_part
     from .streams import ChatCompletionStream, CompletionStream
-    from .timeouts import Timeout
+    from .timeouts import Timeout, TimeoutTypes
     from .timings import Timings
     from .types import (
         ChatCompletion,
@@ -103,8 +112,11 @@ __all__ = [
     "ModelNotFoundError",
     "NotFoundError",
     "PermissionDeniedError",
+    "Prompt",
     "RateLimitError",
     "Reasoning",
+    "RepetitionDetection",
+    "RequestOptions",
     "SamplingParams",
     "ServerStreamError",
     "ServiceUnavailableError",
@@ -112,8 +124,11 @@ __all__ = [
     "StreamError",
     "StreamEvent",
     "StreamInterruptedError",
+    "StreamOptions",
+    "StructuredOutputs",
     "Text",
     "Timeout",
+    "TimeoutTypes",
     "Timings",
     "TokenLogprob",
     "Tool",
@@ -145,10 +160,13 @@ __getattr__ = names_of(
         ServerStreamError ServiceUnavailableError StreamConsumedError StreamError
         StreamInterruptedError UnprocessableEntityError VllmError
     """,
-        "params": "ChatCompletionParams CompletionParams SamplingParams",
+        "params": """
+        ChatCompletionParams CompletionParams Prompt RepetitionDetection RequestOptions
+        SamplingParams StreamOptions StructuredOutputs
+    """,
         "resources._media": "audio_part image_part",
         "streams": "ChatCompletionStream CompletionStream",
-        "timeouts": "Timeout",
+        "timeouts": "Timeout TimeoutTypes",
         "timings": "Timings",
         "types.chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "types.completion": "Completion CompletionChoice",

@@ -7,7 +7,8 @@ import inspect
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NoReturn, Tuple, TypeVar, cast
 
 from .params import REPLACED, RequestOptions, names
-from .types._json import Json, JsonObject
+from .types._json import JsonObject
+from .types.shared import JSONValue
 
 _OPTIONS = frozenset(names(RequestOptions))
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -82,7 +83,7 @@ def split(method: str, given: Mapping[str, Any], params: type) -> Tuple[JsonObje
     return body, cast("RequestOptions", options)
 
 
-def _checked_extra(extra: object) -> Mapping[str, Json]:
+def _checked_extra(extra: object) -> Mapping[str, JSONValue]:
     if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
         raise TypeError(f"extra_body must be a dict of fields, not {type(extra).__name__}")
     if "stream" in extra:
@@ -135,7 +136,7 @@ def expected_choices(body: JsonObject) -> int:
     return max(prompts, 1) * max(outputs, 1)
 
 
-def _count(prompt: Json) -> int:
+def _count(prompt: JSONValue) -> int:
     if prompt is None:
         return 0
     if isinstance(prompt, (list, tuple)) and not (prompt and isinstance(prompt[0], (int, float))):

@@ -1,38 +1,52 @@
 """The events of a stream: tagged unions of small classes.
 
-Tell them apart by ``event.type``, by ``isinstance`` or with ``match``; type checkers narrow on
-all three. Two events are equal when what they say is equal, whatever chunk it came in.
+Distinguish them by ``event.type``, by ``isinstance`` or with ``match``; type checkers narrow on
+all three. Events compare by their fields; ``chunk`` is ignored.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Literal, Optional, TypeVar, Union
+from typing import Dict, List, Literal, Optional, TypeVar, Union
 
 from attrs import define, field
 
 from .exceptions import VllmError
-from .types.shared import Usage
+from .types.shared import JSONValue, Usage
 from .types.tool_calls import ToolCall
+
+__all__ = [
+    "CompletionStreamEvent",
+    "Content",
+    "Done",
+    "Error",
+    "FinishReason",
+    "Reasoning",
+    "StreamEvent",
+    "Text",
+    "ToolCall",
+    "ToolCallDelta",
+    "Usage",
+]
 
 _C = TypeVar("_C", bound=type)
 
 
 def _lazy_chunk(cls: _C) -> _C:
-    """Let ``chunk`` hold the text that came over the wire, and decode it on first use.
+    """Let ``chunk`` hold the chunk's JSON text until its first use, which decodes it.
 
-    Few loops look at it, and a decoded chunk takes ten times the memory of its text.
+    Few programs read it, and a decoded chunk needs ten times the memory of its text.
     """
     slot = cls.__dict__["chunk"]
 
-    def chunk(event: object) -> Any:
-        held = slot.__get__(event)
-        if isinstance(held, str):
-            held = json.loads(held)
-            slot.__set__(event, held)
-        return held
+    def chunk(event: object) -> object:
+        text_or_decoded = slot.__get__(event)
+        if isinstance(text_or_decoded, str):
+            text_or_decoded = json.loads(text_or_decoded)
+            slot.__set__(event, text_or_decoded)
+        return text_or_decoded
 
-    doc = "The decoded JSON chunk the event came in."
+    doc = "The decoded JSON chunk of the event."
     setattr(cls, "chunk", property(chunk, slot.__set__, doc=doc))  # noqa: B010
     return cls
 
@@ -40,53 +54,53 @@ def _lazy_chunk(cls: _C) -> _C:
 @_lazy_chunk
 @define
 class Text:
-    """A piece of text of choice ``index``, or a token that shows none yet.
+    """A piece of the text of choice ``index``.
 
-    ``logprobs`` and ``token_ids`` are the chunk's own, as the server sent them; a token that ends
-    in half a character has an empty ``text``. ``chunk`` is the decoded JSON chunk.
+    ``text`` is empty for a token that ends inside a character. ``logprobs`` and ``token_ids`` are
+    those of the chunk, as the server sent them. ``chunk`` is the decoded JSON chunk.
     """
 
     text: str
     index: int = 0
-    logprobs: Optional[Dict[str, Any]] = None
+    logprobs: Optional[Dict[str, JSONValue]] = None
     token_ids: Optional[List[int]] = None
-    chunk: Optional[Dict[str, Any]] = field(default=None, eq=False, repr=False)
+    chunk: Optional[Dict[str, JSONValue]] = field(default=None, eq=False, repr=False)
     type: Literal["text"] = field(default="text", init=False, repr=False)
 
 
 @_lazy_chunk
 @define
 class Content:
-    """A piece of the answer in chat. Fields as those of ``Text``."""
+    """A piece of the answer in chat. The fields are those of ``Text``."""
 
     text: str
     index: int = 0
-    logprobs: Optional[Dict[str, Any]] = None
+    logprobs: Optional[Dict[str, JSONValue]] = None
     token_ids: Optional[List[int]] = None
-    chunk: Optional[Dict[str, Any]] = field(default=None, eq=False, repr=False)
+    chunk: Optional[Dict[str, JSONValue]] = field(default=None, eq=False, repr=False)
     type: Literal["content"] = field(default="content", init=False, repr=False)
 
 
 @_lazy_chunk
 @define
 class Reasoning:
-    """A piece of the thinking before the answer. Fields as those of ``Text``."""
+    """A piece of the reasoning before the answer. The fields are those of ``Text``."""
 
     text: str
     index: int = 0
-    logprobs: Optional[Dict[str, Any]] = None
+    logprobs: Optional[Dict[str, JSONValue]] = None
     token_ids: Optional[List[int]] = None
-    chunk: Optional[Dict[str, Any]] = field(default=None, eq=False, repr=False)
+    chunk: Optional[Dict[str, JSONValue]] = field(default=None, eq=False, repr=False)
     type: Literal["reasoning"] = field(default="reasoning", init=False, repr=False)
 
 
 @_lazy_chunk
 @define
 class ToolCallDelta:
-    """A piece of a tool call: its ``id`` and ``name`` first, then text of its ``arguments``.
+    """A piece of a tool call: first its ``id`` and ``name``, then pieces of its ``arguments``.
 
-    ``call_index`` numbers the calls of a choice, ``index`` is the choice's. The log-probabilities
-    of its tokens are in ``chunk``.
+    ``call_index`` numbers the calls of a choice; ``index`` is the index of the choice. The
+    log-probabilities of the tokens are in ``chunk``.
     """
 
     call_index: int
@@ -94,43 +108,44 @@ class ToolCallDelta:
     name: Optional[str] = None
     arguments: str = ""
     index: int = 0
-    chunk: Optional[Dict[str, Any]] = field(default=None, eq=False, repr=False)
+    chunk: Optional[Dict[str, JSONValue]] = field(default=None, eq=False, repr=False)
     type: Literal["tool_call_delta"] = field(default="tool_call_delta", init=False, repr=False)
 
 
 @_lazy_chunk
 @define
 class FinishReason:
-    """Choice ``index`` is finished; nothing of it follows.
+    """Choice ``index`` is finished; no more of it follows.
 
-    ``reason`` is ``"stop"``, ``"length"``, ``"repetition"``, in chat also ``"tool_calls"``, or
-    ``"abort"``. ``stop_reason`` is the stop string or the id of the stop token that was met.
+    ``reason`` is ``"stop"``, ``"length"``, ``"repetition"``, ``"abort"``, or in chat
+    ``"tool_calls"``. ``stop_reason`` is the stop string or the id of the stop token that ended
+    the output; after ``"repetition"`` it is ``"repetition_detected"``.
     """
 
     reason: str
     index: int = 0
-    stop_reason: Any = None
-    chunk: Optional[Dict[str, Any]] = field(default=None, eq=False, repr=False)
+    stop_reason: Union[int, str, None] = None
+    chunk: Optional[Dict[str, JSONValue]] = field(default=None, eq=False, repr=False)
     type: Literal["finish_reason"] = field(default="finish_reason", init=False, repr=False)
 
 
 @define
 class Done:
-    """The answer is whole. Always the last event of a stream that succeeded."""
+    """The stream is complete. Always the last event of a stream that succeeded."""
 
     type: Literal["done"] = field(default="done", init=False, repr=False)
 
 
 @define
 class Error:
-    """What went wrong, as the last event of a stream opened with ``on_error="event"``."""
+    """The error of a stream opened with ``on_error="event"``. Always its last event."""
 
     error: VllmError
     type: Literal["error"] = field(default="error", init=False, repr=False)
 
 
 CompletionStreamEvent = Union[Text, FinishReason, Usage, Done, Error]
-"""What a stream of ``client.completions`` gives."""
+"""The events of a stream of ``client.completions``."""
 
 StreamEvent = Union[Content, Reasoning, ToolCallDelta, ToolCall, FinishReason, Usage, Done, Error]
-"""What a stream of ``client.chat.completions`` gives."""
+"""The events of a stream of ``client.chat.completions``."""

@@ -1,11 +1,11 @@
-"""Every error this library raises of its own, under one root.
+"""The errors that this library raises, under one root.
 
 ::
 
     VllmError
-    ├── APIConnectionError            no whole answer came: refused, reset, cut, closed
-    │   └── APITimeoutError           … because time ran out (also a TimeoutError)
-    ├── APIStatusError                the server answered with an error status
+    ├── APIConnectionError            no complete response: refused, reset, cut off, closed
+    │   └── APITimeoutError           … because a time limit expired (also a TimeoutError)
+    ├── APIStatusError                the server responded with an error status
     │   ├── BadRequestError           400
     │   │   └── ContextLengthError    … because the prompt is too long for the model
     │   ├── AuthenticationError       401
@@ -18,33 +18,59 @@
     │       └── ServiceUnavailableError  503
     ├── StreamError
     │   ├── ServerStreamError         the server reported an error inside the stream
-    │   ├── StreamInterruptedError    the stream ended before its answer was whole
-    │   ├── InvalidStreamError        what came is not a stream of completion chunks
-    │   └── StreamConsumedError       the stream was closed and is read again
-    ├── GenerationAbortedError        the server gave up the generation (finish reason "abort")
-    └── InvalidResponseError          a success status, but not the answer asked for
+    │   ├── StreamInterruptedError    the stream ended before it was complete
+    │   ├── InvalidStreamError        the response is not a stream of completion chunks
+    │   └── StreamConsumedError       the stream was closed before its end and is read again
+    ├── GenerationAbortedError        the server aborted the generation (finish reason "abort")
+    └── InvalidResponseError          a success status, but not the expected body
 
-Misuse that is known before anything is sent (an unknown keyword, an empty list of prompts, a bad
-``base_url``) is a plain ``TypeError`` or ``ValueError``.
+If an argument is invalid (an unknown keyword, an empty list of prompts, a bad ``base_url``), the
+library raises a plain ``TypeError`` or ``ValueError`` before it sends anything.
 """
 
 from __future__ import annotations
 
 from typing import Any, Optional
 
+__all__ = [
+    "RETRYABLE_STATUSES",
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "ContextLengthError",
+    "GenerationAbortedError",
+    "InternalServerError",
+    "InvalidResponseError",
+    "InvalidStreamError",
+    "ModelNotFoundError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "ServerStreamError",
+    "ServiceUnavailableError",
+    "StreamConsumedError",
+    "StreamError",
+    "StreamInterruptedError",
+    "UnprocessableEntityError",
+    "VllmError",
+]
+
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-"""The statuses that are worth another attempt; everything else stays wrong when repeated."""
+"""The HTTP statuses after which a retry may succeed; repeating any other request gives the same
+error."""
 
 
 class VllmError(Exception):
-    """The root: ``except VllmError`` catches whatever goes wrong between you and the server.
+    """The root of the errors: ``except VllmError`` catches every failure of a request.
 
     Attributes:
         message: What happened and what to do next.
-        partial: What had arrived. While a stream is read always its snapshot (a
-            :class:`~vllm_client.Completion` or ``ChatCompletion``, perhaps without choices);
-            elsewhere None unless there is text.
-        is_retryable: Whether the same request, sent again, may well succeed.
+        partial: What arrived before the error. For an error while a stream is read this is the
+            stream's snapshot (a :class:`~vllm_client.Completion` or ``ChatCompletion``, possibly
+            without choices). For any other error it is None unless text arrived.
+        is_retryable: Whether the same request may succeed if you send it again.
         method: The HTTP method, once the call has failed; None elsewhere.
         url: The URL that was called; None elsewhere.
         attempts: How many attempts failed; 0 if a response arrived.
@@ -55,10 +81,10 @@ class VllmError(Exception):
     url: Optional[str] = None
     attempts = 0
 
-    def __init__(self, message: str, *, partial: Any = None) -> None:
+    def __init__(self, message: str, *, partial: object = None) -> None:
         super().__init__(message)
         self.message = message
-        self.partial = partial
+        self.partial: Any = partial
 
     def __str__(self) -> str:
         return self.message + self._where()
@@ -69,39 +95,39 @@ class VllmError(Exception):
         attempts = f", after {self.attempts} attempts" if self.attempts > 1 else ""
         return f" ({self.method} {self.url}{attempts})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # By default an exception is rebuilt as cls(*args), which fails for any class with
-        # keyword arguments; an error has to survive the way back from a worker process.
+    def __reduce__(self) -> tuple[object, ...]:
+        # By default pickle rebuilds an exception as cls(*args), which fails for a class with
+        # keyword-only arguments. Errors of a worker process must reach its parent.
         return _rebuild, (type(self), self.args), self.__dict__
 
 
-def _rebuild(cls: type[VllmError], args: tuple[Any, ...]) -> VllmError:
+def _rebuild(cls: type[VllmError], args: tuple[object, ...]) -> VllmError:
     error = cls.__new__(cls, *args)
     error.args = args
     return error
 
 
 class APIConnectionError(VllmError):
-    """No whole answer came: nothing listens there, the connection broke, or it was closed."""
+    """No complete response: nothing listens there, the connection broke, or it was closed."""
 
     is_retryable = True
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):
-    """A limit of :class:`~vllm_client.Timeout` passed. Also a built-in ``TimeoutError``."""
+    """A time limit of :class:`~vllm_client.Timeout` expired. Also a built-in ``TimeoutError``."""
 
 
 class APIStatusError(VllmError):
-    """The server answered with a status that is not a success.
+    """The server responded with an HTTP status that is not a success.
 
     Attributes:
         status_code: The HTTP status.
-        message: The server's own words, found in whichever shape its body has.
+        message: The server's message, extracted from any known error format.
         error_type: The ``type`` of vLLM's error object, such as ``"BadRequestError"``.
-        param: The request field the server objects to.
-        code: The ``code`` of vLLM's error object, usually the status again.
-        body: The decoded JSON of the body, else its text.
-        request_id: The response's ``x-request-id``, if the server sends one.
+        param: The request field that the server rejects.
+        code: The ``code`` of vLLM's error object, usually equal to the status.
+        body: The decoded JSON of the response body, or its text if it is not JSON.
+        request_id: The ``x-request-id`` header of the response, if the server sends one.
     """
 
     def __init__(
@@ -111,17 +137,17 @@ class APIStatusError(VllmError):
         status_code: int,
         error_type: Optional[str] = None,
         param: Optional[str] = None,
-        code: Any = None,
-        body: Any = None,
+        code: object = None,
+        body: object = None,
         request_id: Optional[str] = None,
-        partial: Any = None,
+        partial: object = None,
     ) -> None:
         super().__init__(message, partial=partial)
         self.status_code = status_code
         self.error_type = error_type
         self.param = param
-        self.code = code
-        self.body = body
+        self.code: Any = code
+        self.body: Any = body
         self.request_id = request_id
         self.is_retryable = status_code in RETRYABLE_STATUSES
 
@@ -130,35 +156,35 @@ class APIStatusError(VllmError):
 
 
 class BadRequestError(APIStatusError):
-    """400: the server refuses a value; ``param`` names the field."""
+    """400: the server rejects a value; ``param`` names the field."""
 
 
 class ContextLengthError(BadRequestError):
-    """400: prompt, or prompt and ``max_tokens``, do not fit into the model's context."""
+    """400: the prompt, or the prompt and ``max_tokens``, exceeds the model's context."""
 
 
 class AuthenticationError(APIStatusError):
-    """401: the server wants a key, or another one."""
+    """401: the server requires an API key, or rejects the one that was sent."""
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the route is switched off, or the key may not use it."""
+    """403: the route is disabled, or the API key must not use it."""
 
 
 class NotFoundError(APIStatusError):
-    """404: the server has no such route or thing."""
+    """404: the server has no such route or object."""
 
 
 class ModelNotFoundError(NotFoundError):
-    """404: the server serves no model and no adapter of that name."""
+    """404: the server has no model or adapter of that name."""
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: the body is JSON, but not of the right shape."""
+    """422: the request body is JSON, but not of the expected form."""
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests; vLLM itself never says so, gateways before it do."""
+    """429: too many requests. vLLM never sends this; gateways in front of it do."""
 
 
 class InternalServerError(APIStatusError):
@@ -166,20 +192,20 @@ class InternalServerError(APIStatusError):
 
 
 class ServiceUnavailableError(InternalServerError):
-    """503: the queue is full, the server scales or its engine is gone."""
+    """503: the queue is full, the server is scaling, or its engine has died."""
 
 
 class StreamError(VllmError):
-    """Something went wrong while a stream was read; ``partial`` is what had arrived."""
+    """Reading a stream failed; ``partial`` is what arrived before."""
 
 
 class ServerStreamError(StreamError):
-    """The server reported an error inside a stream whose status was 200 already.
+    """The server reported an error inside a stream, after it had sent status 200.
 
     Attributes:
         error_type: The ``type`` of the error frame.
-        param: The request field the server objects to, if any.
-        code: The ``code`` of the error frame: the status the error would have had.
+        param: The request field that the server rejects, if any.
+        code: The ``code`` of the error frame: the HTTP status that the error would have had.
         body: The decoded frame.
     """
 
@@ -189,49 +215,49 @@ class ServerStreamError(StreamError):
         *,
         error_type: Optional[str] = None,
         param: Optional[str] = None,
-        code: Any = None,
-        body: Any = None,
-        partial: Any = None,
+        code: object = None,
+        body: object = None,
+        partial: object = None,
     ) -> None:
         super().__init__(message, partial=partial)
         self.error_type = error_type
         self.param = param
-        self.code = code
-        self.body = body
-        # The code is whatever the server wrote, and a list cannot be looked up in a set.
+        self.code: Any = code
+        self.body: Any = body
+        # The code can be any JSON value, and an unhashable one cannot be looked up in a set.
         self.is_retryable = isinstance(code, int) and code in RETRYABLE_STATUSES
 
 
 class StreamInterruptedError(StreamError):
-    """The stream ended before every choice was finished and ``[DONE]`` had come."""
+    """The stream ended before every choice had its finish reason and ``[DONE]`` arrived."""
 
     is_retryable = True
 
 
 class InvalidStreamError(StreamError):
-    """The answer is not a stream of completion chunks, or one of them cannot be decoded."""
+    """The response is not a stream of completion chunks, or a chunk cannot be decoded."""
 
 
 class StreamConsumedError(StreamError):
-    """The stream was closed before it was read to its end, and is read again."""
+    """The stream was closed before its end and is read again."""
 
 
 class GenerationAbortedError(VllmError):
-    """The server gave up the generation: shut down, paused or told to abort.
+    """The server aborted the generation: it was shut down, paused or told to abort.
 
-    vLLM sends status 200 and the finish reason ``"abort"``; ``partial`` holds the text so far.
+    vLLM sends status 200 and the finish reason ``"abort"``. ``partial`` holds the text so far.
     """
 
     is_retryable = True
 
 
 class InvalidResponseError(VllmError):
-    """A success status, but the body is not the answer that was asked for.
+    """The status is a success, but the response body is not what the route returns.
 
     Attributes:
-        body: The decoded JSON of the body, else its text.
+        body: The decoded JSON of the response body, or its text if it is not JSON.
     """
 
-    def __init__(self, message: str, *, body: Any = None, partial: Any = None) -> None:
+    def __init__(self, message: str, *, body: object = None, partial: object = None) -> None:
         super().__init__(message, partial=partial)
-        self.body = body
+        self.body: Any = body

@@ -1,32 +1,55 @@
-"""Every field of every request, named and typed once.
+"""The fields of every request: each has its name, type and explanation here and nowhere else.
 
-The names, types and defaults are those of vLLM 0.32 (its request classes). A field that is left
-out is not sent, so the server's default holds, which for sampling is the model's own generation
-config; ``None`` is sent as ``null``. The server reads values loosely and drops names it does not
-know without a word, so names are checked here and values there.
+Names, types and defaults are those of vLLM 0.32's request classes. A field that you omit is not
+sent, so the server's default applies; for sampling fields that is the default of the model's own
+generation config. ``None`` is sent as ``null``. The server ignores unknown names without an error,
+so this library checks names. It leaves the values to the server, which reads ``"5"`` as 5.
+
+*Since vLLM 0.22* means that vLLM 0.22 has the field and earlier minor releases do not.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Literal, Mapping, Sequence, TypedDict, Union
+from typing import Dict, List, Literal, Mapping, Sequence, TypedDict, Union
 
+from .timeouts import TimeoutTypes
 from .types.messages import Message, Tool, ToolChoice
+from .types.shared import JSONObject
 
-JSONObject = Mapping[str, Any]
+__all__ = [
+    "REPLACED",
+    "ChatCompletionParams",
+    "CompletionParams",
+    "JSONObject",
+    "Prompt",
+    "RepetitionDetection",
+    "RequestOptions",
+    "SamplingParams",
+    "StreamOptions",
+    "StructuredOutputs",
+    "names",
+]
 
 Prompt = Union[str, Sequence[str], Sequence[int], Sequence[Sequence[int]]]
-"""A text, several texts, the token ids of one prompt, or those of several."""
+"""A text, a list of texts, the token ids of one prompt, or a list of such lists."""
 
 
 class StreamOptions(TypedDict, total=False):
-    """``stream_options``: what a stream tells besides its text."""
+    """``stream_options``: what a stream contains besides its text.
+
+    ``include_usage`` adds the token counts at the end. ``continuous_usage_stats`` adds them to
+    every chunk as well; without ``include_usage`` the server ignores it.
+    """
 
     include_usage: bool
     continuous_usage_stats: bool
 
 
 class StructuredOutputs(TypedDict, total=False):
-    """``structured_outputs``: exactly one of the first six, and how it is written."""
+    """``structured_outputs``: a constraint on the output.
+
+    Set exactly one of the first six keys. The last three adjust how the output is written.
+    """
 
     json: Union[str, JSONObject]
     regex: str
@@ -40,7 +63,7 @@ class StructuredOutputs(TypedDict, total=False):
 
 
 class RepetitionDetection(TypedDict, total=False):
-    """``repetition_detection``: end a generation that turns in circles. By vLLM 0.18."""
+    """``repetition_detection``: end an output that repeats itself. Since vLLM 0.17."""
 
     max_pattern_size: int
     min_pattern_size: int
@@ -48,113 +71,125 @@ class RepetitionDetection(TypedDict, total=False):
 
 
 class RequestOptions(TypedDict, total=False):
-    """What belongs to one call, not to its body."""
+    """Keywords that configure the call and are not fields of the request body."""
 
     extra_body: JSONObject
-    """Fields for the body that have no keyword here; they win over the keywords."""
+    """Fields for the body that have no keyword here. They override the keywords."""
     extra_headers: Mapping[str, Union[str, None]]
-    """Headers for this call; they win over the client's. None leaves one out."""
-    timeout: Any
-    """Seconds, ``(connect, read)`` or ``Timeout`` for this call, instead of the client's."""
+    """Headers for this call. They override the client's; None removes a header."""
+    timeout: TimeoutTypes
+    """Seconds, ``(connect, read)``, a ``Timeout`` or None. Overrides the client's."""
 
 
 class SamplingParams(RequestOptions, total=False):
-    """What ``/v1/completions`` and ``/v1/chat/completions`` have in common."""
+    """The fields that ``/v1/completions`` and ``/v1/chat/completions`` share."""
 
     model: str
-    """Name of a served model or adapter; the server's first model when left out."""
+    """Name of a served model or adapter. Default: the server's first model."""
     frequency_penalty: float
-    """-2 to 2: against tokens by how often they came in the output. Default 0."""
+    """-2 to 2. Positive values penalise tokens by how often they occur in the output. Default 0."""
     presence_penalty: float
-    """-2 to 2: against tokens that came in the output at all. Default 0."""
+    """-2 to 2. Positive values penalise tokens that occur in the output at all. Default 0."""
     repetition_penalty: float
-    """Above 0; above 1 is against tokens of prompt and output. Default 1 or the model's."""
+    """Above 0. Values above 1 penalise tokens of the prompt and the output. Default 1 or the
+    model's."""
     logit_bias: Mapping[str, float]
-    """Token id (as a string) to what is added to its logit."""
+    """Maps a token id, written as a string, to a value that is added to its logit."""
     n: int
-    """How many outputs for each prompt, 1 or more; must be 1 at temperature 0. Default 1."""
+    """Number of outputs for each prompt, 1 or more. Must be 1 at temperature 0. Default 1."""
     seed: int
-    """Makes sampling repeatable; 64 bits, signed."""
+    """Makes sampling repeatable. A signed integer of 64 bits."""
     stop: Union[str, Sequence[str]]
-    """Up to four texts that end an output."""
+    """Up to four texts. The output ends where one of them occurs."""
     stop_token_ids: Sequence[int]
-    """Tokens that end an output."""
+    """Tokens that end the output."""
     include_stop_str_in_output: bool
     """Keep the stop text at the end of the output. Default false."""
     stream_options: StreamOptions
-    """With a stream only. ``stream()`` asks for usage unless this is given."""
+    """Only for streams. If you omit it, ``stream()`` requests the token counts."""
     temperature: float
-    """0 (greedy) and up. Default 1 or the model's."""
+    """0 (greedy) or more. Default 1 or the model's."""
     top_p: float
-    """Above 0 to 1: sample among the likeliest tokens that add up to this. Default 1."""
+    """Above 0, at most 1. Sample among the most likely tokens that together have this
+    probability. Default 1 or the model's."""
     top_k: int
-    """Sample among this many likeliest tokens; 0 or -1 is all of them. Default 0."""
+    """Sample among this many of the most likely tokens; 0 or -1 means all. Default 0 or the
+    model's."""
     min_p: float
-    """0 to 1: leave out tokens less likely than this part of the likeliest. Default 0."""
+    """0 to 1. Exclude tokens whose probability is below this fraction of the highest one.
+    Default 0 or the model's."""
     user: str
-    """Taken for OpenAI's sake and ignored."""
+    """Accepted for OpenAI compatibility; vLLM ignores it."""
     use_beam_search: bool
-    """Beam search; ``n`` is the width. Not with a stream."""
+    """Use beam search; ``n`` is the beam width. Not possible in a stream. Default false."""
     length_penalty: float
-    """For beam search. Default 1."""
+    """Length penalty of beam search. Default 1."""
     ignore_eos: bool
-    """Go on past the end-of-sequence token. Default false."""
+    """Continue after the end-of-sequence token. Default false."""
     min_tokens: int
-    """No end before this many tokens. Default 0."""
+    """Minimum number of tokens before the output may end. Default 0."""
     skip_special_tokens: bool
-    """Leave special tokens out of the text. Default true."""
+    """Omit special tokens from the text. Default true."""
     spaces_between_special_tokens: bool
-    """Default true."""
+    """Put spaces between special tokens in the text. Default true."""
     truncate_prompt_tokens: int
-    """Keep this many tokens of the prompt; -1 for as many as the model takes."""
+    """Truncate the prompt to this many tokens; -1 means the model's maximum length."""
     truncation_side: Literal["left", "right"]
-    """Which end of the prompt is cut. By vLLM 0.22."""
+    """The end of the prompt that is truncated. Since vLLM 0.22."""
     allowed_token_ids: Sequence[int]
-    """Sample these tokens only."""
+    """The only tokens that may be sampled."""
     bad_words: Sequence[str]
-    """Words that must not come. For completions by vLLM 0.28."""
+    """Words that the model must not generate. Since vLLM 0.9.2 in chat, 0.26 in completions."""
     prompt_logprobs: int
-    """Log-probabilities of the prompt's tokens, this many each; -1 is all. Not with a stream."""
+    """Return the log-probabilities of this many tokens at each position of the prompt; -1 means
+    all tokens. Not possible in a stream."""
     logprob_token_ids: Sequence[int]
-    """Tokens whose log-probabilities are wanted at every position. By vLLM 0.28."""
+    """Return the log-probabilities of these tokens at every position. Requires ``logprobs``.
+    Since vLLM 0.26."""
     response_format: JSONObject
     """``{"type": "text" | "json_object" | "json_schema" | "structural_tag", …}``."""
     structured_outputs: StructuredOutputs
-    """Constrain the output. By vLLM 0.11; it replaces the ``guided_…`` fields."""
+    """Constrain the output. Replaces the ``guided_…`` fields. Since vLLM 0.11."""
     add_special_tokens: bool
-    """Put the model's special tokens before the prompt. Default true, in chat false."""
+    """Add the model's special tokens to the prompt. Default true, in chat false."""
     priority: int
-    """Lower is sooner, with ``--scheduling-policy priority``. Default 0."""
+    """A lower value is scheduled earlier. The server ignores it unless it runs with
+    ``--scheduling-policy priority``. Default 0."""
     request_id: str
-    """Becomes part of the answer's ``id``. Completions by vLLM 0.10.2."""
+    """Becomes part of the ``id`` of the response. In completions since vLLM 0.10.1."""
     session_id: str
-    """Names a session that several requests belong to. By vLLM 0.28."""
+    """Name of the session to which the request belongs. Since vLLM 0.28."""
     return_tokens_as_token_ids: bool
-    """Write tokens in log-probabilities as ``token_id:N``, so that none fall together."""
+    """Write tokens in log-probabilities as ``token_id:N``, so that tokens with the same text
+    remain distinct. Default: the server's setting."""
     return_token_ids: bool
-    """Give the token ids of prompt and output besides the text. By vLLM 0.10.2."""
+    """Return the token ids of the prompt and the output as well. Since vLLM 0.10.2."""
     cache_salt: str
-    """1 to 128 characters that keep others out of this prompt's cache. By vLLM 0.10.0."""
+    """1 to 128 characters, none of ``@ / \\``. Only requests with the same salt share the
+    prefix cache of this prompt. Since vLLM 0.9.1 in chat, 0.10.0 in completions."""
     kv_transfer_params: JSONObject
-    """For disaggregated serving. By vLLM 0.9.2."""
+    """For disaggregated serving. Since vLLM 0.9.1."""
     ec_transfer_params: JSONObject
-    """For disaggregated serving of encoders. By vLLM 0.28."""
+    """For disaggregated serving of encoders. Since vLLM 0.26."""
     vllm_xargs: Mapping[str, Union[str, int, float, Sequence[Union[str, int, float]]]]
-    """For extensions of the server. By vLLM 0.9.2."""
+    """Arguments for extensions of the server. Since vLLM 0.9.2."""
     repetition_detection: RepetitionDetection
-    """End with the finish reason ``"repetition"``. By vLLM 0.18."""
+    """End an output that repeats itself, with the finish reason ``"repetition"``. Since vLLM
+    0.17."""
     thinking_token_budget: int
-    """Tokens for thinking at the most; -1 is no limit. By vLLM 0.20."""
+    """Maximum number of tokens for reasoning; -1 means no limit. Since vLLM 0.19 in chat, 0.22
+    in completions."""
     stream_interval: int
-    """Tokens to an event, 1 or more. By vLLM 0.28."""
+    """Number of tokens in each chunk of a stream, 1 or more. Default: the server's setting. Since
+    vLLM 0.27."""
     watermarking: bool
-    """By vLLM 0.30."""
+    """Turn the watermarking of the output on or off. Since vLLM 0.30."""
     routed_experts_prompt_start: int
-    """Leave out the first prompt tokens of the expert routing data."""
+    """Omit this many tokens at the beginning of the prompt from the expert routing data."""
     mm_payload: Literal["tensors", "none"]
     """For the render routes."""
     return_mm_kwargs: bool
-    """For the render routes; ``mm_payload`` replaces it."""
+    """For the render routes. Replaced by ``mm_payload``."""
     return_token_offsets: bool
     """For the render routes."""
 
@@ -163,61 +198,67 @@ class CompletionParams(SamplingParams, total=False):
     """The keywords of ``client.completions``: the body of ``POST /v1/completions``."""
 
     prompt: Prompt
-    """A text, several, or token ids; 1024 prompts at the most."""
+    """A text, a list of texts, or token ids. At most 1024 prompts."""
     prompt_embeds: Union[str, Sequence[str]]
-    """Base64 of a serialised tensor, with ``--enable-prompt-embeds``. By vLLM 0.9.2."""
+    """A serialised tensor in Base64. Requires a server with ``--enable-prompt-embeds``. Since
+    vLLM 0.9.1."""
     max_tokens: int
-    """Length of each output in tokens, 0 only with ``echo``. Default 16."""
+    """Maximum number of tokens of each output. 0 is possible only with ``echo``. Default 16."""
     logprobs: int
-    """Log-probabilities of the output's tokens, this many for each; 0 is the sampled one's."""
+    """Return the log-probabilities of the sampled token and of this many of the most likely
+    tokens at each position of the output. 0 means the sampled token only."""
     echo: bool
-    """Put the prompt before the output. Default false."""
+    """Return the prompt before the output. Default false."""
     suffix: str
-    """Text after the output, for models that fill in the middle."""
+    """Text that follows the output. Only for models that fill in the middle."""
 
 
 class ChatCompletionParams(SamplingParams, total=False):
     """The keywords of ``client.chat.completions``: the body of ``POST /v1/chat/completions``."""
 
     messages: Sequence[Message]
-    """The conversation, oldest first."""
+    """The conversation, oldest message first."""
     max_completion_tokens: int
-    """Length of the answer in tokens, thinking included. Default: what the model has left."""
+    """Maximum number of tokens of the answer, reasoning included. Default: what the model's
+    context leaves."""
     max_tokens: int
-    """The older name of ``max_completion_tokens``, which wins over it."""
+    """The older name of ``max_completion_tokens``, which takes precedence if both are set."""
     logprobs: bool
-    """Log-probabilities of the answer's tokens. Default false."""
+    """Return the log-probabilities of the answer's tokens. Default false."""
     top_logprobs: int
-    """Those of this many likeliest tokens besides; needs ``logprobs=True``. Default 0."""
+    """Return the log-probabilities of this many of the most likely tokens as well. Requires
+    ``logprobs=True``. Default 0."""
     tools: Sequence[Union[Tool, JSONObject]]
-    """Functions the model may call."""
+    """Functions that the model may call."""
     tool_choice: Union[ToolChoice, JSONObject]
-    """``"auto"`` (the default with tools; the server needs ``--enable-auto-tool-choice``),
-    ``"none"``, ``"required"`` or a named function."""
+    """``"none"``, ``"auto"``, ``"required"`` or a named function. With ``tools`` the default is
+    ``"auto"``, which requires a server with ``--enable-auto-tool-choice``."""
     parallel_tool_calls: bool
-    """False drops the calls after the first. Default true."""
+    """False removes the calls after the first from the response. Default true."""
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-    """For templates that know it. By vLLM 0.10.2."""
+    """For chat templates that support it. Since vLLM 0.10.1."""
     include_reasoning: bool
-    """False withholds the thinking. Default true. By vLLM 0.10.2."""
+    """False removes the reasoning from the response. Default true. Since vLLM 0.10.1."""
     echo: bool
-    """Put the last message, if of the same role, before the answer. Default false."""
+    """Return the last message before the answer, if both have the same role. Default false."""
     add_generation_prompt: bool
-    """Let the template begin the answer. Default true."""
+    """Let the chat template begin the answer. Default true."""
     continue_final_message: bool
-    """Go on with the last message; wants ``add_generation_prompt=False``. Default false."""
+    """Continue the last message. Requires ``add_generation_prompt=False``. Default false."""
     documents: Sequence[Mapping[str, str]]
-    """For templates that know retrieval."""
+    """Documents, for chat templates with retrieval."""
     chat_template: str
-    """A Jinja template, with ``--trust-request-chat-template``."""
+    """A Jinja template. Requires a server with ``--trust-request-chat-template``."""
     chat_template_kwargs: JSONObject
-    """For the template, such as ``{"enable_thinking": False}``."""
+    """Arguments for the chat template, such as ``{"enable_thinking": False}``."""
     mm_processor_kwargs: JSONObject
-    """For the processor of images and the like, with ``--trust-request-mm-kwargs``."""
+    """Arguments for the processor of images and other media. Requires a server with
+    ``--trust-request-mm-kwargs``."""
     media_io_kwargs: Mapping[str, JSONObject]
-    """For reading media, by kind, with ``--trust-request-mm-kwargs``."""
+    """Arguments for reading media, for each kind of media. Requires a server with
+    ``--trust-request-mm-kwargs``."""
     return_prompt_text: bool
-    """Give the prompt that the template made. By vLLM 0.22."""
+    """Return the prompt that the chat template made. Since vLLM 0.21."""
 
 
 REPLACED: Dict[str, str] = {
@@ -232,10 +273,10 @@ REPLACED: Dict[str, str] = {
     "best_of": "n",
     "logits_processors": "logit_bias, bad_words or allowed_token_ids",
 }
-"""Fields of old servers, which vLLM 0.32 ignores, and what stands in their place."""
+"""Fields of old servers, which vLLM 0.32 ignores → what to use instead."""
 
 
 def names(params: type) -> List[str]:
-    """The field names of one of the TypedDicts of this module, inherited ones first."""
-    # __annotations__ of a TypedDict holds what it inherits too.
+    """Return the field names of one of the TypedDicts of this module, inherited ones first."""
+    # __annotations__ of a TypedDict includes the inherited fields.
     return list(params.__annotations__)

@@ -1,1 +1,1 @@
-"""What the benchmarks run in a process of its own, found by a name such as ``calls:small``."""
+"""Functions that run in a process of their own, found by a name such as ``calls:small``."""

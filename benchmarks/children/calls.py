@@ -1,23 +1,23 @@
-"""Requests that are not streamed, in the client's process: small answers, and a huge one."""
+"""Requests that are not streamed, with small responses or a huge one, in the client's process."""
 
-# ruff: noqa: PLC0415 — a process imports the one library it measures
+# ruff: noqa: PLC0415 — a process imports only the library that it measures
 
 from __future__ import annotations
 
 import json
 import time
-from typing import Any, Callable, Dict
+from typing import Callable, Dict
 from urllib.parse import urlsplit
 
 from .. import recorded_streams
-from ..clients import BODIES, OURS, OURS_FAST, without_orjson
+from ..clients import BODIES, OURS, OURS_FAST, hide_orjson
 
-Call = Callable[[], Any]
+Call = Callable[[], object]
 _BODY = BODIES[recorded_streams.COMPLETIONS]
 
 
 def _ours(url: str) -> Call:
-    without_orjson()
+    hide_orjson()
     return _ours_fast(url)
 
 
@@ -42,7 +42,7 @@ def _http_client(url: str) -> Call:
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
     headers = {"Content-Type": "application/json"}
 
-    def call() -> Any:
+    def call() -> object:
         connection.request("POST", parts.path + "/completions", json.dumps(_BODY), headers)
         return json.loads(connection.getresponse().read())["choices"][0]["text"]
 
@@ -83,8 +83,8 @@ NEEDS = {"urllib3": "urllib3", "httpx": "httpx", "requests Session.post": "reque
 NEEDS["openai"] = "openai"
 
 
-def small(name: str, server: str, calls: int) -> Dict[str, Any]:
-    """CPU time of one call with an answer of some 600 bytes."""
+def small(name: str, server: str, calls: int) -> Dict[str, float]:
+    """Return the CPU time of one call with a response of about 600 bytes."""
     call = CALLERS[name](f"{server}/answer/0/v1")
     for _ in range(20):
         call()
@@ -94,8 +94,8 @@ def small(name: str, server: str, calls: int) -> Dict[str, Any]:
     return {"cpu_us": (time.process_time() - cpu) / calls * 1e6}
 
 
-def huge(name: str, server: str, tokens: int) -> Dict[str, Any]:
-    """One answer with log-probabilities of many tokens; CPU time of all of it."""
+def huge(name: str, server: str, tokens: int) -> Dict[str, float]:
+    """Return the CPU time of one response with the log-probabilities of many tokens."""
     CALLERS[name](f"{server}/answer/1/v1")()
     call = CALLERS[name](f"{server}/answer/{tokens}/v1")
     call()
@@ -104,8 +104,8 @@ def huge(name: str, server: str, tokens: int) -> Dict[str, Any]:
     return {"cpu_ms": (time.process_time() - cpu) * 1e3}
 
 
-def json_alone(tokens: int) -> Dict[str, Any]:
-    """``json.loads`` on the bytes of that answer."""
+def json_alone(tokens: int) -> Dict[str, float]:
+    """Return the CPU time of ``json.loads`` on the bytes of that response."""
     body = recorded_streams.answer(tokens)
     json.loads(body)
     cpu = time.process_time()

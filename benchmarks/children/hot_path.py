@@ -1,7 +1,7 @@
-"""Where our time goes in a burst, by function: ``python -m benchmarks.hot_path``.
+"""The functions in which our client spends its time: ``python -m benchmarks.children.hot_path``.
 
-Samples the innermost Python function every millisecond of CPU time; what it calls of C, such as
-the JSON scanner or ``recv``, counts as its own.
+Samples the innermost Python function after every millisecond of CPU time. The time of C functions
+that it calls, such as the JSON scanner or ``recv``, counts as its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHOWN = 16
 
 
 def sampled(name: str, address: str, mode: str, events: int) -> List[List[object]]:
-    """Shares of the functions, largest first. Runs in the client's process."""
+    """Return the functions and their shares, largest first. Runs in the client's process."""
     counts: Counts[str] = Counter()
 
     def sample(_: int, frame: Optional[FrameType]) -> None:
@@ -45,8 +45,8 @@ def main() -> None:
     with server() as address:
         for mode, events in (("burst", 200_000), ("alone", 30_000)):
             print(f"{name}, {mode}:")
-            work = "children.hot_path:sampled"
-            shares = in_process(work, name=name, address=address, mode=mode, events=events)
+            function = "children.hot_path:sampled"
+            shares = in_process(function, name=name, address=address, mode=mode, events=events)
             for place, share in shares:
                 print(f"  {share:6.1%}  {place}")
 

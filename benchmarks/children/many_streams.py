@@ -1,4 +1,4 @@
-"""Many streams at once: CPU, delivery latency, memory and threads; and how fast one is cancelled.
+"""Many streams at the same time: CPU, delivery latency, memory, threads, and time to cancel.
 
 The functions here run in the client's process.
 """
@@ -21,19 +21,19 @@ _SETTLE = 1.0
 
 
 def status(field: str) -> int:
-    """A number of this process: VmRSS in KB, or Threads."""
+    """Return a number from this process's status in /proc: ``VmRSS`` in KB, or ``Threads``."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def percentiles(nanoseconds: List[int]) -> Tuple[float, float]:
-    """p50 and p99 in milliseconds."""
+    """Return p50 and p99 in milliseconds."""
     cuts = statistics.quantiles(nanoseconds, n=100)
     return cuts[49] / 1e6, cuts[98] / 1e6
 
 
 class Window:
-    """What happens between two moments while all streams run."""
+    """The measurements between ``open()`` and ``close()`` while all streams run."""
 
     def __init__(self, streams: int) -> None:
         self.begun = 0
@@ -42,33 +42,33 @@ class Window:
         self._is_open = False
         self._before = status("VmRSS")
 
-    def taker(self) -> Callable[[str], None]:
-        """Receives the texts of one stream."""
-        known = False
+    def new_receiver(self) -> Callable[[str], None]:
+        """Return a function that receives the texts of one stream."""
+        has_begun = False
 
-        def take(text: str) -> None:
-            nonlocal known
+        def on_text(text: str) -> None:
+            nonlocal has_begun
             if self._is_open:
                 self._latencies.append(time.monotonic_ns() - int(text))
-            elif not known:
-                known = True
+            elif not has_begun:
+                has_begun = True
                 self.begun += 1
 
-        return take
+        return on_text
 
     @property
     def all_begun(self) -> bool:
-        """Whether every stream has given a text."""
+        """Whether every stream has received a text."""
         return self.begun >= self._streams
 
     def open(self) -> None:
-        """From now on it counts."""
+        """Begin to measure."""
         self._memory = status("VmRSS") - self._before
         self._threads = status("Threads")
         self._cpu, self._is_open = time.process_time(), True
 
     def close(self) -> Dict[str, Any]:
-        """What was found."""
+        """Stop, and return the measurements."""
         self._is_open = False
         cpu = time.process_time() - self._cpu
         p50, p99 = percentiles(self._latencies)
@@ -84,10 +84,10 @@ class Window:
 
 
 def many(name: str, server: str, streams: int, rate: int, seconds: float) -> Dict[str, Any]:
-    """Open that many streams of ``rate`` events a second, and watch for some seconds."""
+    """Open ``streams`` streams of ``rate`` events a second, and measure for ``seconds``."""
     reader = clients.READERS[name]
-    work = _many_async if reader.is_async else _many_threads
-    return work(reader, server, f"{server}/ticks/{rate}/v1", streams, seconds)
+    measure = _many_async if reader.is_async else _many_threads
+    return measure(reader, server, f"{server}/ticks/{rate}/v1", streams, seconds)
 
 
 def _many_threads(
@@ -98,7 +98,7 @@ def _many_threads(
     gc.collect()
     window = Window(streams)
     for _ in range(streams):
-        threading.Thread(target=read, args=(window.taker(),), daemon=True).start()
+        threading.Thread(target=read, args=(window.new_receiver(),), daemon=True).start()
     while not window.all_begun:
         time.sleep(0.05)
     time.sleep(_SETTLE)
@@ -115,7 +115,7 @@ def _many_async(
         read = reader.make(url, COMPLETIONS)
         gc.collect()
         window = Window(streams)
-        tasks = [asyncio.create_task(read(window.taker())) for _ in range(streams)]
+        tasks = [asyncio.create_task(read(window.new_receiver())) for _ in range(streams)]
         while not window.all_begun:
             await asyncio.sleep(0.05)
             _raise_failures(tasks)
@@ -127,7 +127,7 @@ def _many_async(
         return found
 
     loop = asyncio.new_event_loop()
-    return loop.run_until_complete(main())  # The process ends without waiting for the streams.
+    return loop.run_until_complete(main())  # Not asyncio.run(), which would wait for the streams.
 
 
 def _raise_failures(tasks: List[asyncio.Task[None]]) -> None:
@@ -137,7 +137,7 @@ def _raise_failures(tasks: List[asyncio.Task[None]]) -> None:
 
 
 def cancel(name: str, server: str, times: int, at_once: int) -> Dict[str, Any]:
-    """From ``task.cancel()`` to the server seeing the connection closed."""
+    """Return the time from ``task.cancel()`` until the server sees the connection closed."""
 
     async def main() -> Dict[str, Any]:
         read = clients.READERS[name].make(f"{server}/idle/v1", COMPLETIONS)
@@ -158,11 +158,11 @@ def cancel(name: str, server: str, times: int, at_once: int) -> Dict[str, Any]:
 
 
 def _is_ordinary(thread: threading.Thread) -> bool:
-    # Those of the loop's executor are ours, see _cancelled, or resolve host names.
+    # Threads of the loop's executor belong to _cancelled below, or resolve host names.
     return thread is threading.main_thread() or thread.name.startswith("asyncio")
 
 
-async def _cancelled(read: Callable[[clients.Take], Any], server: str, count: int) -> List[int]:
+async def _cancelled(read: Callable[[clients.OnText], Any], server: str, count: int) -> List[int]:
     numbers: List[str] = []
     tasks = [asyncio.create_task(read(numbers.append)) for _ in range(count)]
     while len(numbers) < count:
@@ -186,22 +186,22 @@ def _closed_at(url: str) -> int:
 
 
 def unchunked(name: str, server: str, events: int, gap: int) -> Dict[str, Any]:
-    """Delivery latency where the body has neither chunks nor a length."""
+    """Return the delivery latency of a body without chunked encoding and content-length."""
     latencies: List[int] = []
 
-    def take(text: str) -> None:
+    def on_text(text: str) -> None:
         if len(text) == 19:
             latencies.append(time.monotonic_ns() - int(text))
 
     clients.read(name, f"{server}/burst/200/v1", COMPLETIONS, len)
-    clients.read(name, f"{server}/unchunked/{events}/{gap}/v1", COMPLETIONS, take)
+    clients.read(name, f"{server}/unchunked/{events}/{gap}/v1", COMPLETIONS, on_text)
     assert len(latencies) == events, "events were lost"
     p50, p99 = percentiles(latencies)
     return {"p50_ms": p50, "p99_ms": p99}
 
 
 def idle_memory(name: str, server: str, streams: int) -> Dict[str, Any]:
-    """What streams cost that are open and silent."""
+    """Return the memory of a stream that is open and silent."""
     reader = clients.READERS[name]
     reader.make(f"{server}/burst/200/v1", COMPLETIONS)(len)
     read = reader.make(f"{server}/idle/v1", COMPLETIONS)
@@ -217,7 +217,7 @@ def idle_memory(name: str, server: str, streams: int) -> Dict[str, Any]:
 
 
 def growth(name: str, server: str, streams: int) -> Dict[str, Any]:
-    """Memory after very many short streams, against that after the first hundredth."""
+    """Return how much the memory grows over many short streams, after a warm-up of 1 % of them."""
     read = clients.READERS[name].make(f"{server}/burst/5/v1", COMPLETIONS)
     for _ in range(streams // 100):
         read(len)

@@ -1,4 +1,4 @@
-"""One stream of many events: in a burst, or with each event in a read of its own."""
+"""One stream of many events: all at once, or each event in a read of its own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .. import clients
 
 
 def timed(name: str, server: str, mode: str, kind: str, events: int, gap: int) -> Dict[str, Any]:
-    """Read a stream; what it cost this process. Runs in the client's process."""
-    clients.read(name, _url(server, mode, 200, 0), kind, len)  # Imports, code warmed up.
+    """Read a stream and return its CPU and wall time. Runs in the client's process."""
+    clients.read(name, _url(server, mode, 200, 0), kind, len)  # Warm-up: imports, caches.
     return _measured(name, _url(server, mode, events, gap), kind)
 
 
 def counted(name: str, server: str, mode: str, kind: str, events: int) -> str:
-    """The same for valgrind, which counts the process."""
+    """Read a stream without a warm-up. Runs under valgrind, which counts the whole process."""
     return str(_measured(name, _url(server, mode, events, 0), kind)["digest"])
 
 
@@ -29,5 +29,5 @@ def _measured(name: str, url: str, kind: str) -> Dict[str, Any]:
     wall, cpu = time.perf_counter(), time.process_time()
     clients.read(name, url, kind, texts.append)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    # Proof that all have read the same.
+    # The digest proves that all clients have read the same text.
     return {"cpu": cpu, "wall": wall, "digest": hashlib.md5("".join(texts).encode()).hexdigest()}

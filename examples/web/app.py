@@ -1,7 +1,7 @@
-"""Passes a model's answer on to a browser as it comes; when the browser leaves, the server stops.
+"""Streams a model's answer to a browser. If the browser disconnects, the server stops generating.
 
-Needs the extra ``fastapi``: ``pip install ".[fastapi]"``, then ``python examples/web/app.py`` and
-http://127.0.0.1:8080/?question=What+is+a+network.
+Requires the extra ``fastapi``: run ``pip install ".[fastapi]"`` and ``python examples/web/app.py``,
+then open http://127.0.0.1:8080/?question=What+is+a+network.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from vllm_client.testing import FakeServer
 
 
 def make_app(client: AsyncVllmClient) -> FastAPI:
-    """The web application, which asks this client."""
+    """Return the web application, which uses this client."""
     app = FastAPI()
 
     async def text(question: str) -> AsyncIterator[str]:
-        # A browser that leaves cancels this, which closes the stream, which ends the generation.
+        # If the browser disconnects, FastAPI cancels this generator. The stream closes, and the
+        # vLLM server stops generating.
         messages = [{"role": "user", "content": question}]
         async with client.chat.completions.stream(messages=messages) as stream:
             async for piece in stream.text_deltas():

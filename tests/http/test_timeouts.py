@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import weakref
-from typing import Any, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 import requests
@@ -297,9 +297,9 @@ def test_a_shorter_timeout_set_later_ends_first(serve: Serve) -> None:
 )
 def test_an_invalid_timeout_is_refused(value: Any) -> None:
     """A timeout that is not a number of seconds above 0 is a ValueError."""
-    with pytest.raises(ValueError, match="is"):
+    with pytest.raises(ValueError, match="must be"):
         VllmClient("localhost:1", timeout=value)
-    with pytest.raises(ValueError, match="is"):
+    with pytest.raises(ValueError, match="must be"):
         Timeout.of(value)
     if not isinstance(value, tuple):
         with pytest.raises(ValueError, match="total"):
@@ -333,3 +333,23 @@ def test_the_watchdog_does_not_keep_calls_alive() -> None:
     if watching is not None:
         watching.join(WAIT)
     assert watchdog._due == {}
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value"),
+    [
+        (lambda: VllmClient(timeout=0), "timeout", "0"),
+        (lambda: Timeout.of("5"), "timeout", "'5'"),  # type: ignore[arg-type]
+        (lambda: Timeout.of((0, 5)), "connect", "0"),
+        (lambda: Timeout.of((5, -1)), "read", "-1"),
+        (lambda: Timeout(connect="5"), "connect", "'5'"),  # type: ignore[arg-type]
+        (lambda: Timeout(total=0), "total", "0"),
+    ],
+)
+def test_bad_timeout_is_named(make: Callable[[], object], name: str, value: str) -> None:
+    """The message names the argument that the caller wrote, and its value."""
+    with pytest.raises(ValueError, match="seconds above 0") as caught:
+        make()
+    assert str(caught.value) == (
+        f"{name} must be a number of seconds above 0, or None for no limit, not {value}"
+    )

@@ -19,8 +19,8 @@ NEEDS = {"events_with_match.py": (3, 10)}
 PRINTS = {
     "completion.py": ["length", "Usage("],
     "conversation.py": ["you: What is a server?", "model: "],
-    "errors.py": ["status 404, field model", "refused: temperature", "did you mean 'max_tokens'"],
-    "events_with_match.py": ["finished: ", "tokens in", "whole"],
+    "errors.py": ["status 404, field model", "rejected: temperature", "did you mean 'max_tokens'"],
+    "events_with_match.py": ["finished: ", "tokens in", "complete"],
     "gather.py": ["Machine learning is", "A server is", "Training is"],
     "image.py": ["."],
     "logprobs.py": ["%  '"],

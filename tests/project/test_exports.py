@@ -102,6 +102,26 @@ def test_all_lists_what_the_source_imports() -> None:
     assert sorted(name for name, _ in source_imports()) == NAMES
 
 
+def test_the_package_of_types_exports_its_modules() -> None:
+    """``vllm_client.types`` exports every public class and alias that its modules define."""
+    package = vllm_client.types
+    assert sorted(set(package.__all__)) == package.__all__
+    for found in pkgutil.iter_modules(package.__path__):
+        if not is_public(found.name):
+            continue
+        module = importlib.import_module(f"vllm_client.types.{found.name}")
+        classes = {
+            name
+            for name, value in vars(module).items()
+            if is_public(name) and getattr(value, "__module__", None) == module.__name__
+        }
+        assert classes <= set(module.__all__)
+        assert set(module.__all__) <= set(package.__all__)
+        for name in module.__all__:
+            assert getattr(package, name) is getattr(module, name)
+    assert set(dir(package)) >= set(package.__all__)
+
+
 def test_lazy_names_are_listed() -> None:
     """dir() lists the lazy names too."""
     assert set(dir(vllm_client)) >= set(NAMES)
@@ -225,3 +245,10 @@ def test_import_touches_nothing() -> None:
         [sys.executable, "-c", IMPORTING], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "([], [], [])", done.stderr
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda module: module.__name__)
+def test_public_modules_list_their_names(module: Any) -> None:
+    """Every public module has ``__all__``, and every name in it exists."""
+    if all(is_public(part) for part in module.__name__.split(".")):
+        assert [name for name in module.__all__ if not hasattr(module, name)] == []

@@ -10,8 +10,8 @@ from typing import Callable, Dict, Generic, List, Mapping, Optional, TypeVar
 
 from attrs import asdict, define, field
 
-from ..types._json import Json, JsonObject
-from ..types.shared import Usage
+from ..types._json import JsonObject
+from ..types.shared import JSONValue, Usage
 from ..types.tool_calls import ToolCall
 
 
@@ -26,8 +26,8 @@ class ChoicePieces:
         self.index = index
         self.thinking = False
         self.finish_reason: Optional[str] = None
-        self.stop_reason: Json = None
-        self._logprobs: Optional[Dict[str, List[Json]]] = None
+        self.stop_reason: JSONValue = None
+        self._logprobs: Optional[Dict[str, List[JSONValue]]] = None
         self._token_ids: List[int] = []
 
     def add_tokens(self, logprobs: Optional[JsonObject], token_ids: Optional[List[int]]) -> None:
@@ -102,7 +102,7 @@ class MessagePieces(ChoicePieces):
         self._last_number: Optional[int] = None
         self._forced = forced
 
-    def number_of_call(self, index: Json, call_id: str) -> int:
+    def number_of_call(self, index: JSONValue, call_id: str) -> int:
         """The number of the tool call that a piece belongs to; a new number opens a call.
 
         vLLM sends an index with each piece. Other servers send 0 for all calls, or none: then a
@@ -193,7 +193,9 @@ class Accumulator(Generic[P]):
 _PARALLEL = frozenset({"tokens", "token_logprobs", "top_logprobs", "text_offset"})
 
 
-def _extended(joined: Dict[str, List[Json]], piece: Mapping[str, Json]) -> Dict[str, List[Json]]:
+def _extended(
+    joined: Dict[str, List[JSONValue]], piece: Mapping[str, JSONValue]
+) -> Dict[str, List[JSONValue]]:
     """Append the lists of a chunk; parallel lists are padded, so that they stay parallel."""
     before = max((len(joined[name]) for name in joined if name in _PARALLEL), default=0)
     tokens = max((len(piece[name] or ()) for name in piece if name in _PARALLEL), default=0)

@@ -6,9 +6,10 @@ from functools import partial
 from typing import List, Optional, Tuple
 
 from ..events import Content, Reasoning, StreamEvent, ToolCallDelta
-from ..types._json import Json, JsonObject
+from ..types._json import JsonObject
 from ..types._shapes import text_of_arguments, text_of_content
 from ..types.chat import ChatCompletion
+from ..types.shared import JSONValue
 from ..types.tool_calls import ToolCall
 from .accumulator import CallPieces, MessagePieces
 from .chunks import Decoder, event_maker, index_of, typed
@@ -38,7 +39,7 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
         return ChatCompletion.from_raw(self._raw_snapshot())
 
     def _decode_choice(
-        self, choice: JsonObject, raw_chunk: Json, events: List[StreamEvent]
+        self, choice: JsonObject, raw_chunk: JSONValue, events: List[StreamEvent]
     ) -> None:
         pieces = self._pieces.choice(index_of(choice))
         if "text" in choice and "delta" not in choice:
@@ -76,7 +77,10 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
 
 
 def _texts(
-    delta: JsonObject, pieces: MessagePieces, tokens: Tuple[Json, Json], raw_chunk: Json
+    delta: JsonObject,
+    pieces: MessagePieces,
+    tokens: Tuple[JSONValue, JSONValue],
+    raw_chunk: JSONValue,
 ) -> List[StreamEvent]:
     """The events for the reasoning and the content of a chunk."""
     events: List[StreamEvent] = []
@@ -102,7 +106,9 @@ def _texts(
     return events
 
 
-def _call_events(call: JsonObject, pieces: MessagePieces, raw_chunk: Json) -> List[StreamEvent]:
+def _call_events(
+    call: JsonObject, pieces: MessagePieces, raw_chunk: JSONValue
+) -> List[StreamEvent]:
     """The events for a piece of a tool call, after the calls that it shows to be complete."""
     call_id, function = call.get("id"), call.get("function") or {}
     number = pieces.number_of_call(call.get("index"), call_id or "")

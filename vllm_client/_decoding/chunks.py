@@ -11,8 +11,8 @@ from typing import Callable, ClassVar, Generic, List, Optional, Set, Tuple, Type
 from .._error_bodies import frame_error
 from ..events import FinishReason, Reasoning
 from ..exceptions import InvalidStreamError
-from ..types._json import Json, JsonObject
-from ..types.shared import Usage
+from ..types._json import JsonObject
+from ..types.shared import JSONValue, Usage
 from .accumulator import Accumulator, ChoicePieces
 from .fast_json import loads
 from .templates import ChunkTemplates, MakeEvent
@@ -69,7 +69,7 @@ class Decoder(Generic[E, R, P]):
         """
         try:
             chunk: JsonObject = loads(raw_chunk) or {}  # Gateways send `null` as a keep-alive.
-            choices: Json = chunk.get("choices")
+            choices: JSONValue = chunk.get("choices")
             if "error" in chunk or not choices:
                 _refuse_error(chunk)
             events: List[E] = []
@@ -85,7 +85,7 @@ class Decoder(Generic[E, R, P]):
             self._learn(choices[0], raw_chunk)
         return events
 
-    def _note_outside_choices(self, chunk: JsonObject) -> Json:
+    def _note_outside_choices(self, chunk: JsonObject) -> JSONValue:
         usage = chunk.pop("usage", None)
         if usage:
             self.usage = Usage.from_raw(usage)
@@ -113,7 +113,7 @@ class Decoder(Generic[E, R, P]):
         """
         raise NotImplementedError
 
-    def _decode_choice(self, choice: JsonObject, raw_chunk: Json, events: List[E]) -> None:
+    def _decode_choice(self, choice: JsonObject, raw_chunk: JSONValue, events: List[E]) -> None:
         """Append the events of a choice.
 
         They keep ``raw_chunk``, the text, and decode it if a program asks for ``event.chunk``.
@@ -131,7 +131,7 @@ class Decoder(Generic[E, R, P]):
         """The choices that were asked for and have no finish reason."""
         return [index for index in range(self._expected) if index not in self._finished]
 
-    def _finish(self, choice: JsonObject, pieces: P, raw_chunk: Json) -> FinishReason:
+    def _finish(self, choice: JsonObject, pieces: P, raw_chunk: JSONValue) -> FinishReason:
         reason = typed(str, choice["finish_reason"])
         pieces.finish_reason = reason
         if choice.get("stop_reason") is not None:
@@ -165,7 +165,7 @@ def event_maker(
 T = TypeVar("T")
 
 
-def typed(expected: Type[T], value: Json) -> T:
+def typed(expected: Type[T], value: JSONValue) -> T:
     """The value. Raises TypeError if it is of another type."""
     if type(value) is not expected:
         raise TypeError(f"expected {expected.__name__}, not {value!r}")

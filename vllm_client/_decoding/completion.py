@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import List, Optional, Tuple
 
 from ..events import CompletionStreamEvent, Text
-from ..types._json import Json, JsonObject
+from ..types._json import JsonObject
 from ..types.completion import Completion
+from ..types.shared import JSONValue
 from .accumulator import TextPieces
 from .chunks import Decoder, event_maker, index_of, typed
 from .templates import MakeEvent
@@ -23,7 +24,7 @@ class CompletionDecoder(Decoder[CompletionStreamEvent, Completion, TextPieces]):
         return Completion.from_raw(self._raw_snapshot())
 
     def _decode_choice(
-        self, choice: JsonObject, raw_chunk: Json, events: List[CompletionStreamEvent]
+        self, choice: JsonObject, raw_chunk: JSONValue, events: List[CompletionStreamEvent]
     ) -> None:
         pieces = self._pieces.choice(index_of(choice))
         if "delta" in choice and "text" not in choice:

@@ -13,16 +13,16 @@ import json
 import re
 from typing import Callable, Optional, Tuple, Union
 
-from ..types._json import Json
+from ..types.shared import JSONValue
 
-_orjson_loads: Optional[Callable[[bytes], Json]]
+_orjson_loads: Optional[Callable[[bytes], JSONValue]]
 try:
     from orjson import loads as _orjson_loads
 except ImportError:
     _orjson_loads = None
 
 ENABLED = True
-_scan_once: Callable[[str, int], Tuple[Json, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009
+_scan_once: Callable[[str, int], Tuple[JSONValue, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009
 
 # Maps digits to "0", keeps "-" and ".", blanks the rest. An integer that may exceed 64 bits then
 # shows as 19 zeros after a blank or a sign. "-0" is an integer for json and a float for orjson; it
@@ -35,7 +35,7 @@ _LONG, _LONG_NEGATIVE = b" " + b"0" * 19, b"-" + b"0" * 19
 _MINUS_0 = re.compile(rb"-0(?![.0-9eE])")
 
 
-def loads(text: Union[str, bytes]) -> Json:
+def loads(text: Union[str, bytes]) -> JSONValue:
     """The value of a JSON text, of bytes in UTF-8.
 
     Raises:

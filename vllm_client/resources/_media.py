@@ -1,4 +1,4 @@
-"""Files and bytes → parts of a message."""
+"""Files and bytes → the parts of a message."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Media = Union[bytes, bytearray, str, "os.PathLike[str]"]
 
 
 def image_part(source: Media) -> ImagePart:
-    """An image as a part of a user's message.
+    """Return an image as a part of a user's message.
 
     Args:
         source: The bytes of a PNG, JPEG, GIF, WebP, BMP or TIFF image, or the path of such a file.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: The content is not an image of one of these types.
         OSError: The file cannot be read.
     """
     url = _data_url(source, _image_type, "an image (PNG, JPEG, GIF, WebP, BMP, TIFF)")
@@ -27,20 +27,20 @@ def image_part(source: Media) -> ImagePart:
 
 
 def audio_part(source: Media) -> AudioPart:
-    """A recording as a part of a user's message.
+    """Return a recording as a part of a user's message.
 
     Args:
         source: The bytes of a WAV, MP3, FLAC, Ogg or MPEG-4 recording, or the path of such a file.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: The content is not a recording of one of these types.
         OSError: The file cannot be read.
     """
     url = _data_url(source, _audio_type, "a recording (WAV, MP3, FLAC, Ogg, MPEG-4)")
     return {"type": "audio_url", "audio_url": {"url": url}}
 
 
-def _data_url(source: Media, type_of: Callable[[bytes], Optional[str]], wanted: str) -> str:
+def _data_url(source: Media, type_of: Callable[[bytes], Optional[str]], expected: str) -> str:
     # https://www.rfc-editor.org/rfc/rfc2397
     if isinstance(source, (bytes, bytearray)):
         data, name = bytes(source), f"{len(source)} bytes"
@@ -48,11 +48,11 @@ def _data_url(source: Media, type_of: Callable[[bytes], Optional[str]], wanted: 
         data, name = Path(source).read_bytes(), str(source)
     media_type = type_of(data)
     if media_type is None:
-        raise ValueError(f"{name}: not {wanted}; it begins with {data[:12]!r}")
+        raise ValueError(f"{name}: not {expected}; it begins with {data[:12]!r}")
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-# By content, because names lie. https://mimesniff.spec.whatwg.org/
+# Detect the type by content; file names can be wrong. https://mimesniff.spec.whatwg.org/
 _IMAGES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -72,7 +72,7 @@ _RECORDINGS = {
 def _image_type(data: bytes) -> Optional[str]:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
-    return next((kind for magic, kind in _IMAGES.items() if data.startswith(magic)), None)
+    return next((mime for magic, mime in _IMAGES.items() if data.startswith(magic)), None)
 
 
 def _audio_type(data: bytes) -> Optional[str]:
@@ -80,7 +80,7 @@ def _audio_type(data: bytes) -> Optional[str]:
         return "audio/wav"
     if data[4:8] == b"ftyp":
         return "audio/mp4"
-    # An MPEG frame without a tag: eleven bits of sync, layer III.
+    # An MP3 file without an ID3 tag begins with an MPEG frame: 11 sync bits, then layer III.
     if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2:
         return "audio/mpeg"
-    return next((kind for magic, kind in _RECORDINGS.items() if data.startswith(magic)), None)
+    return next((mime for magic, mime in _RECORDINGS.items() if data.startswith(magic)), None)

@@ -1,8 +1,8 @@
-"""The answers of the server, as attrs classes."""
+"""Data types: responses as attrs classes, messages and other parts of requests as TypedDicts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, List
 
 from .._lazy import names_of
 
@@ -10,18 +10,64 @@ if TYPE_CHECKING:
     from .chat import ChatCompletion, ChatCompletionChoice, ChatCompletionMessage
     from .completion import Completion, CompletionChoice
     from .logprobs import TokenLogprob
-    from .shared import Usage
+    from .messages import (
+        AssistantMessage,
+        AudioPart,
+        ContentPart,
+        FunctionCall,
+        FunctionDefinition,
+        FunctionName,
+        ImagePart,
+        InputAudio,
+        InputAudioPart,
+        MediaURL,
+        Message,
+        MessageContent,
+        NamedToolChoice,
+        SystemMessage,
+        TextPart,
+        Tool,
+        ToolCallMessagePart,
+        ToolChoice,
+        ToolMessage,
+        UserMessage,
+        VideoPart,
+    )
+    from .shared import JSONObject, JSONValue, Usage
     from .tool_calls import ToolCall
 
 __all__ = [
+    "AssistantMessage",
+    "AudioPart",
     "ChatCompletion",
     "ChatCompletionChoice",
     "ChatCompletionMessage",
     "Completion",
     "CompletionChoice",
+    "ContentPart",
+    "FunctionCall",
+    "FunctionDefinition",
+    "FunctionName",
+    "ImagePart",
+    "InputAudio",
+    "InputAudioPart",
+    "JSONObject",
+    "JSONValue",
+    "MediaURL",
+    "Message",
+    "MessageContent",
+    "NamedToolChoice",
+    "SystemMessage",
+    "TextPart",
     "TokenLogprob",
+    "Tool",
     "ToolCall",
+    "ToolCallMessagePart",
+    "ToolChoice",
+    "ToolMessage",
     "Usage",
+    "UserMessage",
+    "VideoPart",
 ]
 
 __getattr__ = names_of(
@@ -30,8 +76,17 @@ __getattr__ = names_of(
         "chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "completion": "Completion CompletionChoice",
         "logprobs": "TokenLogprob",
-        "messages": "",
-        "shared": "Usage",
+        "messages": """
+        AssistantMessage AudioPart ContentPart FunctionCall FunctionDefinition FunctionName
+        ImagePart InputAudio InputAudioPart MediaURL Message MessageContent NamedToolChoice
+        SystemMessage TextPart Tool ToolCallMessagePart ToolChoice ToolMessage UserMessage
+        VideoPart
+    """,
+        "shared": "JSONObject JSONValue Usage",
         "tool_calls": "ToolCall",
     },
 )
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})

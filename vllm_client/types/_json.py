@@ -1,11 +1,10 @@
-"""What ``json.loads`` returns. Decoded JSON is the only data here whose type nobody can know."""
+"""The type of decoded JSON objects, the only data here whose type nobody can know."""
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Dict
 
-Json = Any
-"""Any JSON value."""
+from .shared import JSONValue
 
-JsonObject = Dict[str, Json]
-"""A JSON object."""
+JsonObject = Dict[str, JSONValue]
+"""A decoded JSON object. ``JSONObject`` is what a program passes in."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Optional
 
-from ._json import Json
+from .shared import JSONValue
 
 
-def text_of_content(content: Json) -> Optional[str]:
+def text_of_content(content: JSONValue) -> Optional[str]:
     """The text of a message's content; some servers send a list of parts.
 
     Raises:
@@ -22,7 +22,7 @@ def text_of_content(content: Json) -> Optional[str]:
     return "".join(texts)
 
 
-def text_of_arguments(arguments: Json) -> str:
+def text_of_arguments(arguments: JSONValue) -> str:
     """The arguments of a tool call as JSON text; some servers send the object itself.
 
     Raises:

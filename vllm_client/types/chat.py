@@ -1,22 +1,25 @@
-"""What ``/v1/chat/completions`` answers."""
+"""The response of ``/v1/chat/completions``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Union
 
 from attrs import define, field
 
+from ._shapes import text_of_content
 from .messages import AssistantMessage
-from .shared import Usage
+from .shared import JSONValue, Usage
 from .tool_calls import ToolCall
 
 if TYPE_CHECKING:
     from .logprobs import TokenLogprob
 
+__all__ = ["ChatCompletion", "ChatCompletionChoice", "ChatCompletionMessage"]
+
 
 @define
 class ChatCompletionMessage:
-    """What the model says: ``content``, ``reasoning`` and calls, each only if there is any."""
+    """The message of the model. ``content`` and ``reasoning`` are None if the model wrote none."""
 
     role: str = "assistant"
     content: Optional[str] = None
@@ -25,12 +28,12 @@ class ChatCompletionMessage:
     refusal: Optional[str] = None
 
     @classmethod
-    def from_raw(cls, raw: Mapping[str, Any], index: int = 0) -> ChatCompletionMessage:
-        """The ``message`` of choice ``index``."""
+    def from_raw(cls, raw: Mapping[str, JSONValue], index: int = 0) -> ChatCompletionMessage:
+        """Read the ``message`` object of choice ``index``."""
         calls = raw.get("tool_calls") or ()
         return cls(
             raw.get("role") or "assistant",
-            raw.get("content"),
+            text_of_content(raw.get("content")),
             raw.get("reasoning") or raw.get("reasoning_content"),
             [ToolCall.from_raw(call, index) for call in calls],
             raw.get("refusal"),
@@ -39,25 +42,32 @@ class ChatCompletionMessage:
 
 @define
 class ChatCompletionChoice:
-    """One of the ``n`` answers. ``logprobs`` are as the server sent them."""
+    """One of the ``n`` answers. ``logprobs`` is what the server sent."""
 
     index: int
     message: ChatCompletionMessage
     finish_reason: Optional[str] = None
-    stop_reason: Any = None
-    logprobs: Optional[Dict[str, Any]] = None
+    stop_reason: Union[int, str, None] = None
+    logprobs: Optional[Dict[str, JSONValue]] = None
     token_ids: Optional[List[int]] = None
 
     @property
     def token_logprobs(self) -> List[TokenLogprob]:
-        """``logprobs`` token by token; built anew each time. They cover reasoning and calls too."""
-        from .logprobs import TokenLogprob  # noqa: PLC0415 — few ask for it
+        """``logprobs`` as one object per token, those of reasoning and tool calls included.
+
+        The list is built on every access.
+        """
+        from .logprobs import TokenLogprob  # noqa: PLC0415 — few programs use it
 
         return TokenLogprob.sequence(self.logprobs)
 
     @classmethod
-    def from_raw(cls, raw: Mapping[str, Any]) -> ChatCompletionChoice:
-        """One object of ``choices``. Raises ``KeyError`` and its like for anything else."""
+    def from_raw(cls, raw: Mapping[str, JSONValue]) -> ChatCompletionChoice:
+        """Read one object of ``choices``.
+
+        Raises:
+            KeyError, TypeError, AttributeError: It is not a choice of this route.
+        """
         index = raw.get("index", 0)
         return cls(
             index,
@@ -71,9 +81,9 @@ class ChatCompletionChoice:
 
 @define
 class ChatCompletion:
-    """The answer of ``/v1/chat/completions``; the properties are shortcuts to choice 0.
+    """The response of ``/v1/chat/completions``. Its properties are shortcuts to choice 0.
 
-    ``created`` is in seconds since 1970. ``raw`` is the decoded JSON, untouched.
+    ``created`` is in seconds since 1970. ``raw`` is the decoded JSON as the server sent it.
     """
 
     id: str
@@ -81,63 +91,63 @@ class ChatCompletion:
     created: int
     choices: List[ChatCompletionChoice]
     usage: Optional[Usage] = None
-    raw: Dict[str, Any] = field(factory=dict, repr=False, eq=False)
+    raw: Dict[str, JSONValue] = field(factory=dict, repr=False, eq=False)
 
     @property
     def message(self) -> ChatCompletionMessage:
-        """The message of choice 0; an empty one while there is none, as in an early snapshot."""
+        """The message of choice 0; empty until that choice arrives, as in an early snapshot."""
         first = self._first()
         return ChatCompletionMessage() if first is None else first.message
 
     @property
     def content(self) -> Optional[str]:
-        """The text of the answer; None if all of it was reasoning or calls."""
+        """The text of the answer; None if the model wrote only reasoning or tool calls."""
         return self.message.content
 
     @property
     def text(self) -> str:
-        """The text of the answer, empty if there is none."""
+        """The text of the answer; empty if there is none."""
         return self.message.content or ""
 
     @property
     def reasoning(self) -> Optional[str]:
-        """The thinking before the answer, if the server has a reasoning parser."""
+        """The reasoning before the answer, if the server has a reasoning parser."""
         return self.message.reasoning
 
     @property
     def tool_calls(self) -> List[ToolCall]:
-        """The functions the model wants called."""
+        """The function calls that the model requests."""
         return self.message.tool_calls
 
     @property
     def finish_reason(self) -> Optional[str]:
-        """``"stop"``, ``"length"``, ``"tool_calls"``, …"""
+        """The finish reason of choice 0: ``"stop"``, ``"length"``, ``"tool_calls"``, …"""
         first = self._first()
         return None if first is None else first.finish_reason
 
     def assistant_message(self, *, reasoning: bool = False) -> AssistantMessage:
-        """The message to append to the history before the next one.
+        """Return the message to append to the conversation before the next one.
 
         Args:
-            reasoning: Keep the thinking in it, for models that want it back between tool calls.
+            reasoning: Include the reasoning, for models that need it between tool calls.
         """
-        said = self.message
-        message: AssistantMessage = {"role": said.role, "content": said.content}
-        if said.tool_calls:
-            message["tool_calls"] = [call.raw() for call in said.tool_calls]
-        if reasoning and said.reasoning is not None:
-            message["reasoning"] = said.reasoning
+        received = self.message
+        message: AssistantMessage = {"role": received.role, "content": received.content}
+        if received.tool_calls:
+            message["tool_calls"] = [call.raw() for call in received.tool_calls]
+        if reasoning and received.reasoning is not None:
+            message["reasoning"] = received.reasoning
         return message
 
     def _first(self) -> Optional[ChatCompletionChoice]:
         return next((choice for choice in self.choices if choice.index == 0), None)
 
     @classmethod
-    def from_raw(cls, raw: Dict[str, Any]) -> ChatCompletion:
-        """Read the decoded JSON of an answer.
+    def from_raw(cls, raw: Dict[str, JSONValue]) -> ChatCompletion:
+        """Read the decoded JSON of a response.
 
         Raises:
-            KeyError, TypeError, AttributeError: It is not the answer of the route.
+            KeyError, TypeError, AttributeError: It is not a response of this route.
         """
         choices = [ChatCompletionChoice.from_raw(choice) for choice in raw["choices"]]
         return cls(

@@ -1,47 +1,53 @@
-"""What ``/v1/completions`` answers."""
+"""The response of ``/v1/completions``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Union
 
 from attrs import define, field
 
-from .shared import Usage
+from .shared import JSONValue, Usage
 
 if TYPE_CHECKING:
     from .logprobs import TokenLogprob
 
+__all__ = ["Completion", "CompletionChoice"]
+
 
 @define
 class CompletionChoice:
-    """One of the texts asked for.
+    """One of the outputs.
 
-    ``index`` is prompt number × ``n`` + output number. ``logprobs`` and ``prompt_logprobs`` are as
-    the server sent them.
+    ``index`` is prompt number × ``n`` + output number. ``logprobs`` and ``prompt_logprobs`` are
+    what the server sent.
     """
 
     index: int
     text: str
     finish_reason: Optional[str] = None
-    stop_reason: Any = None
-    logprobs: Optional[Dict[str, Any]] = None
+    stop_reason: Union[int, str, None] = None
+    logprobs: Optional[Dict[str, JSONValue]] = None
     token_ids: Optional[List[int]] = None
     prompt_token_ids: Optional[List[int]] = None
-    prompt_logprobs: Optional[List[Any]] = None
+    prompt_logprobs: Optional[List[JSONValue]] = None
 
     @property
     def token_logprobs(self) -> List[TokenLogprob]:
-        """``logprobs`` token by token; built anew each time."""
-        from .logprobs import TokenLogprob  # noqa: PLC0415 — few ask for it
+        """``logprobs`` as one object per token. The list is built on every access."""
+        from .logprobs import TokenLogprob  # noqa: PLC0415 — few programs use it
 
         return TokenLogprob.sequence(self.logprobs)
 
     @classmethod
-    def from_raw(cls, raw: Mapping[str, Any]) -> CompletionChoice:
-        """One object of ``choices``. Raises ``KeyError`` or ``TypeError`` for anything else."""
+    def from_raw(cls, raw: Mapping[str, JSONValue]) -> CompletionChoice:
+        """Read one object of ``choices``.
+
+        Raises:
+            KeyError, TypeError, AttributeError: It is not a choice of this route.
+        """
         text = raw["text"]
         if not isinstance(text, str):
-            raise TypeError(f"the text of a choice is {text!r}")
+            raise TypeError(f"the text of a choice must be a string, not {text!r}")
         return cls(
             raw.get("index", 0),
             text,
@@ -56,10 +62,10 @@ class CompletionChoice:
 
 @define
 class Completion:
-    """The answer of ``/v1/completions``.
+    """The response of ``/v1/completions``.
 
-    ``created`` is in seconds since 1970. ``raw`` is the decoded JSON, untouched: what has no field
-    here (``system_fingerprint``, ``metrics``, …) is there.
+    ``created`` is in seconds since 1970. ``raw`` is the decoded JSON as the server sent it. It
+    also holds what has no attribute here (``system_fingerprint``, ``metrics``, …).
     """
 
     id: str
@@ -67,11 +73,11 @@ class Completion:
     created: int
     choices: List[CompletionChoice]
     usage: Optional[Usage] = None
-    raw: Dict[str, Any] = field(factory=dict, repr=False, eq=False)
+    raw: Dict[str, JSONValue] = field(factory=dict, repr=False, eq=False)
 
     @property
     def text(self) -> str:
-        """The text of choice 0; empty while there is none, as in an early snapshot."""
+        """The text of choice 0; empty until that choice arrives, as in an early snapshot."""
         return next((choice.text for choice in self.choices if choice.index == 0), "")
 
     @property
@@ -80,11 +86,11 @@ class Completion:
         return next((choice.finish_reason for choice in self.choices if choice.index == 0), None)
 
     @classmethod
-    def from_raw(cls, raw: Dict[str, Any]) -> Completion:
-        """Read the decoded JSON of an answer.
+    def from_raw(cls, raw: Dict[str, JSONValue]) -> Completion:
+        """Read the decoded JSON of a response.
 
         Raises:
-            KeyError, TypeError, AttributeError: It is not the answer of ``/v1/completions``.
+            KeyError, TypeError, AttributeError: It is not a response of this route.
         """
         choices = [CompletionChoice.from_raw(choice) for choice in raw["choices"]]
         return cls(

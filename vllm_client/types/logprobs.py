@@ -1,24 +1,28 @@
-"""Log-probabilities of both routes as one kind of sequence, built when somebody asks."""
+"""The log-probabilities of both routes in one form, built when they are used."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 from attrs import define, field
+
+from .shared import JSONValue
+
+__all__ = ["TokenLogprob"]
 
 
 @define
 class TokenLogprob:
-    """One token and how likely it was.
+    """A token and its log-probability.
 
     Attributes:
-        token: Its text, or ``token_id:N`` with ``return_tokens_as_token_ids``.
-        logprob: Natural logarithm of its probability, before temperature and constraints; None
+        token: The text of the token, or ``token_id:N`` with ``return_tokens_as_token_ids``.
+        logprob: Natural logarithm of the probability, before temperature and constraints. None
             for the first token of an echoed prompt. Minus infinity is -9999.0.
-        top_logprobs: The likeliest tokens in its place. Completions name them by their text, so
-            tokens with equal texts fall together.
-        text_offset: Where it begins, in characters of the tokens' texts; completions only.
-        bytes: The UTF-8 of its text; chat only.
+        top_logprobs: The most likely tokens at this position. Completions identify them by their
+            text, so of several tokens with the same text only one remains.
+        text_offset: Number of characters of the tokens before this one. Only in completions.
+        bytes: The UTF-8 bytes of the text. Only in chat.
     """
 
     token: str
@@ -28,8 +32,8 @@ class TokenLogprob:
     bytes: Optional[List[int]] = field(default=None, repr=False)
 
     @classmethod
-    def sequence(cls, logprobs: Optional[Mapping[str, Any]]) -> List[TokenLogprob]:
-        """The tokens of a ``logprobs`` object, of a choice or an event of either route."""
+    def sequence(cls, logprobs: Optional[Mapping[str, JSONValue]]) -> List[TokenLogprob]:
+        """Read the ``logprobs`` object of a choice or an event of either route."""
         if not logprobs:
             return []
         if "tokens" in logprobs:
@@ -37,7 +41,7 @@ class TokenLogprob:
         return [cls._of_chat(entry) for entry in logprobs.get("content") or ()]
 
     @classmethod
-    def _of_completion(cls, logprobs: Mapping[str, Any]) -> List[TokenLogprob]:
+    def _of_completion(cls, logprobs: Mapping[str, JSONValue]) -> List[TokenLogprob]:
         tokens = logprobs["tokens"]
         columns = (
             logprobs.get(name) or [None] * len(tokens)
@@ -49,8 +53,8 @@ class TokenLogprob:
         ]
 
     @classmethod
-    def _of_chat(cls, entry: Mapping[str, Any]) -> TokenLogprob:
-        top: Sequence[Dict[str, Any]] = entry.get("top_logprobs") or ()
+    def _of_chat(cls, entry: Mapping[str, JSONValue]) -> TokenLogprob:
+        top: Sequence[Dict[str, JSONValue]] = entry.get("top_logprobs") or ()
         return cls(
             entry["token"],
             entry["logprob"],

@@ -1,51 +1,77 @@
 """The messages of a conversation, as plain dictionaries.
 
-They are passed on untouched. A ``Message`` may be any dictionary, because vLLM hands roles and
-parts it does not know to the model's chat template.
+The client sends them unchanged. A ``Message`` may be any dictionary, because vLLM passes unknown
+roles and parts to the model's chat template.
 """
 
 from __future__ import annotations
 
-from typing import Any, List, Literal, Mapping, Sequence, TypedDict, Union
+from typing import List, Literal, Sequence, TypedDict, Union
+
+from .shared import JSONObject
+
+__all__ = [
+    "AssistantMessage",
+    "AudioPart",
+    "ContentPart",
+    "FunctionCall",
+    "FunctionDefinition",
+    "FunctionName",
+    "ImagePart",
+    "InputAudio",
+    "InputAudioPart",
+    "MediaURL",
+    "Message",
+    "MessageContent",
+    "NamedToolChoice",
+    "SystemMessage",
+    "TextPart",
+    "Tool",
+    "ToolCallMessagePart",
+    "ToolChoice",
+    "ToolMessage",
+    "UserMessage",
+    "VideoPart",
+]
 
 
 class TextPart(TypedDict):
-    """Text among other parts."""
+    """A text in a message that also has other parts."""
 
     type: Literal["text"]
     text: str
 
 
 class MediaURL(TypedDict, total=False):
-    """Where media are: an ``http`` address the server can reach, or a ``data:`` URL."""
+    """Location of a media file: an ``http`` URL that the server can reach, or a ``data:`` URL."""
 
     url: str
     detail: str
 
 
 class ImagePart(TypedDict):
-    """An image; :func:`vllm_client.image_part` makes one."""
+    """An image. :func:`vllm_client.image_part` creates this part."""
 
     type: Literal["image_url"]
     image_url: MediaURL
 
 
 class AudioPart(TypedDict):
-    """A recording; :func:`vllm_client.audio_part` makes one."""
+    """A recording. :func:`vllm_client.audio_part` creates this part."""
 
     type: Literal["audio_url"]
     audio_url: MediaURL
 
 
 class InputAudio(TypedDict):
-    """Base64 of a recording, and its format: ``"wav"``, ``"mp3"``, …"""
+    """A recording in Base64, and its format: ``"wav"``, ``"mp3"``, …"""
 
     data: str
     format: str
 
 
 class InputAudioPart(TypedDict):
-    """A recording in OpenAI's words."""
+    """A recording in OpenAI's format."""
 
     type: Literal["input_audio"]
     input_audio: InputAudio
@@ -58,35 +84,36 @@ class VideoPart(TypedDict):
     video_url: MediaURL
 
 
-ContentPart = Union[TextPart, ImagePart, AudioPart, InputAudioPart, VideoPart, Mapping[str, Any]]
-"""A part of a message; those of special models as any dictionary."""
+ContentPart = Union[TextPart, ImagePart, AudioPart, InputAudioPart, VideoPart, JSONObject]
+"""A part of a message. It may be any dictionary, for models with parts of their own."""
 
 MessageContent = Union[str, Sequence[ContentPart]]
+"""The content of a message: a text, or a list of parts."""
 
 
 class SystemMessage(TypedDict):
-    """How the model shall behave."""
+    """Instructions for the model."""
 
     role: Literal["system", "developer"]
     content: MessageContent
 
 
 class UserMessage(TypedDict):
-    """What the user says."""
+    """A message of the user."""
 
     role: Literal["user"]
     content: MessageContent
 
 
 class FunctionCall(TypedDict):
-    """The function of a call; ``arguments`` is JSON text."""
+    """The name and arguments of a tool call. ``arguments`` is JSON text."""
 
     name: str
     arguments: str
 
 
 class ToolCallMessagePart(TypedDict):
-    """A call in an assistant's message."""
+    """A tool call in a message of the assistant."""
 
     id: str
     type: Literal["function"]
@@ -94,7 +121,7 @@ class ToolCallMessagePart(TypedDict):
 
 
 class AssistantMessage(TypedDict, total=False):
-    """What the model said; ``ChatCompletion.assistant_message()`` makes one."""
+    """A message of the model. ``ChatCompletion.assistant_message()`` creates it."""
 
     role: str
     content: Union[str, Sequence[ContentPart], None]
@@ -103,31 +130,31 @@ class AssistantMessage(TypedDict, total=False):
 
 
 class ToolMessage(TypedDict):
-    """A function's result; ``ToolCall.result()`` makes one."""
+    """The result of a tool call. ``ToolCall.result()`` creates this message."""
 
     role: Literal["tool"]
     tool_call_id: str
     content: MessageContent
 
 
-Message = Union[SystemMessage, UserMessage, AssistantMessage, ToolMessage, Mapping[str, Any]]
+Message = Union[SystemMessage, UserMessage, AssistantMessage, ToolMessage, JSONObject]
 """A message of any role."""
 
 
 class FunctionDefinition(TypedDict, total=False):
-    """A function the model may call; ``parameters`` is a JSON schema.
+    """A function that the model may call. ``parameters`` is a JSON schema.
 
-    ``strict`` makes the server hold the arguments to the schema.
+    With ``strict`` the server constrains the arguments to the schema.
     """
 
     name: str
     description: str
-    parameters: Mapping[str, Any]
+    parameters: JSONObject
     strict: bool
 
 
 class Tool(TypedDict):
-    """One of ``tools``."""
+    """An item of ``tools``."""
 
     type: Literal["function"]
     function: FunctionDefinition
@@ -140,11 +167,11 @@ class FunctionName(TypedDict):
 
 
 class NamedToolChoice(TypedDict):
-    """``tool_choice`` that makes the model call one function."""
+    """A ``tool_choice`` that forces the model to call this function."""
 
     type: Literal["function"]
     function: FunctionName
 
 
 ToolChoice = Union[Literal["none", "auto", "required"], NamedToolChoice]
-"""What ``tool_choice`` may be."""
+"""The value of ``tool_choice``."""

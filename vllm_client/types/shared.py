@@ -1,4 +1,4 @@
-"""Parts that several answers have in common."""
+"""Types that several requests or responses share."""
 
 from __future__ import annotations
 
@@ -6,25 +6,37 @@ from typing import Any, Dict, Literal, Mapping, Optional
 
 from attrs import define, field
 
+__all__ = ["JSONObject", "JSONValue", "Usage"]
+
+JSONValue = Any
+"""A decoded JSON value that the server sent.
+
+The one place where types end: a recursive type would require a cast for each index of
+``completion.raw["choices"][0]["text"]``.
+"""
+
+JSONObject = Mapping[str, object]
+"""A JSON object that you send; any dictionary whose values ``json.dumps`` accepts."""
+
 
 @define
 class Usage:
-    """How many tokens a request took, as the server counted them.
+    """The number of tokens of a request, as counted by the server.
 
-    Both ``completion.usage`` and the stream event of the same name. A prompt is counted once even
-    with ``n`` above 1. A count that the server left out is 0.
+    It is both ``completion.usage`` and an event of a stream. The server counts a prompt once, even
+    if ``n`` is above 1. A count that the server omits is 0.
     """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
-    prompt_tokens_details: Optional[Dict[str, Any]] = None
-    completion_tokens_details: Optional[Dict[str, Any]] = None
+    prompt_tokens_details: Optional[Dict[str, JSONValue]] = None
+    completion_tokens_details: Optional[Dict[str, JSONValue]] = None
     type: Literal["usage"] = field(default="usage", init=False, repr=False)
 
     @classmethod
-    def from_raw(cls, raw: Optional[Mapping[str, Any]]) -> Optional[Usage]:
-        """The ``usage`` object of an answer or chunk; None when there is none."""
+    def from_raw(cls, raw: Optional[Mapping[str, JSONValue]]) -> Optional[Usage]:
+        """Read the ``usage`` object of a response or chunk. Returns None if there is none."""
         if raw is None:
             return None
         return cls(

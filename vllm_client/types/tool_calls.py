@@ -1,22 +1,27 @@
-"""The calls of functions that a model asks for."""
+"""The function calls that a model requests."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, Mapping
+from typing import Literal, Mapping
 
 from attrs import define, field
 
 from ..exceptions import InvalidResponseError
+from ._shapes import text_of_arguments
 from .messages import ToolCallMessagePart, ToolMessage
+from .shared import JSONValue
+
+__all__ = ["ToolCall"]
 
 
 @define
 class ToolCall:
-    """A function the model wants called: in a message, and as the event of a stream.
+    """A function call that the model requests, in a message or as the event of a stream.
 
-    ``arguments`` is the whole text of the arguments. It is meant to be JSON, which the model may
-    have failed at. ``index`` is the choice's.
+    ``arguments`` is the complete text of the arguments. It should be JSON, but in a message of
+    ``create()`` or ``collect()`` the model's JSON may be invalid. ``index`` is the index of the
+    choice.
     """
 
     id: str
@@ -25,11 +30,11 @@ class ToolCall:
     index: int = 0
     type: Literal["tool_call"] = field(default="tool_call", init=False, repr=False)
 
-    def parse_args(self) -> Any:
-        """The arguments, decoded; none at all are ``{}``.
+    def parse_args(self) -> JSONValue:
+        """Decode the arguments. An empty text is ``{}``.
 
         Raises:
-            InvalidResponseError: They are not JSON; the message and ``body`` show them.
+            InvalidResponseError: The arguments are not JSON. The message and ``body`` show them.
         """
         try:
             return json.loads(self.arguments) if self.arguments.strip() else {}
@@ -39,17 +44,17 @@ class ToolCall:
                 body=self.arguments,
             ) from None
 
-    def result(self, content: Any) -> ToolMessage:
-        """The message that takes the function's result back to the model.
+    def result(self, content: object) -> ToolMessage:
+        """Return the message that sends the function's result to the model.
 
         Args:
-            content: The result: text, or whatever JSON can hold.
+            content: The result: a text, or any value that ``json.dumps`` accepts.
         """
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
         return {"role": "tool", "tool_call_id": self.id, "content": text}
 
     def raw(self) -> ToolCallMessagePart:
-        """The call as it stands in a message."""
+        """Return the tool call in the format of a message."""
         return {
             "id": self.id,
             "type": "function",
@@ -57,7 +62,8 @@ class ToolCall:
         }
 
     @classmethod
-    def from_raw(cls, raw: Mapping[str, Any], index: int = 0) -> ToolCall:
-        """One object of ``tool_calls``."""
+    def from_raw(cls, raw: Mapping[str, JSONValue], index: int = 0) -> ToolCall:
+        """Read one object of ``tool_calls``; ``index`` is the index of the choice."""
         function = raw["function"]
-        return cls(raw.get("id") or "", function["name"], function.get("arguments") or "", index)
+        arguments = text_of_arguments(function.get("arguments"))
+        return cls(raw.get("id") or "", function["name"], arguments, index)
