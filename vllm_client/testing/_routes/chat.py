@@ -193,15 +193,15 @@ class _ChatResponse:
         }
 
     def _message(self, output: ChatOutput) -> JsonObject:
-        whole = merge_deltas(piece.delta for piece in self._visible(output.pieces))
+        merged = merge_deltas(piece.delta for piece in self._visible(output.pieces))
         forced = tool_choice(self._fields) in ("required", "named")
         if output.has_open_call and not forced:
             # vLLM's parser does not recognise an unfinished call: its text becomes content.
-            whole = {**whole, "content": output.text_from_first_call, "tool_calls": []}
+            merged = {**merged, "content": output.text_from_first_call, "tool_calls": []}
         # Empty content is null if vLLM's parsers moved all text elsewhere, else "".
-        parsed = "reasoning" in whole or ("tool_calls" in whole and not forced)
-        content = self._echoed_text() + str(whole.get("content") or "")
-        calls = [{name: call[name] for name in _CALL_KEYS} for call in whole.get("tool_calls", ())]
+        parsed = "reasoning" in merged or ("tool_calls" in merged and not forced)
+        content = self._echoed_text() + str(merged.get("content") or "")
+        calls = [{name: call[name] for name in _CALL_KEYS} for call in merged.get("tool_calls", ())]
         return {
             "role": "assistant",
             "content": content or (None if parsed else ""),
@@ -210,7 +210,7 @@ class _ChatResponse:
             "audio": None,
             "function_call": None,
             **({"tool_calls": calls} if calls else {}),
-            "reasoning": whole.get("reasoning"),
+            "reasoning": merged.get("reasoning"),
         }
 
     def _visible(self, pieces: Sequence[TokenDelta]) -> Sequence[TokenDelta]:

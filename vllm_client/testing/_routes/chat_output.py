@@ -71,16 +71,16 @@ class ChatOutput:
 
 def merge_deltas(deltas: Iterable[Delta]) -> dict[str, Json]:
     """Return one delta that equals the given deltas together."""
-    whole: dict[str, Json] = {}
+    merged: dict[str, Json] = {}
     calls: dict[int, dict[str, Json]] = {}
     for delta in deltas:
         for name in ("reasoning", "content"):
             if name in delta:
-                parts = [part for part in (whole.get(name), delta[name]) if part is not None]
-                whole[name] = "".join(parts) if parts else None
+                parts = [part for part in (merged.get(name), delta[name]) if part is not None]
+                merged[name] = "".join(parts) if parts else None
         for call in delta.get("tool_calls", ()):
             _add_call(calls, call)
-    return {**whole, "tool_calls": list(calls.values())} if calls else whole
+    return {**merged, "tool_calls": list(calls.values())} if calls else merged
 
 
 def has_reasoning(fields: RequestFields, script: Script) -> bool:
