@@ -1,8 +1,9 @@
-"""The stand-in is held against the captured traffic of a real vLLM server.
+"""The responses of the fake server are compared with the captured traffic of a real vLLM server.
 
-For every captured exchange that it can imitate: the same status, the same headers, the same keys
-in the same order at every level of the JSON, the same order of kinds of events; errors in the
-same words. What it cannot imitate is listed below, with the reason.
+For every captured request that the fake server can imitate, the response must have the same
+status, the same headers, the same keys in the same order at every level of the JSON, and the same
+sequence of event types. Error messages must be equal. The captures that it cannot imitate are
+listed below, with the reason.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ FAMILIES = (
 
 NOT_IMITATED = {
     "chat_batch": "the route is not served",
-    "chat_tools_auto": "the random model made no call; the stand-in does",
-    "chat_tools_auto_stream": "the same",
-    "completion_after_sleep": "needs the developer routes, as its preparation",
-    "completion_repetition_detection": "the stand-in does not look for repetition",
-    "error_generate_model_inference_v1_generate": "routes that are off are 404",
-    "error_generate_model_v1_completions_render": "the same",
-    "error_structured_bad_grammar": "grammars are refused in other words",
-    "error_structured_bad_regex": "the same",
+    "chat_tools_auto": "the real server's random model made no call; the fake server makes one",
+    "chat_tools_auto_stream": "as chat_tools_auto",
+    "completion_after_sleep": "needs vLLM's developer routes first",
+    "completion_repetition_detection": "the fake server does not detect repetition",
+    "error_generate_model_inference_v1_generate": "the fake server does not have this route",
+    "error_generate_model_v1_completions_render": "as the route above",
+    "error_structured_bad_grammar": "the fake server refuses all grammars, with its own message",
+    "error_structured_bad_regex": "the fake server refuses all regexes, with its own message",
 }
-# vLLM lists an error for each kind of message that there is; the stand-in only the first.
+# vLLM lists one error for each message type that it tried; the fake server only the first.
 SHORTER = {"error_chat_content_type", "error_chat_no_role"}
 KEYED_BY_TOKEN = {"top_logprobs", "prompt_logprobs"}
-# Filled if the server was started with certain flags, else null.
+# vLLM sends null here unless it was started with certain flags.
 BY_FLAG = {"prompt_tokens_details", "metrics"}
 
 QUEUE_FULL = (
@@ -55,7 +56,7 @@ THINKING = {"chat_template_kwargs": {"enable_thinking": True}, "logit_bias": Non
 
 
 def cases() -> list[str]:
-    """The captures that the stand-in has to match."""
+    """The names of the captures that the fake server must match."""
     found = (
         path.name for family in FAMILIES.split() for path in CAPTURES.glob(f"{family}.request.json")
     )
@@ -64,20 +65,20 @@ def cases() -> list[str]:
 
 
 def test_every_exception_is_a_capture() -> None:
-    """What is not imitated is there, so that the list cannot rot."""
+    """Every capture in NOT_IMITATED exists."""
     for name in NOT_IMITATED:
         assert (CAPTURES / f"{name}.request.json").exists(), name
 
 
 @pytest.mark.parametrize("name", cases())
-def test_it_answers_as_vllm_did(name: str) -> None:
-    """A captured request gets an answer of the captured form."""
+def test_it_responds_as_vllm_did(name: str) -> None:
+    """The response to a captured request has the form of the captured response."""
     request = json.loads((CAPTURES / f"{name}.request.json").read_text("utf-8"))
     api_key = "sk-test-2" if request["server"] == "B" else None
     if name == "auth_ok_key1":
         api_key = "sk-test-1"
     with FakeServer("tiny", api_key=api_key, max_model_len=512) as server:
-        actual = exchange(server, prepared(name, request))
+        actual = send_captured(server, without_forced_fields(name, request))
     expected = (CAPTURES / f"{name}.response.http").read_bytes()
     compare(name, expected, actual)
 
@@ -103,28 +104,28 @@ def test_it_answers_as_vllm_did(name: str) -> None:
         ("f_chat_qwen3_no_thinking_stream", {}, {}),
     ],
 )
-def test_told_to_it_does_as_vllm_did(
+def test_it_imitates_special_states(
     name: str, script: dict[str, Any], more: dict[str, Any]
 ) -> None:
-    """What the real server did by its flags or by force, the stand-in does when it is told to."""
+    """With a script, the fake server imitates special states and flags of the real server."""
     request = json.loads((CAPTURES / f"{name}.request.json").read_text("utf-8"))
     request["body"] |= more
     with FakeServer("tiny", max_model_len=1024) as server:
         server.enqueue(**script)
-        actual = exchange(server, request)
+        actual = send_captured(server, request)
     compare(name, (CAPTURES / f"{name}.response.http").read_bytes(), actual)
 
 
-def prepared(name: str, request: dict[str, Any]) -> dict[str, Any]:
-    """The captured request, less what the real server needed and the stand-in does not."""
+def without_forced_fields(name: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The captured request, without fields that only the real server needed."""
     if name.startswith("chat_tools_auto_call"):
-        # The real model had to be forced to make a call.
+        # The real server's random model makes a call only if it is forced to.
         del request["body"]["structured_outputs"]
     return request
 
 
-def exchange(server: FakeServer, request: dict[str, Any]) -> bytes:
-    """Send a request byte for byte as it was captured; return all bytes that come back."""
+def send_captured(server: FakeServer, request: dict[str, Any]) -> bytes:
+    """Send a request byte for byte as captured; return all bytes of the response."""
     body = request.get("raw_body", "").encode("latin-1")
     if "body" in request:
         body = json.dumps(request["body"]).encode()
@@ -135,16 +136,16 @@ def exchange(server: FakeServer, request: dict[str, Any]) -> bytes:
     start = f"{request['method']} {request['path']} {request.get('http_version', 'HTTP/1.1')}"
     lines = [f"{key}: {value}" for key, value in headers.items() if value is not None]
     head = "\r\n".join([start, *lines, "", ""]).encode()
-    return talk(server, head + body)
+    return send_bytes(server, head + body)
 
 
-def talk(server: FakeServer, sent: bytes) -> bytes:
-    """Send bytes, and return what comes back until the last byte of the answer."""
+def send_bytes(server: FakeServer, sent: bytes) -> bytes:
+    """Send bytes; return all bytes up to the end of the response."""
     host, _, port = server.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(sent)
         received = b""
-        while not complete(received, sent):
+        while not is_complete(received, sent):
             part = connection.recv(65536)
             if not part:
                 break
@@ -152,8 +153,8 @@ def talk(server: FakeServer, sent: bytes) -> bytes:
         return received
 
 
-def complete(received: bytes, sent: bytes) -> bool:
-    """Whether a whole answer is there."""
+def is_complete(received: bytes, sent: bytes) -> bool:
+    """Whether the received bytes are a complete response."""
     head, separator, body = received.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(
         b"\r\n\r\n"
     )
@@ -166,14 +167,14 @@ def complete(received: bytes, sent: bytes) -> bool:
 
 
 def compare(name: str, expected: bytes, actual: bytes) -> None:
-    """Hold an answer against the captured one."""
+    """Assert that a response has the form of the captured response."""
     continued = b"HTTP/1.1 100 Continue\r\n\r\n"
     assert actual.startswith(continued) == expected.startswith(continued)
     expected_head, _, expected_body = expected.removeprefix(continued).partition(b"\r\n\r\n")
     actual_head, _, actual_body = actual.removeprefix(continued).partition(b"\r\n\r\n")
     assert head_lines(actual_head) == head_lines(expected_head)
     if b"text/event-stream" in expected_head:
-        assert kinds(actual_body) == kinds(expected_body)
+        assert event_skeletons(actual_body) == event_skeletons(expected_body)
     elif b" 200 " in expected_head.partition(b"\r\n")[0] or name in SHORTER:
         assert skeleton(decoded(actual_body)) == skeleton(decoded(expected_body))
     else:
@@ -181,12 +182,12 @@ def compare(name: str, expected: bytes, actual: bytes) -> None:
 
 
 def without_size(body: bytes) -> str:
-    """An error without the size of the vocabulary, which the stand-in has its own of."""
+    """The text of an error without the size of the vocabulary, in which the servers differ."""
     return re.sub(r"(Vocabulary size: )\d+", r"\1", body.decode())
 
 
 def head_lines(head: bytes) -> list[str]:
-    """The status line and the headers: their names, and those values that must be equal."""
+    """The status line and the headers; values that may differ are left out."""
     first, *lines = head.decode().split("\r\n")
     varying = ("date", "server", "content-length")
     added = ("x-request-id", "endpoint-load-metrics")
@@ -196,25 +197,25 @@ def head_lines(head: bytes) -> list[str]:
 
 
 def decoded(body: bytes) -> Any:
-    """The JSON of a body, if it has one."""
+    """The decoded JSON of a body, or None for an empty body."""
     return json.loads(body) if body else None
 
 
-def kinds(body: bytes) -> list[Any]:
-    """The skeletons of the events of a chunked body, each run of equal ones once."""
+def event_skeletons(body: bytes) -> list[Any]:
+    """The skeletons of the events of a chunked body; consecutive equal ones are listed once."""
     found: list[Any] = []
     for chunk in chunks(body):
         assert chunk.startswith(b"data: ")
         assert chunk.endswith(b"\n\n")
         data = chunk[6:-2]
-        kind = data.decode() if data == b"[DONE]" else skeleton(json.loads(data))
-        if found[-1:] != [kind]:
-            found.append(kind)
+        shape = data.decode() if data == b"[DONE]" else skeleton(json.loads(data))
+        if found[-1:] != [shape]:
+            found.append(shape)
     return found
 
 
 def chunks(body: bytes) -> list[bytes]:
-    """The HTTP chunks of a body, which must be whole."""
+    """The HTTP chunks of a body, which must be complete."""
     found = []
     while True:
         size, _, rest = body.partition(b"\r\n")
@@ -227,7 +228,7 @@ def chunks(body: bytes) -> list[bytes]:
 
 
 def skeleton(value: Any, key: str = "") -> Any:
-    """The keys of a JSON value at every level, without what depends on what was generated."""
+    """The keys of a JSON value at every level, without values that depend on the output."""
     if key in BY_FLAG:
         return None
     if isinstance(value, dict) and key in KEYED_BY_TOKEN:

@@ -1,4 +1,4 @@
-"""The stand-in in a chat: content, reasoning and tool calls."""
+"""Chat responses of the fake server: content, reasoning and tool calls."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ THINK = {"chat_template_kwargs": {"enable_thinking": True}}
 
 
 def ask(server: FakeServer, **body: Any) -> tuple[int, Any]:
-    """Send a chat request; return the status and the JSON, or the data of each event."""
+    """Send a chat request; return the status, and the JSON or the data of each SSE event."""
     connection = http.client.HTTPConnection(server.url[len("http://") :], timeout=WAIT)
     sent = json.dumps({"messages": MESSAGES, **body})
     headers = {"Content-Type": "application/json"}
@@ -50,7 +50,7 @@ def ask(server: FakeServer, **body: Any) -> tuple[int, Any]:
 
 
 def choice(server: FakeServer, **body: Any) -> dict[str, Any]:
-    """The first choice of an answer that is not streamed."""
+    """The first choice of a response that is not streamed."""
     status, answer = ask(server, **body)
     assert status == 200, answer
     return answer["choices"][0]
@@ -70,18 +70,18 @@ def events(server: FakeServer, **body: Any) -> list[dict[str, Any]]:
 
 
 def streamed(server: FakeServer, **body: Any) -> list[dict[str, Any]]:
-    """The choices of all events, those of the first choice only."""
+    """The choice of each event of a stream, for the first choice only."""
     found = (each for event in events(server, **body) for each in event["choices"])
     return [each for each in found if each["index"] == 0]
 
 
 def joined(choices: list[dict[str, Any]], name: str) -> str:
-    """What the deltas have under a name, put together."""
+    """The texts that the deltas have under a key, joined."""
     return "".join(each["delta"].get(name) or "" for each in choices)
 
 
 def called(answer: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The names and decoded arguments of a message's calls."""
+    """The names and decoded arguments of the tool calls of a message."""
     functions = [call["function"] for call in answer.get("tool_calls", [])]
     return [(each["name"], json.loads(each["arguments"])) for each in functions]
 
@@ -90,7 +90,7 @@ def called(answer: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def test_an_answer_keeps_to_the_last_question(fake_vllm: FakeServer) -> None:
-    """The answer begins without a space, and is about what the user asked last."""
+    """The content begins without a space and with the subject of the last user message."""
     asked = [*MESSAGES, {"role": "assistant", "content": "Mild."}]
     asked.append({"role": "user", "content": "And what is a neural network?"})
     answer = message(fake_vllm, messages=asked, temperature=0)
@@ -98,41 +98,41 @@ def test_an_answer_keeps_to_the_last_question(fake_vllm: FakeServer) -> None:
 
 
 def test_an_answer_goes_on_to_its_end(fake_vllm: FakeServer) -> None:
-    """Without max_tokens the answer may fill the context, and stops by itself."""
+    """Without ``max_tokens`` the content stops by itself or at the context length."""
     assert choice(fake_vllm)["finish_reason"] == "stop"
     with FakeServer(max_model_len=64) as server:
         _, answer = ask(server, ignore_eos=True)
         assert answer["usage"]["total_tokens"] == 64
 
 
-def test_max_completion_tokens_wins(fake_vllm: FakeServer) -> None:
-    """The newer name of the limit is the one that counts."""
+def test_max_completion_tokens_takes_precedence(fake_vllm: FakeServer) -> None:
+    """``max_completion_tokens`` takes precedence over ``max_tokens``."""
     _, answer = ask(fake_vllm, max_completion_tokens=2, max_tokens=9)
     assert answer["usage"]["completion_tokens"] == 2
 
 
 def test_a_stream_opens_with_the_role(fake_vllm: FakeServer) -> None:
-    """Each choice begins with its role and an empty content; then their events take turns."""
+    """Each choice begins with its role and empty content; then the choices alternate."""
     found = [event["choices"][0] for event in events(fake_vllm, n=2, max_tokens=2)]
     assert [each["index"] for each in found] == [0, 1, 0, 1, 0, 1]
     assert [each["delta"] for each in found[:2]] == [{"role": "assistant", "content": ""}] * 2
 
 
 def test_a_stream_adds_up(fake_vllm: FakeServer) -> None:
-    """The same seed gives the same content, streamed or not, in events of several tokens too."""
+    """Requests with the same seed get the same content, for every ``stream_interval``."""
     whole = message(fake_vllm, seed=3)["content"]
     assert joined(streamed(fake_vllm, seed=3), "content") == whole
     assert joined(streamed(fake_vllm, seed=3, stream_interval=5), "content") == whole
 
 
 def test_choices_differ(fake_vllm: FakeServer) -> None:
-    """`n` choices have n contents."""
+    """The choices of a request have different contents."""
     _, answer = ask(fake_vllm, n=3)
     assert len({each["message"]["content"] for each in answer["choices"]}) == 3
 
 
-def test_usage_is_streamed_as_asked_for(fake_vllm: FakeServer) -> None:
-    """With continuous_usage_stats each event counts, from no token on."""
+def test_usage_is_streamed_on_request(fake_vllm: FakeServer) -> None:
+    """With ``continuous_usage_stats`` each event has usage, beginning with 0 tokens."""
     options = {"include_usage": True, "continuous_usage_stats": True}
     counts = [
         event["usage"]["completion_tokens"]
@@ -142,7 +142,7 @@ def test_usage_is_streamed_as_asked_for(fake_vllm: FakeServer) -> None:
 
 
 def test_media_count_as_tokens(fake_vllm: FakeServer) -> None:
-    """The text of a message in parts is used; pictures and sounds make the prompt longer."""
+    """Text parts are part of the prompt; each other part counts as 16 prompt tokens."""
     words = {"type": "text", "text": "What is a neural network?"}
     picture = {"type": "image_url", "image_url": {"url": "http://localhost/x.png"}}
     _, plain = ask(fake_vllm, messages=[{"role": "user", "content": [words]}], temperature=0)
@@ -151,8 +151,8 @@ def test_media_count_as_tokens(fake_vllm: FakeServer) -> None:
     assert seen["usage"]["prompt_tokens"] == plain["usage"]["prompt_tokens"] + 16
 
 
-def test_the_prompt_can_be_looked_at(fake_vllm: FakeServer) -> None:
-    """`return_prompt_text` shows the template that the messages went through."""
+def test_the_prompt_can_be_returned(fake_vllm: FakeServer) -> None:
+    """``return_prompt_text`` returns the prompt made by the chat template."""
     asked = {"messages": [{"role": "user", "content": "Hi"}], "return_prompt_text": True}
     _, answer = ask(fake_vllm, **asked)
     expected = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
@@ -163,7 +163,7 @@ def test_the_prompt_can_be_looked_at(fake_vllm: FakeServer) -> None:
 
 
 def test_an_answer_can_be_continued(fake_vllm: FakeServer) -> None:
-    """With echo the message that is continued stands before what is added."""
+    """With ``echo`` the content begins with the message that is continued."""
     asked = [*MESSAGES, {"role": "assistant", "content": "Well,"}]
     body = {"messages": asked, "echo": True, "add_generation_prompt": False, "seed": 1}
     whole = message(fake_vllm, continue_final_message=True, **body)["content"]
@@ -172,13 +172,13 @@ def test_an_answer_can_be_continued(fake_vllm: FakeServer) -> None:
     assert joined(found, "content") == whole
 
 
-def test_nothing_is_echoed_of_a_user(fake_vllm: FakeServer) -> None:
-    """Echo puts back a message of the answering role only."""
+def test_a_user_message_is_not_echoed(fake_vllm: FakeServer) -> None:
+    """``echo`` repeats only a last message of the assistant."""
     assert message(fake_vllm, echo=True, seed=1) == message(fake_vllm, seed=1)
 
 
 def test_logprobs_name_the_likeliest(fake_vllm: FakeServer) -> None:
-    """Each token has its bytes and as many likely tokens as asked for, none by default."""
+    """Each token has its bytes and ``top_logprobs`` likeliest tokens, by default none."""
     [first, *_] = choice(fake_vllm, logprobs=True, top_logprobs=2)["logprobs"]["content"]
     assert bytes(first["bytes"]).decode() == first["token"]
     assert len(first["top_logprobs"]) == 2
@@ -187,12 +187,12 @@ def test_logprobs_name_the_likeliest(fake_vllm: FakeServer) -> None:
 
 
 def test_structured_outputs_work_in_a_chat(fake_vllm: FakeServer) -> None:
-    """A constraint holds for the content."""
+    """A constraint applies to the content."""
     assert message(fake_vllm, structured_outputs={"choice": ["yes"]})["content"] == "yes"
 
 
 def test_half_a_character_is_skipped(fake_vllm: FakeServer) -> None:
-    """An event that would show nothing is left out, unless its token is asked for."""
+    """A token without text sends no event, unless the request asks for token ids."""
     fake_vllm.enqueue(text="\u00e9", times=2)
     assert [each["delta"] for each in streamed(fake_vllm)[1:]] == [{"content": "\u00e9"}, {}]
     found = streamed(fake_vllm, return_token_ids=True)[1:]
@@ -204,7 +204,7 @@ def test_half_a_character_is_skipped(fake_vllm: FakeServer) -> None:
 
 @pytest.mark.parametrize("more", [THINK, {"reasoning_effort": "low"}])
 def test_reasoning_comes_before_content(fake_vllm: FakeServer, more: dict[str, Any]) -> None:
-    """Asked to think, the model reasons first; the marker between the two is not shown."""
+    """With thinking enabled, reasoning precedes content, without the marker between them."""
     answer = message(fake_vllm, seed=1, **more)
     assert MESSAGES[0]["content"] in answer["reasoning"]
     assert answer["content"] == message(fake_vllm, seed=1)["content"]
@@ -219,12 +219,12 @@ def test_reasoning_comes_before_content(fake_vllm: FakeServer, more: dict[str, A
     "more", [{"chat_template_kwargs": {"enable_thinking": False}}, {"reasoning_effort": "none"}]
 )
 def test_no_reasoning_unless_asked_for(fake_vllm: FakeServer, more: dict[str, Any]) -> None:
-    """Told not to think, the model does not."""
+    """With thinking disabled, there is no reasoning."""
     assert message(fake_vllm, **more)["reasoning"] is None
 
 
 def test_reasoning_can_be_withheld(fake_vllm: FakeServer) -> None:
-    """Without include_reasoning its tokens are counted, but neither shown nor named."""
+    """Without ``include_reasoning`` usage counts the reasoning, but it is not sent."""
     body = {**THINK, "include_reasoning": False, "return_token_ids": True, "logprobs": True}
     _, answer = ask(fake_vllm, **body)
     [only] = answer["choices"]
@@ -236,14 +236,14 @@ def test_reasoning_can_be_withheld(fake_vllm: FakeServer) -> None:
 
 
 def test_reasoning_may_take_all_the_room(fake_vllm: FakeServer) -> None:
-    """Cut off while it thinks, the model has no content at all."""
+    """If ``max_tokens`` ends the reasoning, the content is null."""
     found = choice(fake_vllm, max_tokens=4, **THINK)
     assert found["message"]["content"] is None
     assert found["finish_reason"] == "length"
 
 
 def test_the_end_of_reasoning_is_a_token(fake_vllm: FakeServer) -> None:
-    """With token ids the marker comes with an empty delta; usage counts it as reasoning."""
+    """With token ids, the marker after the reasoning is an event and counts as reasoning."""
     fake_vllm.enqueue(reasoning="Well", text="Yes")
     body = {"return_token_ids": True, "stream_options": {"include_usage": True}}
     *found, last = events(fake_vllm, **body)
@@ -260,22 +260,22 @@ def test_the_end_of_reasoning_is_a_token(fake_vllm: FakeServer) -> None:
 
 
 def test_a_tool_that_is_mentioned_is_called(fake_vllm: FakeServer) -> None:
-    """With `auto` a tool is called if the question has a word of its name or description."""
+    """With ``auto`` a tool is called if the question has a word of its name or description."""
     found = choice(fake_vllm, tools=TOOLS)
     assert called(found["message"]) == [("get_weather", {"city": "Paris", "days": 1})]
     assert found["message"]["content"] is None
     assert found["finish_reason"] == "tool_calls"
 
 
-def test_no_tool_is_called_for_nothing(fake_vllm: FakeServer) -> None:
-    """With `auto`, and with `none`, an answer may be content."""
+def test_an_unmentioned_tool_is_not_called(fake_vllm: FakeServer) -> None:
+    """No tool is called with ``none``, or with ``auto`` if the question mentions no tool."""
     hello = [{"role": "user", "content": "Hello"}]
     assert "tool_calls" not in message(fake_vllm, tools=TOOLS, messages=hello)
     assert message(fake_vllm, tools=TOOLS, tool_choice="none")["content"]
 
 
 def test_the_answer_of_a_tool_ends_the_calls(fake_vllm: FakeServer) -> None:
-    """Once a tool has answered, the model answers with content."""
+    """After the result of a tool, the response is content."""
     first = message(fake_vllm, tools=TOOLS)
     result = {"role": "tool", "tool_call_id": first["tool_calls"][0]["id"], "content": "Mild"}
     asked = [*MESSAGES, {name: first[name] for name in ("role", "content", "tool_calls")}, result]
@@ -284,8 +284,8 @@ def test_the_answer_of_a_tool_ends_the_calls(fake_vllm: FakeServer) -> None:
     assert found["finish_reason"] == "stop"
 
 
-def test_required_calls_in_any_case(fake_vllm: FakeServer) -> None:
-    """With `required` the first tool is called where none is mentioned."""
+def test_required_always_calls_a_tool(fake_vllm: FakeServer) -> None:
+    """With ``required`` the first tool is called if the question mentions none."""
     hello = [{"role": "user", "content": "Hello"}]
     found = choice(fake_vllm, tools=TOOLS, tool_choice="required", messages=hello)
     assert called(found["message"]) == [("get_time", {})]
@@ -295,7 +295,7 @@ def test_required_calls_in_any_case(fake_vllm: FakeServer) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_named_function_ends_in_stop(fake_vllm: FakeServer, stream: bool) -> None:
-    """A named function is called whatever the question, and the finish reason is `stop`."""
+    """A named function is always called, and the finish reason is ``stop``."""
     body = {"tools": TOOLS, "tool_choice": NAMED}
     found = streamed(fake_vllm, **body)[-1] if stream else choice(fake_vllm, **body)
     assert found["finish_reason"] == "stop"
@@ -304,7 +304,7 @@ def test_a_named_function_ends_in_stop(fake_vllm: FakeServer, stream: bool) -> N
 
 
 def collected(found: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    """The calls of a stream, their pieces joined by index."""
+    """The tool calls of a stream by index, each with its arguments joined."""
     calls: dict[int, dict[str, Any]] = {}
     for part in (part for each in found for part in each["delta"].get("tool_calls", [])):
         call = calls.setdefault(part["index"], {"arguments": "", **part})
@@ -314,7 +314,7 @@ def collected(found: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
 
 @pytest.mark.parametrize("more", [{}, {"stream_interval": 7}])
 def test_calls_are_streamed_in_pieces(fake_vllm: FakeServer, more: dict[str, Any]) -> None:
-    """A call opens with id, type and name; its arguments follow by index."""
+    """A streamed call begins with id, type and name; its arguments follow by index."""
     found = streamed(fake_vllm, tools=TOOLS, messages=BOTH, **more)
     calls = collected(found)
     assert [call["function"]["name"] for call in calls.values()] == ["get_time", "get_weather"]
@@ -324,7 +324,7 @@ def test_calls_are_streamed_in_pieces(fake_vllm: FakeServer, more: dict[str, Any
 
 
 def test_parallel_calls_can_be_dropped(fake_vllm: FakeServer) -> None:
-    """Without parallel_tool_calls the first call is left, and traces of the others."""
+    """Without ``parallel_tool_calls`` only the first call is sent; others send null content."""
     body = {"tools": TOOLS, "messages": BOTH, "parallel_tool_calls": False}
     assert [name for name, _ in called(message(fake_vllm, **body))] == ["get_time"]
     found = streamed(fake_vllm, **body)
@@ -333,7 +333,7 @@ def test_parallel_calls_can_be_dropped(fake_vllm: FakeServer) -> None:
 
 
 def test_an_unfinished_call_comes_back_as_text(fake_vllm: FakeServer) -> None:
-    """Cut off by max_tokens, an `auto` call is text, and a forced one is cut arguments."""
+    """If ``max_tokens`` cuts a call, it is sent as text, or with cut arguments if forced."""
     found = choice(fake_vllm, tools=TOOLS, max_tokens=24)
     assert found["message"]["content"].startswith('<tool_call>\n{"name": "get_weather"')
     assert "tool_calls" not in found["message"]
@@ -345,14 +345,14 @@ def test_an_unfinished_call_comes_back_as_text(fake_vllm: FakeServer) -> None:
 
 
 def test_half_a_character_in_a_call_is_skipped(fake_vllm: FakeServer) -> None:
-    """Arguments beyond ASCII are streamed whole character by whole character."""
+    """Streamed arguments contain only complete characters."""
     fake_vllm.enqueue(tool_calls=[{"name": "f", "arguments": '{"a": "\u4e16"}'}])
     [call] = collected(streamed(fake_vllm, tools=TOOLS)).values()
     assert json.loads(call["arguments"]) == {"a": "\u4e16"}
 
 
 def test_reasoning_may_end_in_a_call(fake_vllm: FakeServer) -> None:
-    """A model may think and call, and say nothing."""
+    """A response may contain reasoning and a call without content."""
     answer = message(fake_vllm, tools=TOOLS, **THINK)
     assert answer["reasoning"]
     assert answer["content"] is None
@@ -363,7 +363,7 @@ def test_reasoning_may_end_in_a_call(fake_vllm: FakeServer) -> None:
 
 
 def test_a_scripted_text_is_the_content(fake_vllm: FakeServer) -> None:
-    """The text of a script comes exactly, whatever the limits of the request."""
+    """A scripted text is the content, whatever the limits of the request."""
     fake_vllm.enqueue(text="Exactly this.", times=2)
     found = choice(fake_vllm, max_tokens=1)
     assert (found["message"]["content"], found["finish_reason"]) == ("Exactly this.", "stop")
@@ -371,7 +371,7 @@ def test_a_scripted_text_is_the_content(fake_vllm: FakeServer) -> None:
 
 
 def test_scripted_calls_need_no_tools(fake_vllm: FakeServer) -> None:
-    """Calls of a script come as they are, arguments as an object or as a text."""
+    """Scripted calls are sent unchanged, with arguments as an object or as text."""
     calls = [
         {"name": "f", "arguments": {"a": 1}, "id": "call_1"},
         {"name": "g", "arguments": "not JSON"},
@@ -387,7 +387,7 @@ def test_scripted_calls_need_no_tools(fake_vllm: FakeServer) -> None:
 
 
 def test_everything_can_be_scripted_at_once(fake_vllm: FakeServer) -> None:
-    """Reasoning, text, calls and the finish reason stand together."""
+    """A script may set reasoning, text, calls and the finish reason together."""
     fake_vllm.enqueue(reasoning="Hm.", text="So:", tool_calls=[{"name": "f"}], finish_reason="stop")
     found = choice(fake_vllm)
     assert found["message"]["reasoning"] == "Hm."
@@ -397,7 +397,7 @@ def test_everything_can_be_scripted_at_once(fake_vllm: FakeServer) -> None:
 
 
 def test_a_chat_can_be_aborted(fake_vllm: FakeServer) -> None:
-    """`abort_after` cuts a chat as it cuts a completion, unless it has ended before."""
+    """``abort_after`` aborts a chat choice, unless it is shorter."""
     fake_vllm.enqueue(text="Machine learning is fun.", abort_after=2)
     fake_vllm.enqueue(text="Yes", abort_after=9)
     found = streamed(fake_vllm)
@@ -428,7 +428,7 @@ def test_a_chat_can_be_aborted(fake_vllm: FakeServer) -> None:
     ],
 )
 def test_it_refuses(fake_vllm: FakeServer, body: dict[str, Any], text: str) -> None:
-    """What vLLM refuses is refused with a 400 that says why."""
+    """An invalid request gets a 400 whose message names the reason."""
     status, answer = ask(fake_vllm, **body)
     assert status == 400
     assert text in answer["error"]["message"]

@@ -1,4 +1,4 @@
-"""Scripted answers, and the faults that the stand-in can be told to have."""
+"""Scripted responses and scripted faults of the fake server, and clients that leave early."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ WORDS = "Machine learning is fun."
 
 
 class Client:
-    """A connection that sends completions and reads answers, whole or in part."""
+    """A connection that sends completion requests and reads responses, also in parts."""
 
     def __init__(self, server: FakeServer) -> None:
         self.connection = http.client.HTTPConnection(server.url[len("http://") :], timeout=WAIT)
 
     def send(self, path: str = "/v1/completions", **body: Any) -> http.client.HTTPResponse:
-        """Send a request; return its answer once the head is there."""
+        """Send a request; return the response when its head has arrived."""
         headers = {"Content-Type": "application/json"}
         self.connection.request("POST", path, json.dumps({"prompt": "Hi", **body}), headers)
         return self.connection.getresponse()
 
     def ask(self, **body: Any) -> tuple[int, Any]:
-        """Return the status and the JSON of an answer."""
+        """Send a request; return the status and the JSON of the response."""
         response = self.send(**body)
         return response.status, json.loads(response.read())
 
     def stream(self, **body: Any) -> list[str]:
-        """Return the blocks of a stream that ends properly."""
+        """Return the blocks of a stream whose HTTP body ends correctly."""
         return blocks(self.send(stream=True, **body).read())
 
 
 def blocks(body: bytes) -> list[str]:
-    """The blocks of a stream, between its blank lines."""
+    """The blocks of a stream: the text between blank lines."""
     return [each for each in body.decode().split("\n\n") if each]
 
 
 @pytest.fixture
 def client(fake_vllm: FakeServer) -> Iterator[Client]:
-    """A client of the fixture's server."""
+    """A client of the server of ``fake_vllm``."""
     client = Client(fake_vllm)
     yield client
     client.connection.close()
 
 
-# --- scripted answers -------------------------------------------------------------------------
+# --- scripted responses -----------------------------------------------------------------------
 
 
 def test_scripts_come_first_in_first_out(fake_vllm: FakeServer, client: Client) -> None:
-    """Each answer is given once, in order; then the server generates again."""
+    """Each script is used once, in order; then the server generates responses again."""
     fake_vllm.enqueue(text="one")
     fake_vllm.enqueue(text="two", times=2)
     assert fake_vllm.pending == 3
@@ -69,7 +69,7 @@ def test_scripts_come_first_in_first_out(fake_vllm: FakeServer, client: Client) 
 
 
 def test_a_scripted_text_is_exact(fake_vllm: FakeServer, client: Client) -> None:
-    """No limit of the request cuts a script, and a stream splits it into tokens."""
+    """A scripted text ignores the limits of the request; a stream splits it into tokens."""
     fake_vllm.enqueue(text=WORDS, headers={"X-Mine": "yes"}, times=2)
     response = client.send(max_tokens=1)
     answer = json.loads(response.read())
@@ -85,7 +85,7 @@ def test_a_scripted_text_is_exact(fake_vllm: FakeServer, client: Client) -> None
 def test_a_scripted_text_has_a_finish_reason(
     fake_vllm: FakeServer, client: Client, reason: str
 ) -> None:
-    """The finish reason of a script is the one that is given, for an empty text too."""
+    """A scripted finish reason is sent, also for an empty text."""
     for text in (WORDS, ""):
         fake_vllm.enqueue(text=text, finish_reason=reason)
         choice = client.ask()[1]["choices"][0]
@@ -93,7 +93,7 @@ def test_a_scripted_text_has_a_finish_reason(
 
 
 def test_a_whole_body_can_be_scripted(fake_vllm: FakeServer, client: Client) -> None:
-    """JSON, text and bytes are sent as they are, with status and headers."""
+    """Scripted JSON, text and bytes are sent unchanged, with the scripted status and headers."""
     fake_vllm.enqueue(json={"any": ["thing"]}, status=202)
     assert client.ask() == (202, {"any": ["thing"]})
     for body in ("<h1>Bad gateway</h1>", b"<h1>Bad gateway</h1>"):
@@ -104,13 +104,13 @@ def test_a_whole_body_can_be_scripted(fake_vllm: FakeServer, client: Client) -> 
 
 
 def test_a_status_without_a_phrase_is_sent(fake_vllm: FakeServer, client: Client) -> None:
-    """Statuses that HTTP does not know pass as well."""
+    """A status without a reason phrase in HTTP is sent."""
     fake_vllm.enqueue(status=599)
     assert client.send().status == 599
 
 
 def test_a_stream_can_be_scripted(fake_vllm: FakeServer, client: Client) -> None:
-    """Dicts become JSON, strings the data as it is, bytes the wire as it is."""
+    """A dict is sent as JSON data, a string as data unchanged, bytes without any framing."""
     chunks = [{"a": "\u00e9"}, "not JSON", b": keep-alive\n\n"]
     fake_vllm.enqueue(chunks=chunks)
     fake_vllm.enqueue(chunks=chunks, done=False)
@@ -120,7 +120,7 @@ def test_a_stream_can_be_scripted(fake_vllm: FakeServer, client: Client) -> None
 
 
 def test_errors_have_vllms_shape(fake_vllm: FakeServer, client: Client) -> None:
-    """A scripted error is a body as vLLM writes them, with its headers."""
+    """A scripted error is sent in vLLM's format, with the scripted headers."""
     fake_vllm.enqueue(error="Come again", status=503, headers={"Retry-After": "0"})
     response = client.send(stream=True)
     assert response.headers["Retry-After"] == "0"
@@ -135,7 +135,7 @@ def test_errors_have_vllms_shape(fake_vllm: FakeServer, client: Client) -> None:
 
 
 def test_an_error_needs_no_more_than_a_status(fake_vllm: FakeServer, client: Client) -> None:
-    """A status alone is an error, and an error alone is a 500."""
+    """A status without content is an error, and an error without a status has status 500."""
     fake_vllm.enqueue(status=429)
     fake_vllm.enqueue(error="Oh")
     status, answer = client.ask()
@@ -144,21 +144,21 @@ def test_an_error_needs_no_more_than_a_status(fake_vllm: FakeServer, client: Cli
 
 
 def test_a_script_may_be_for_one_path(fake_vllm: FakeServer, client: Client) -> None:
-    """With a path the answer waits for a request to it; others pass by."""
+    """A script with ``path`` is used only for requests to this path."""
     fake_vllm.enqueue(json={"for": "tokenize"}, path="/tokenize")
     assert "choices" in client.ask()[1]
     assert client.ask(path="/tokenize")[1] == {"for": "tokenize"}
 
 
 def test_a_text_is_only_for_completions(fake_vllm: FakeServer, client: Client) -> None:
-    """A scripted text is not given to a route that generates none."""
+    """A scripted text is not used for a route that generates no text."""
     fake_vllm.enqueue(text="mine")
     assert client.ask(path="/tokenize")[1]["count"] == 2
     assert client.ask()[1]["choices"][0]["text"] == "mine"
 
 
-def test_an_answer_may_stand(fake_vllm: FakeServer, client: Client) -> None:
-    """`always` answers what the queue does not, until it is taken back."""
+def test_always_sets_the_response(fake_vllm: FakeServer, client: Client) -> None:
+    """``always`` sets the response when nothing is enqueued; ``always()`` resets it."""
     fake_vllm.always(text="always")
     fake_vllm.enqueue(text="first")
     texts = [client.ask()[1]["choices"][0]["text"] for _ in range(3)]
@@ -169,7 +169,7 @@ def test_an_answer_may_stand(fake_vllm: FakeServer, client: Client) -> None:
 
 
 def test_mistakes_in_scripts_are_errors(fake_vllm: FakeServer) -> None:
-    """An unknown field, or two answers at once, is refused where it is written."""
+    """``enqueue`` raises an error for an unknown field and for two contents at once."""
     misspelt: Any = {"txet": "Hi"}
     with pytest.raises(TypeError, match="txet"):
         fake_vllm.enqueue(**misspelt)
@@ -177,8 +177,8 @@ def test_mistakes_in_scripts_are_errors(fake_vllm: FakeServer) -> None:
         fake_vllm.enqueue(text="Hi", json={})
 
 
-def test_keys_are_asked_for_all_the_same() -> None:
-    """A script does not let a client in without its key."""
+def test_a_scripted_response_requires_the_key() -> None:
+    """A scripted response still requires the API key."""
     with FakeServer(api_key="secret") as server:
         server.enqueue(text="Hi")
         client = Client(server)
@@ -190,7 +190,7 @@ def test_keys_are_asked_for_all_the_same() -> None:
 
 
 def read_to_the_cut(response: http.client.HTTPResponse) -> bytes:
-    """All that came before a connection broke off."""
+    """Return the bytes that arrive before the connection breaks."""
     with pytest.raises(http.client.IncompleteRead) as caught:
         response.read()
     return caught.value.partial
@@ -198,14 +198,14 @@ def read_to_the_cut(response: http.client.HTTPResponse) -> bytes:
 
 @pytest.mark.parametrize("count", [0, 2, 5])
 def test_a_stream_can_be_cut(fake_vllm: FakeServer, client: Client, count: int) -> None:
-    """`cut_after` drops the connection after so many events, the terminator unsent."""
+    """``cut_after`` closes the connection after this many SSE events, without ending the body."""
     fake_vllm.enqueue(text=WORDS, cut_after=count)
     assert len(blocks(read_to_the_cut(client.send(stream=True)))) == count
 
 
 @pytest.mark.parametrize("count", [0, 2, 5])
 def test_a_cut_can_look_like_an_end(fake_vllm: FakeServer, client: Client, count: int) -> None:
-    """With `clean` the body ends properly, without [DONE], and the connection lives on."""
+    """With ``clean`` the body ends correctly but without [DONE], and the connection stays open."""
     fake_vllm.enqueue(text=WORDS, cut_after=count, clean=True)
     found = client.stream()
     assert len(found) == count
@@ -214,19 +214,19 @@ def test_a_cut_can_look_like_an_end(fake_vllm: FakeServer, client: Client, count
 
 
 def test_a_cut_may_come_after_the_last_event(fake_vllm: FakeServer, client: Client) -> None:
-    """Even a whole stream can lack its terminator."""
+    """A cut after [DONE] omits only the HTTP chunk that ends the body."""
     fake_vllm.enqueue(chunks=["one"], cut_after=2)
     assert blocks(read_to_the_cut(client.send(stream=True))) == ["data: one", DONE]
 
 
 def test_a_whole_answer_can_be_cut(fake_vllm: FakeServer, client: Client) -> None:
-    """An answer that is not streamed is cut in the middle."""
+    """A response that is not streamed is cut in the middle of its body."""
     fake_vllm.enqueue(text=WORDS, cut_after=1)
     assert read_to_the_cut(client.send())
 
 
 def test_a_connection_can_be_dropped(fake_vllm: FakeServer, client: Client) -> None:
-    """With `drop` the request is read and recorded, and no byte comes back."""
+    """With ``drop`` the server records the request and sends no byte."""
     fake_vllm.enqueue(drop=True)
     with pytest.raises(http.client.RemoteDisconnected):
         client.send()
@@ -237,7 +237,7 @@ def test_a_connection_can_be_dropped(fake_vllm: FakeServer, client: Client) -> N
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_an_error_can_come_in_a_stream(fake_vllm: FakeServer, client: Client, count: int) -> None:
-    """`error_after` sends an error frame and [DONE] in place of the rest."""
+    """``error_after`` sends an error event and [DONE] in place of the remaining events."""
     fake_vllm.enqueue(text=WORDS, error_after=count, error="Full", status=503)
     *events, frame, done = client.stream()
     assert len(events) == count
@@ -247,7 +247,7 @@ def test_an_error_can_come_in_a_stream(fake_vllm: FakeServer, client: Client, co
 
 
 def test_an_error_in_a_whole_answer_is_its_status(fake_vllm: FakeServer, client: Client) -> None:
-    """The same fault in an answer that is not streamed is an HTTP error, by default a 500."""
+    """``error_after`` makes a response without a stream an HTTP error, by default 500."""
     fake_vllm.enqueue(error_after=3)
     status, answer = client.ask()
     assert (status, answer["error"]["message"][:10]) == (500, "EngineCore")
@@ -256,7 +256,7 @@ def test_an_error_in_a_whole_answer_is_its_status(fake_vllm: FakeServer, client:
 
 
 def test_a_completion_can_be_aborted(fake_vllm: FakeServer, client: Client) -> None:
-    """`abort_after` stops each choice after so many tokens, streamed or not."""
+    """``abort_after`` stops each choice after this many tokens, streamed or not."""
     fake_vllm.enqueue(text=WORDS, abort_after=2, times=2)
     _, answer = client.ask(n=2)
     found = [(each["text"], each["finish_reason"]) for each in answer["choices"]]
@@ -268,7 +268,7 @@ def test_a_completion_can_be_aborted(fake_vllm: FakeServer, client: Client) -> N
 
 
 def test_an_abort_may_come_before_the_first_token(fake_vllm: FakeServer, client: Client) -> None:
-    """Nothing but the finish reason comes then; an answer that ended before is left as it is."""
+    """An abort after 0 tokens sends only the finish reason; a shorter text is not aborted."""
     fake_vllm.enqueue(text=WORDS, abort_after=0)
     event, _ = client.stream()
     assert json.loads(event[len("data: ") :])["choices"][0]["finish_reason"] == "abort"
@@ -276,18 +276,18 @@ def test_an_abort_may_come_before_the_first_token(fake_vllm: FakeServer, client:
     assert client.ask()[1]["choices"][0]["finish_reason"] == "stop"
 
 
-def test_faults_may_stand(fake_vllm: FakeServer, client: Client) -> None:
-    """`always` with a fault alone leaves the answers as they are, but for the fault."""
+def test_always_sets_a_fault(fake_vllm: FakeServer, client: Client) -> None:
+    """``always`` with only a fault applies the fault to every generated response."""
     fake_vllm.always(abort_after=1)
     for _ in range(2):
         assert client.ask()[1]["choices"][0]["finish_reason"] == "abort"
 
 
-# --- clients that go away ---------------------------------------------------------------------
+# --- clients that leave -----------------------------------------------------------------------
 
 
 def metric(server: FakeServer, name: str) -> float:
-    """One metric, with the labels that it has."""
+    """Return the value of one metric; ``name`` may include the first labels."""
     client = Client(server)
     client.connection.request("GET", "/metrics")
     page = client.connection.getresponse().read().decode()
@@ -297,7 +297,7 @@ def metric(server: FakeServer, name: str) -> float:
 
 
 def hang_up(client: Client, response: http.client.HTTPResponse) -> None:
-    """Close both ends of what http.client keeps open."""
+    """Close the response and the connection: http.client keeps the socket open for both."""
     response.close()
     client.connection.close()
 
@@ -309,7 +309,7 @@ ABORTS = 'request_success_total{engine="0",finished_reason="abort"'
 def test_a_client_that_leaves_is_noticed(
     fake_vllm: FakeServer, client: Client, script: dict[str, Any]
 ) -> None:
-    """A stream that stalls goes on once the client has left, and counts as aborted."""
+    """A stalled stream ends when the client closes the connection, and counts as aborted."""
     fake_vllm.enqueue(stall_after=2, **script)
     response = client.send(stream=True)
     assert response.readline().startswith(b"data: ")
@@ -324,15 +324,15 @@ def test_a_client_that_leaves_is_noticed(
 def test_each_choice_of_a_client_that_left_is_aborted(
     fake_vllm: FakeServer, client: Client
 ) -> None:
-    """To the engine the choices are requests of their own."""
+    """The metrics count each choice of an aborted request as aborted."""
     fake_vllm.enqueue(stall_after=0)
     hang_up(client, client.send(stream=True, n=3))
     fake_vllm.wait_for_abort(timeout=WAIT)
     assert metric(fake_vllm, ABORTS) == 3
 
 
-def test_a_whole_answer_can_be_given_up(fake_vllm: FakeServer) -> None:
-    """A client need not wait for an answer that never begins."""
+def test_leaving_before_the_response_is_noticed(fake_vllm: FakeServer) -> None:
+    """A client that leaves before a stalled response has begun counts as aborted."""
     fake_vllm.enqueue(stall_after=0)
     client = Client(fake_vllm)
     client.connection.request(
@@ -344,7 +344,7 @@ def test_a_whole_answer_can_be_given_up(fake_vllm: FakeServer) -> None:
 
 
 def test_a_reset_is_noticed(fake_vllm: FakeServer, client: Client) -> None:
-    """A connection that is reset instead of closed has gone as well."""
+    """A connection that the client resets counts as aborted."""
     fake_vllm.enqueue(stall_after=1)
     response = client.send(stream=True)
     assert response.readline().startswith(b"data: ")
@@ -355,7 +355,7 @@ def test_a_reset_is_noticed(fake_vllm: FakeServer, client: Client) -> None:
 
 
 def test_leaving_is_noticed_between_events(fake_vllm: FakeServer, client: Client) -> None:
-    """A client that leaves during a delay is noticed at once, not after it."""
+    """A client that leaves during a delay is noticed at once, not after the delay."""
     fake_vllm.enqueue(chunks=["one"] * 3, delay=0)
     fake_vllm.enqueue(chunks=["one"] * 3, delay=1000 * WAIT)
     assert len(client.stream()) == 4
@@ -364,8 +364,8 @@ def test_leaving_is_noticed_between_events(fake_vllm: FakeServer, client: Client
     fake_vllm.wait_for_abort(timeout=WAIT)
 
 
-def test_a_delay_only_delays() -> None:
-    """With a delay everything comes all the same."""
+def test_a_delay_does_not_change_responses() -> None:
+    """A server with a delay sends complete responses."""
     with FakeServer(delay=0.001) as server:
         client = Client(server)
         assert client.ask()[0] == 200
@@ -374,7 +374,7 @@ def test_a_delay_only_delays() -> None:
 
 
 def test_a_client_that_sends_ahead_can_be_stalled(fake_vllm: FakeServer) -> None:
-    """Bytes of a next request do not end a stall; the closing of the server does."""
+    """Bytes of the next request do not end a stall; closing the server does."""
     fake_vllm.enqueue(stall_after=1)
     client = Client(fake_vllm)
     response = client.send(stream=True)
@@ -385,8 +385,8 @@ def test_a_client_that_sends_ahead_can_be_stalled(fake_vllm: FakeServer) -> None
     hang_up(client, response)
 
 
-def test_a_client_that_breaks_off_is_noticed(fake_vllm: FakeServer, client: Client) -> None:
-    """A connection that is reset while a long answer is written counts as aborted as well."""
+def test_a_broken_connection_is_noticed(fake_vllm: FakeServer, client: Client) -> None:
+    """A connection that breaks while the server sends a long response counts as aborted."""
     fake_vllm.enqueue(chunks=["x" * 10**7] * 3)
     response = client.send(stream=True)
     assert response.read(10)
@@ -395,7 +395,7 @@ def test_a_client_that_breaks_off_is_noticed(fake_vllm: FakeServer, client: Clie
 
 
 def test_leaving_after_the_answer_aborts_nothing(fake_vllm: FakeServer, client: Client) -> None:
-    """Who has read all that was generated need not wait for the end of the body."""
+    """A client that leaves after the last generated event has aborted nothing."""
     fake_vllm.enqueue(text="Hi")
     response = client.send(stream=True, stream_options={"include_usage": True})
     while b'"finish_reason":"stop"' not in response.readline():
@@ -406,7 +406,7 @@ def test_leaving_after_the_answer_aborts_nothing(fake_vllm: FakeServer, client: 
 
 
 def test_closing_does_not_wait_for_a_slow_reader(fake_vllm: FakeServer, client: Client) -> None:
-    """A server that is stuck in sending, since nobody reads, can be closed."""
+    """A server can be closed while it blocks on sending to a client that does not read."""
     fake_vllm.enqueue(chunks=["x" * 10**7] * 3)
     response = client.send(stream=True)
     fake_vllm.close()
@@ -414,7 +414,7 @@ def test_closing_does_not_wait_for_a_slow_reader(fake_vllm: FakeServer, client: 
 
 
 def test_closing_ends_open_streams(fake_vllm: FakeServer, client: Client) -> None:
-    """A server that closes ends streams at once, and counts nobody as gone."""
+    """Closing the server ends open streams at once and counts no client as aborted."""
     before = threading.active_count()
     fake_vllm.enqueue(stall_after=1)
     response = client.send(stream=True)

@@ -1,4 +1,4 @@
-"""What the stand-in generates when it is left alone, its other routes, and its life."""
+"""The text that the fake server generates, its other routes, and its start and end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WAIT = 10.0
 def ask(
     server: FakeServer, path: str = "/v1/completions", method: str = "POST", **body: Any
 ) -> tuple[int, Any]:
-    """Send one request; return the status and the JSON, or the data of each event."""
+    """Send one request; return the status, and the JSON or the data of each SSE event."""
     connection = http.client.HTTPConnection(server.url[len("http://") :], timeout=WAIT)
     sent = json.dumps(body) if method == "POST" else None
     connection.request(method, path, sent, {"Content-Type": "application/json"})
@@ -59,7 +59,7 @@ def events(server: FakeServer, **body: Any) -> list[dict[str, Any]]:
 
 
 def streamed_text(server: FakeServer, **body: Any) -> str:
-    """All the text of the first choice's events."""
+    """The text of the first choice of a streamed completion."""
     found = (choice for event in events(server, **body) for choice in event["choices"])
     return "".join(choice["text"] for choice in found if choice["index"] == 0)
 
@@ -68,14 +68,14 @@ def streamed_text(server: FakeServer, **body: Any) -> str:
 
 
 def test_an_answer_keeps_to_the_question(fake_vllm: FakeServer) -> None:
-    """The greedy answer to the README's question begins with what it asks about."""
+    """At temperature 0, the text begins with the subject of the question."""
     answer = text(fake_vllm, temperature=0, max_tokens=500)
     assert answer.startswith(" Machine learning is")
     assert answer.endswith(".")
 
 
 def test_an_answer_ends_with_a_sentence(fake_vllm: FakeServer) -> None:
-    """With room enough every answer stops by itself, at the end of a sentence."""
+    """With a large ``max_tokens``, the text stops by itself at the end of a sentence."""
     for seed in range(20):
         [choice] = choices(fake_vllm, max_tokens=2000, seed=seed)
         assert choice["finish_reason"] == "stop"
@@ -84,23 +84,23 @@ def test_an_answer_ends_with_a_sentence(fake_vllm: FakeServer) -> None:
 
 @pytest.mark.parametrize("prompt", ["Hi", "zzz", "The client", "a network", "1 + 1 =", "\u00e9\n"])
 def test_greedy_answers_end(fake_vllm: FakeServer, prompt: str) -> None:
-    """No prompt leads the greedy choice round in circles."""
+    """At temperature 0, the text ends for every prompt."""
     [choice] = choices(fake_vllm, prompt=prompt, temperature=0, max_tokens=2000)
     assert choice["finish_reason"] == "stop"
 
 
 def test_a_prompt_is_continued_where_the_text_knows_it(fake_vllm: FakeServer) -> None:
-    """A prompt that stops within a known phrase is gone on with."""
+    """A prompt that ends within a phrase of the model's text is continued."""
     assert text(fake_vllm, prompt="The client sends a request", seed=1).startswith(" over")
 
 
 def test_an_answer_after_white_space_begins_without_a_space(fake_vllm: FakeServer) -> None:
-    """Prompt and answer put together have no double space."""
+    """After a prompt that ends with a space, the text begins without one."""
     assert not text(fake_vllm, prompt="Question: what is a server?\nAnswer: ").startswith(" ")
 
 
 def test_max_tokens_is_sixteen_by_default(fake_vllm: FakeServer) -> None:
-    """A completion without max_tokens, or with null, ends after sixteen tokens."""
+    """Without ``max_tokens``, or with null, a completion ends after sixteen tokens."""
     for body in ({}, {"max_tokens": None}):
         _, answer = ask(fake_vllm, prompt=QUESTION, **body)
         assert answer["usage"]["completion_tokens"] == 16
@@ -108,66 +108,66 @@ def test_max_tokens_is_sixteen_by_default(fake_vllm: FakeServer) -> None:
 
 
 def test_max_tokens_is_cut_down_to_the_context() -> None:
-    """What the context has no room for is cut off without a word."""
+    """``max_tokens`` is reduced to the tokens that the context allows, without an error."""
     with FakeServer(max_model_len=10) as server:
         _, answer = ask(server, prompt="a a a a a a", max_tokens=9, ignore_eos=True)
         assert answer["usage"]["total_tokens"] == 10
 
 
 def test_the_same_seed_gives_the_same_answer(fake_vllm: FakeServer) -> None:
-    """A seed fixes the answer, streamed or not."""
+    """Requests with the same seed get the same text, streamed or not."""
     whole = text(fake_vllm, seed=7, max_tokens=60)
     assert text(fake_vllm, seed=7, max_tokens=60) == whole
     assert streamed_text(fake_vllm, seed=7, max_tokens=60) == whole
 
 
 def test_other_seeds_give_other_answers(fake_vllm: FakeServer) -> None:
-    """Ten seeds give more than a few answers."""
+    """Ten seeds produce more than three different texts."""
     assert len({text(fake_vllm, seed=seed, max_tokens=60) for seed in range(10)}) > 3
 
 
 def test_the_server_is_seeded() -> None:
-    """Two servers give the same answers to the same requests without a seed."""
+    """Servers with the same seed generate the same texts for requests without a seed."""
     with FakeServer(seed=3) as first, FakeServer(seed=3) as second:
         assert [text(first) for _ in range(3)] == [text(second) for _ in range(3)]
 
 
 def test_temperature_zero_is_deterministic(fake_vllm: FakeServer) -> None:
-    """Without temperature the seed does not matter."""
+    """At temperature 0, the seed does not change the text."""
     answers = {text(fake_vllm, temperature=0, seed=seed, max_tokens=60) for seed in range(5)}
     assert len(answers) == 1
 
 
 @pytest.mark.parametrize("body", [{"top_k": 1}, {"top_p": 0.01}, {"min_p": 1}])
 def test_truncated_sampling_is_greedy(fake_vllm: FakeServer, body: dict[str, Any]) -> None:
-    """Where only the likeliest token is left, the answer is the greedy one."""
+    """If only the likeliest token remains, the text is the one of temperature 0."""
     greedy = text(fake_vllm, temperature=0, max_tokens=40)
     assert text(fake_vllm, max_tokens=40, **body) == greedy
 
 
 def test_choices_differ(fake_vllm: FakeServer) -> None:
-    """`n` choices are `n` texts, numbered."""
+    """The choices of a request have different texts and are numbered."""
     found = choices(fake_vllm, n=4, prompt="The client sends a request", max_tokens=6)
     assert [choice["index"] for choice in found] == [0, 1, 2, 3]
     assert len({choice["text"] for choice in found}) == 4
 
 
 def test_prompts_are_numbered_before_choices(fake_vllm: FakeServer) -> None:
-    """A choice's index is the prompt's number times n plus its own."""
+    """With several prompts, the index is prompt number * n + choice number."""
     found = choices(fake_vllm, prompt=["One", "Two"], n=2, echo=True)
     assert [choice["index"] for choice in found] == [0, 1, 2, 3]
     assert [choice["text"][:3] for choice in found] == ["One", "One", "Two", "Two"]
 
 
 def test_ignore_eos_goes_on_to_the_limit(fake_vllm: FakeServer) -> None:
-    """Without an end the answer has as many tokens as it may."""
+    """With ``ignore_eos`` the text has ``max_tokens`` tokens."""
     _, answer = ask(fake_vllm, prompt=QUESTION, max_tokens=1000, ignore_eos=True)
     assert answer["usage"]["completion_tokens"] == 1000
     assert answer["choices"][0]["finish_reason"] == "length"
 
 
 def test_min_tokens_puts_off_the_end(fake_vllm: FakeServer) -> None:
-    """Neither EOS nor a stop string ends an answer that is too short yet."""
+    """Neither EOS nor a stop string ends a text before ``min_tokens``."""
     body = {"min_tokens": 150, "max_tokens": 2000, "stop": "e"}
     _, answer = ask(fake_vllm, prompt=QUESTION, **body)
     assert answer["usage"]["completion_tokens"] >= 150
@@ -175,20 +175,20 @@ def test_min_tokens_puts_off_the_end(fake_vllm: FakeServer) -> None:
 
 
 def test_logit_bias_reaches_any_token(fake_vllm: FakeServer) -> None:
-    """A strong bias makes the answer end at once, or forbids what was likely."""
+    """A strong bias towards EOS ends the text at once."""
     [choice] = choices(fake_vllm, logit_bias={str(EOS): 100})
     assert (choice["text"], choice["finish_reason"]) == ("", "stop")
 
 
 def test_allowed_token_ids_are_the_only_ones(fake_vllm: FakeServer) -> None:
-    """Nothing but the allowed ids is generated, likely or not."""
+    """Only tokens of ``allowed_token_ids`` are generated."""
     ids = fake_ids(" network server")
     [choice] = choices(fake_vllm, allowed_token_ids=ids, return_token_ids=True)
     assert set(choice["token_ids"]) <= set(ids)
 
 
 def test_a_lone_allowed_eos_ends_even_a_text_that_ignores_it(fake_vllm: FakeServer) -> None:
-    """Constraints that leave no token at all give way instead of failing."""
+    """If EOS is the only allowed token, it is generated although ``ignore_eos`` is set."""
     body = {"allowed_token_ids": [EOS], "ignore_eos": True, "max_tokens": 3}
     assert choices(fake_vllm, **body)[0]["finish_reason"] == "length"
 
@@ -203,7 +203,7 @@ def fake_ids(words: str) -> list[int]:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_stop_string_cuts_the_text_before_it(fake_vllm: FakeServer, stream: bool) -> None:
-    """A stop string that lies across tokens is found, and no part of it is let out."""
+    """A stop string across several tokens is found, and no part of it is sent."""
     body = {"temperature": 0, "max_tokens": 60}
     whole = text(fake_vllm, **body)
     at = len(whole) // 2
@@ -213,20 +213,20 @@ def test_a_stop_string_cuts_the_text_before_it(fake_vllm: FakeServer, stream: bo
 
 
 def test_the_stop_string_is_the_reason(fake_vllm: FakeServer) -> None:
-    """`stop_reason` names the string that was found, which may be given by itself."""
+    """``stop_reason`` is the stop string that was found; ``stop`` may be a single string."""
     [choice] = choices(fake_vllm, stop="is", max_tokens=100, temperature=0)
     assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "is")
 
 
 def test_a_stop_string_may_be_kept(fake_vllm: FakeServer) -> None:
-    """`include_stop_str_in_output` leaves the stop string in, and no more than that."""
+    """With ``include_stop_str_in_output`` the text ends with the stop string."""
     body = {"stop": "earning is", "include_stop_str_in_output": True, "temperature": 0}
     assert text(fake_vllm, **body) == " Machine learning is"
     assert streamed_text(fake_vllm, **body) == " Machine learning is"
 
 
 def test_a_stop_token_is_left_out_of_the_text(fake_vllm: FakeServer) -> None:
-    """`stop_reason` is the id, which is among the token ids but not in the text."""
+    """A stop token is the ``stop_reason`` and one of the token ids, but not in the text."""
     [stop] = fake_ids(" is")
     body = {"stop_token_ids": [stop], "temperature": 0, "return_token_ids": True}
     [choice] = choices(fake_vllm, **body)
@@ -236,24 +236,24 @@ def test_a_stop_token_is_left_out_of_the_text(fake_vllm: FakeServer) -> None:
     assert kept["text"] == " Machine learning is"
 
 
-# --- what is told about the tokens ------------------------------------------------------------
+# --- echo, token ids and log-probabilities ----------------------------------------------------
 
 
 def test_echo_puts_the_prompt_first(fake_vllm: FakeServer) -> None:
-    """The prompt stands before the answer, in the first event of a stream."""
+    """With ``echo`` the prompt precedes the text, in a stream within the first event."""
     assert text(fake_vllm, echo=True).startswith(QUESTION)
     assert events(fake_vllm, echo=True)[0]["choices"][0]["text"] == f"{QUESTION} Machine"
 
 
 def test_echo_with_token_ids_leaves_the_text_out(fake_vllm: FakeServer) -> None:
-    """A quirk of vLLM's: who asks for the ids gets the prompt as ids alone."""
+    """As in vLLM, ``echo`` with ``return_token_ids`` returns the prompt only as ids."""
     [choice] = choices(fake_vllm, echo=True, return_token_ids=True)
     assert not choice["text"].startswith(QUESTION)
     assert choice["prompt_token_ids"] == fake_ids(QUESTION)
 
 
 def test_a_prompt_can_be_scored(fake_vllm: FakeServer) -> None:
-    """With echo and no tokens at all, only the prompt is given, with its log-probabilities."""
+    """``echo`` with ``max_tokens`` 0 returns only the prompt, with its log-probabilities."""
     _, answer = ask(fake_vllm, prompt=QUESTION, echo=True, max_tokens=0, logprobs=1)
     assert answer["choices"][0]["text"] == QUESTION
     assert answer["choices"][0]["logprobs"]["token_logprobs"][0] is None
@@ -261,7 +261,7 @@ def test_a_prompt_can_be_scored(fake_vllm: FakeServer) -> None:
 
 
 def test_logprobs_are_parallel_lists(fake_vllm: FakeServer) -> None:
-    """Each token has its text, its log-probability, the likeliest others and its offset."""
+    """Each token has a text, a log-probability, the likeliest other tokens and an offset."""
     [choice] = choices(fake_vllm, logprobs=3, seed=1)
     lists = choice["logprobs"]
     assert "".join(lists["tokens"]) == choice["text"]
@@ -274,7 +274,7 @@ def test_logprobs_are_parallel_lists(fake_vllm: FakeServer) -> None:
 
 
 def test_streamed_logprobs_add_up(fake_vllm: FakeServer) -> None:
-    """The lists of all events together are those of the whole answer, prompt included."""
+    """The streamed lists together equal those of the response without a stream."""
     body = {"logprobs": 1, "seed": 1, "echo": True, "n": 2}
     whole = choices(fake_vllm, **body)[1]["logprobs"]
     parts = [event["choices"][0] for event in events(fake_vllm, **body)]
@@ -284,7 +284,7 @@ def test_streamed_logprobs_add_up(fake_vllm: FakeServer) -> None:
 
 
 def test_tokens_may_be_written_as_ids(fake_vllm: FakeServer) -> None:
-    """`return_tokens_as_token_ids` writes token_id:N in place of texts."""
+    """``return_tokens_as_token_ids`` writes ``token_id:N`` instead of texts."""
     body = {"logprobs": 1, "return_tokens_as_token_ids": True, "return_token_ids": True}
     [choice] = choices(fake_vllm, **body)
     expected = [f"token_id:{id_}" for id_ in choice["token_ids"]]
@@ -292,7 +292,7 @@ def test_tokens_may_be_written_as_ids(fake_vllm: FakeServer) -> None:
 
 
 def test_prompt_logprobs_have_a_rank(fake_vllm: FakeServer) -> None:
-    """Each token of the prompt but the first has its own entry and the likeliest ones."""
+    """``prompt_logprobs`` ranks each token of the prompt except the first."""
     [choice] = choices(fake_vllm, prompt="The network can zqj", prompt_logprobs=1)
     first, *rest = choice["prompt_logprobs"]
     assert first is None
@@ -301,14 +301,14 @@ def test_prompt_logprobs_have_a_rank(fake_vllm: FakeServer) -> None:
 
 
 def test_usage_counts_each_prompt_once(fake_vllm: FakeServer) -> None:
-    """Prompt tokens do not multiply with n; completion tokens do."""
+    """Usage counts a prompt once, however large ``n`` is, and the tokens of all choices."""
     _, answer = ask(fake_vllm, prompt=["a b", "c"], n=3, max_tokens=2, ignore_eos=True)
     assert answer["usage"]["prompt_tokens"] == 3
     assert answer["usage"]["completion_tokens"] == 12
 
 
 def test_a_character_appears_with_its_last_byte(fake_vllm: FakeServer) -> None:
-    """A token that is half a character has an empty text; what remains half is dropped."""
+    """The token with the last byte of a character shows it; an incomplete one is dropped."""
     fake_vllm.enqueue(text="\u00e9\u4e16")
     parts = [event["choices"][0]["text"] for event in events(fake_vllm)]
     assert parts == ["", "\u00e9", "", "", "\u4e16", ""]
@@ -320,7 +320,7 @@ def test_a_character_appears_with_its_last_byte(fake_vllm: FakeServer) -> None:
 
 
 def test_token_ids_are_a_prompt(fake_vllm: FakeServer) -> None:
-    """A list of ids, and a list of such lists, are prompts."""
+    """A prompt may be a list of token ids or a list of such lists."""
     ids = fake_ids(QUESTION)
     expected = text(fake_vllm, seed=1, echo=True)
     assert text(fake_vllm, prompt=ids, seed=1, echo=True) == expected
@@ -328,7 +328,7 @@ def test_token_ids_are_a_prompt(fake_vllm: FakeServer) -> None:
 
 
 def test_prompts_can_be_truncated(fake_vllm: FakeServer) -> None:
-    """`truncate_prompt_tokens` keeps the end; -1 cuts to the length of the context."""
+    """``truncate_prompt_tokens`` keeps the end of the prompt; -1 keeps the context length."""
     body = {"prompt": "a b c d e f", "echo": True, "max_tokens": 1}
     assert text(fake_vllm, **body, truncate_prompt_tokens=2).startswith(" e f")
     with FakeServer(max_model_len=8) as server:
@@ -340,14 +340,14 @@ def test_prompts_can_be_truncated(fake_vllm: FakeServer) -> None:
 
 
 def test_choices_take_turns(fake_vllm: FakeServer) -> None:
-    """The events of several choices are mixed, and each ends by itself."""
+    """The events of several choices alternate, and each choice has its own end."""
     found = [event["choices"][0] for event in events(fake_vllm, n=2, max_tokens=3)]
     assert [choice["index"] for choice in found] == [0, 1, 0, 1, 0, 1]
     assert [choice["finish_reason"] for choice in found[-2:]] == ["length", "length"]
 
 
-def test_usage_is_streamed_as_asked_for(fake_vllm: FakeServer) -> None:
-    """At the end with include_usage, on every event with continuous_usage_stats as well."""
+def test_usage_is_streamed_on_request(fake_vllm: FakeServer) -> None:
+    """Usage is in the last event, and with ``continuous_usage_stats`` in every event."""
     last = events(fake_vllm, stream_options={"include_usage": True})[-1]
     assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 16)
     options = {"include_usage": True, "continuous_usage_stats": True}
@@ -357,14 +357,14 @@ def test_usage_is_streamed_as_asked_for(fake_vllm: FakeServer) -> None:
 
 
 def test_stream_interval_groups_tokens(fake_vllm: FakeServer) -> None:
-    """The first token comes by itself, then as many at a time as asked for."""
+    """The first event has one token, the others have ``stream_interval`` tokens."""
     body = {"stream_interval": 6, "return_token_ids": True, "ignore_eos": True}
     found = [event["choices"][0]["token_ids"] for event in events(fake_vllm, **body)]
     assert [len(ids) for ids in found] == [1, 6, 6, 3]
 
 
 def test_the_request_id_is_part_of_the_id(fake_vllm: FakeServer) -> None:
-    """The header wins over the field, and the field over chance."""
+    """The id contains ``X-Request-Id``, which takes precedence over ``request_id``."""
     _, answer = ask(fake_vllm, prompt="Hi", request_id="mine")
     assert answer["id"] == "cmpl-mine"
     connection = http.client.HTTPConnection(fake_vllm.url[7:], timeout=WAIT)
@@ -379,7 +379,7 @@ def test_the_request_id_is_part_of_the_id(fake_vllm: FakeServer) -> None:
 
 
 def test_a_choice_is_one_of_those_given(fake_vllm: FakeServer) -> None:
-    """`structured_outputs.choice` gives one of the strings, ended by EOS."""
+    """With ``structured_outputs.choice`` the text is one of the strings and ends with EOS."""
     [choice] = choices(fake_vllm, structured_outputs={"choice": ["red", "green"]})
     assert choice["text"] in ("red", "green")
     assert choice["finish_reason"] == "stop"
@@ -423,7 +423,7 @@ VALUE = {
     ],
 )
 def test_json_fits_its_schema(fake_vllm: FakeServer, constraint: dict[str, Any]) -> None:
-    """Values come from the schema and from the words of the prompt."""
+    """The generated JSON fits the schema and uses words and numbers of the prompt."""
     answer = text(fake_vllm, prompt="5 days in Paris", max_tokens=200, **constraint)
     assert json.loads(answer) == VALUE
 
@@ -436,20 +436,22 @@ def test_json_fits_its_schema(fake_vllm: FakeServer, constraint: dict[str, Any])
         {"response_format": {"type": "json_schema", "json_schema": {}}},
     ],
 )
-def test_any_json_object_will_do(fake_vllm: FakeServer, constraint: dict[str, Any]) -> None:
-    """Without a schema the object holds a word of the prompt, or a word at all."""
+def test_without_a_schema_the_json_is_an_object(
+    fake_vllm: FakeServer, constraint: dict[str, Any]
+) -> None:
+    """Without a schema, the object contains a word of the prompt, else the word ``text``."""
     assert json.loads(text(fake_vllm, **constraint)) == {"answer": "learning"}
     assert json.loads(text(fake_vllm, prompt="?", **constraint)) == {"answer": "text"}
 
 
 def test_a_constraint_that_is_met_ends_the_answer(fake_vllm: FakeServer) -> None:
-    """Nothing may follow what was asked for, even where EOS is to be ignored."""
+    """A text that meets its constraint ends, also with ``ignore_eos``."""
     body = {"structured_outputs": {"choice": ["red"]}, "ignore_eos": True}
     assert choices(fake_vllm, **body)[0]["finish_reason"] == "stop"
 
 
 def test_plain_text_is_no_constraint(fake_vllm: FakeServer) -> None:
-    """The response format `text` changes nothing."""
+    """The response format ``text`` changes nothing."""
     assert text(fake_vllm, response_format={"type": "text"}, seed=1) == text(fake_vllm, seed=1)
 
 
@@ -495,14 +497,14 @@ def test_plain_text_is_no_constraint(fake_vllm: FakeServer) -> None:
     ],
 )
 def test_it_refuses(fake_vllm: FakeServer, body: dict[str, Any], message: str) -> None:
-    """What vLLM refuses is refused with a 400 that says why."""
+    """An invalid request gets a 400 whose message names the reason."""
     status, answer = ask(fake_vllm, **{"prompt": "Hi", **body})
     assert status == 400
     assert message in answer["error"]["message"]
 
 
 def test_values_are_read_loosely(fake_vllm: FakeServer) -> None:
-    """Numbers in strings, whole floats and words for bools pass, as with vLLM."""
+    """As in vLLM, numbers may be strings, ints may be whole floats, bools may be words."""
     body = {"max_tokens": "3", "temperature": "0", "n": 1.0, "ignore_eos": "yes", "echo": "no"}
     _, answer = ask(fake_vllm, prompt=QUESTION, **body)
     assert answer["usage"]["completion_tokens"] == 3
@@ -511,8 +513,8 @@ def test_values_are_read_loosely(fake_vllm: FakeServer) -> None:
 # --- other routes -----------------------------------------------------------------------------
 
 
-def test_it_says_that_it_is_a_stand_in(fake_vllm: FakeServer) -> None:
-    """Version, fingerprint and the server header tell it from the real one."""
+def test_it_identifies_itself_as_a_fake(fake_vllm: FakeServer) -> None:
+    """The version, the fingerprint and the ``server`` header differ from a real server's."""
     assert ask(fake_vllm, "/version", "GET") == (200, {"version": "0.32.0+fake"})
     _, answer = ask(fake_vllm, prompt="Hi")
     assert "stand-in" in answer["system_fingerprint"]
@@ -523,7 +525,7 @@ def test_it_says_that_it_is_a_stand_in(fake_vllm: FakeServer) -> None:
 
 
 def test_models_are_all_listed() -> None:
-    """Every served name is listed and accepted; answers bear the first."""
+    """Every served name is listed and accepted; responses contain the first."""
     with FakeServer(models=["first", "second"]) as server:
         _, listed = ask(server, "/v1/models", "GET")
         assert [card["id"] for card in listed["data"]] == ["first", "second"]
@@ -532,7 +534,7 @@ def test_models_are_all_listed() -> None:
 
 
 def test_tokenize_and_detokenize_are_inverse(fake_vllm: FakeServer) -> None:
-    """The two routes map a text to ids and back."""
+    """``/detokenize`` returns the text whose ids ``/tokenize`` returned."""
     given = "Hello, w\u00f6rld \U0001f600!\n"
     _, answer = ask(fake_vllm, "/tokenize", prompt=given, return_token_strs=True)
     assert answer["count"] == len(answer["tokens"]) == len(answer["token_strs"])
@@ -540,13 +542,13 @@ def test_tokenize_and_detokenize_are_inverse(fake_vllm: FakeServer) -> None:
 
 
 def test_unknown_tokens_have_no_text(fake_vllm: FakeServer) -> None:
-    """An id outside the vocabulary is refused."""
+    """A token id outside the vocabulary is refused."""
     status, answer = ask(fake_vllm, "/detokenize", tokens=[10**6])
     assert (status, answer["error"]["message"]) == (400, "Token id 1000000 is out of vocabulary")
 
 
 def test_finished_requests_are_counted(fake_vllm: FakeServer) -> None:
-    """/metrics counts answers by their finish reason, and tokens."""
+    """``/metrics`` counts finished requests by finish reason, and tokens."""
     choices(fake_vllm, n=2)
     choices(fake_vllm, logit_bias={str(EOS): 100})
     metrics = counters(fake_vllm)
@@ -558,7 +560,7 @@ def test_finished_requests_are_counted(fake_vllm: FakeServer) -> None:
 
 
 def counters(server: FakeServer) -> dict[str, float]:
-    """The metrics by name and labels, without the model's name."""
+    """The metrics by name and labels, without the label of the model."""
     _, page = ask(server, "/metrics", "GET")
     lines = [line.partition(",model_name=") for line in page.splitlines() if line[0] != "#"]
     return {name[len("vllm:") :]: float(rest.split()[-1]) for name, _, rest in lines}
@@ -567,7 +569,7 @@ def counters(server: FakeServer) -> dict[str, float]:
 @settings(deadline=None)
 @given(st.text())
 def test_any_text_survives_the_tokenizer(given_text: str) -> None:
-    """Any text becomes ids and back without loss."""
+    """Decoding the token ids of any text returns this text."""
     tokenizer = Tokenizer("Some words to know.")
     ids = tokenizer.encode(given_text)
     assert tokenizer.decode(ids) == given_text
@@ -575,17 +577,17 @@ def test_any_text_survives_the_tokenizer(given_text: str) -> None:
 
 
 def test_half_a_character_in_json_is_replaced(fake_vllm: FakeServer) -> None:
-    """A lone surrogate, which JSON allows, neither fails nor comes back."""
+    """A lone surrogate, which JSON allows, becomes ``?``."""
     status, answer = ask(fake_vllm, prompt="Hi", model="\ud800")
     assert (status, answer["error"]["message"][:12]) == (404, "The model `?")
     assert text(fake_vllm, prompt="\ud800", echo=True).startswith("?")
 
 
-# --- what arrived -----------------------------------------------------------------------------
+# --- recorded requests ------------------------------------------------------------------------
 
 
 def test_requests_are_recorded(fake_vllm: FakeServer) -> None:
-    """Method, path, query, headers in any case, body and JSON are kept, in order."""
+    """Requests are recorded in order, with method, path, query, headers and body."""
     ask(fake_vllm, "/v1/completions?a=1", prompt="Hi")
     ask(fake_vllm, "/health", "GET")
     first, second = fake_vllm.requests
@@ -604,7 +606,7 @@ def test_requests_are_recorded(fake_vllm: FakeServer) -> None:
 
 
 def test_requests_can_be_waited_for(fake_vllm: FakeServer) -> None:
-    """A test waits for what another thread sends, without sleeping."""
+    """``wait_for`` returns when another thread's request has arrived."""
     thread = threading.Thread(target=ask, args=(fake_vllm,), kwargs={"prompt": "Hi"})
     thread.start()
     fake_vllm.wait_for(1, timeout=WAIT)
@@ -612,8 +614,8 @@ def test_requests_can_be_waited_for(fake_vllm: FakeServer) -> None:
     thread.join()
 
 
-def test_waiting_ends(fake_vllm: FakeServer) -> None:
-    """What does not come is a TimeoutError that says what came."""
+def test_waiting_has_a_time_limit(fake_vllm: FakeServer) -> None:
+    """``wait_for`` and ``wait_for_abort`` raise a TimeoutError with the number that arrived."""
     with pytest.raises(TimeoutError, match="0 of 1 requests"):
         fake_vllm.wait_for(1, timeout=0)
     with pytest.raises(TimeoutError, match="0 of 1 clients"):
@@ -625,14 +627,14 @@ def test_waiting_ends(fake_vllm: FakeServer) -> None:
 
 @pytest.fixture
 def connection(fake_vllm: FakeServer) -> Iterator[socket.socket]:
-    """A bare connection to the server."""
+    """A plain socket connection to the server."""
     host, _, port = fake_vllm.url[len("http://") :].partition(":")
     with socket.create_connection((host, int(port)), timeout=WAIT) as connected:
         yield connected
 
 
 def received(connection: socket.socket) -> bytes:
-    """All bytes until the server closes."""
+    """All bytes until the server closes the connection."""
     parts = []
     while True:
         part = connection.recv(65536)
@@ -642,7 +644,7 @@ def received(connection: socket.socket) -> bytes:
 
 
 def test_one_connection_serves_many_requests(fake_vllm: FakeServer) -> None:
-    """Whole and streamed answers leave the connection ready for the next request."""
+    """After a response, streamed or not, the connection serves the next request."""
     connection = http.client.HTTPConnection(fake_vllm.url[7:], timeout=WAIT)
     sockets = set()
     for stream in (False, True, False):
@@ -655,7 +657,7 @@ def test_one_connection_serves_many_requests(fake_vllm: FakeServer) -> None:
 
 
 def test_requests_may_be_sent_ahead(connection: socket.socket) -> None:
-    """A request that comes before the answer to the one before is answered in its turn."""
+    """Requests sent before the previous response arrives are served in order."""
     get = b"GET /v1/models HTTP/1.1\r\n\r\n"
     connection.sendall(get + b"GET /version HTTP/1.1\r\nConnection: close\r\n\r\n")
     answer = received(connection)
@@ -664,7 +666,7 @@ def test_requests_may_be_sent_ahead(connection: socket.socket) -> None:
 
 
 def test_a_chunked_request_is_read(fake_vllm: FakeServer, connection: socket.socket) -> None:
-    """A body without a length, in chunks, is a body as well."""
+    """A request body with chunked transfer encoding is read."""
     head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
     head += b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     connection.sendall(head + b'b\r\n{"prompt": \r\n5;x=y\r\n"Hi"}\r\n0\r\n\r\n')
@@ -682,8 +684,8 @@ def test_a_chunked_request_is_read(fake_vllm: FakeServer, connection: socket.soc
         b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
     ],
 )
-def test_what_is_no_http_is_refused(connection: socket.socket, sent: bytes) -> None:
-    """Malformed requests get a plain 400, and the connection is closed."""
+def test_malformed_http_is_refused(connection: socket.socket, sent: bytes) -> None:
+    """A malformed request gets a 400 with plain text, and the server closes the connection."""
     connection.sendall(sent)
     answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request")
@@ -693,7 +695,7 @@ def test_what_is_no_http_is_refused(connection: socket.socket, sent: bytes) -> N
 def test_a_client_that_half_closes_gets_nothing(
     fake_vllm: FakeServer, connection: socket.socket
 ) -> None:
-    """Shutting down the sending side counts as going away, as with vLLM."""
+    """As in vLLM, a client that shuts down only its sending side counts as aborted."""
     fake_vllm.enqueue(stall_after=0)
     body = b'{"prompt": "Hi"}'
     head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: "
@@ -703,8 +705,8 @@ def test_a_client_that_half_closes_gets_nothing(
     fake_vllm.wait_for_abort(timeout=WAIT)
 
 
-def test_half_a_request_is_none(fake_vllm: FakeServer, connection: socket.socket) -> None:
-    """A client that leaves within its request is not answered, and nothing is recorded."""
+def test_an_incomplete_request_is_ignored(fake_vllm: FakeServer, connection: socket.socket) -> None:
+    """An incomplete request is neither recorded nor answered."""
     connection.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")
     connection.shutdown(socket.SHUT_WR)
     assert received(connection) == b""
@@ -712,7 +714,7 @@ def test_half_a_request_is_none(fake_vllm: FakeServer, connection: socket.socket
 
 
 def test_each_event_is_one_chunk(fake_vllm: FakeServer, connection: socket.socket) -> None:
-    """A stream has one SSE event in each HTTP chunk, and the terminator by itself."""
+    """Each HTTP chunk of a stream is one SSE event; the last chunk is empty."""
     body = b'{"prompt": "Hi", "stream": true, "max_tokens": 2}'
     head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
     head += b"Connection: close\r\nContent-Length: "
@@ -722,17 +724,17 @@ def test_each_event_is_one_chunk(fake_vllm: FakeServer, connection: socket.socke
     assert chunked.count(b"data: {") == chunked.count(b"}\n\n\r\n") == 2
 
 
-# --- the life of the server -------------------------------------------------------------------
+# --- start and close --------------------------------------------------------------------------
 
 
-def test_the_fixture_gives_a_running_server(fake_vllm: FakeServer) -> None:
-    """`fake_vllm` is a FakeServer that answers."""
+def test_the_fixture_is_a_running_server(fake_vllm: FakeServer) -> None:
+    """``fake_vllm`` is a running ``FakeServer``."""
     assert ask(fake_vllm, "/health", "GET") == (200, "")
     assert fake_vllm.base_url == f"{fake_vllm.url}/v1"
 
 
 def test_starting_and_closing_can_be_repeated() -> None:
-    """start() and close() are idempotent, and a closed server can be started again."""
+    """``start`` and ``close`` are idempotent, and a closed server can be started again."""
     server = FakeServer()
     server.close()
     assert server.start() is server
@@ -750,7 +752,7 @@ def test_starting_and_closing_can_be_repeated() -> None:
 
 
 def test_closing_leaves_no_thread() -> None:
-    """Threads of idle and of busy connections have ended when close() returns."""
+    """When ``close`` returns, the threads of all connections have ended."""
     before = set(threading.enumerate())
     with FakeServer() as server:
         host, _, port = server.url[7:].partition(":")
@@ -761,8 +763,8 @@ def test_closing_leaves_no_thread() -> None:
         connection.close()
 
 
-def test_a_reset_connection_harms_nobody(fake_vllm: FakeServer) -> None:
-    """A client that resets its connection between requests is forgotten."""
+def test_a_reset_connection_disturbs_no_other_client(fake_vllm: FakeServer) -> None:
+    """A client that resets its connection does not disturb other clients."""
     host, _, port = fake_vllm.url[7:].partition(":")
     connection = socket.create_connection((host, int(port)), timeout=WAIT)
     connection.sendall(b"GET /health HTTP/1.1\r\n\r\n")
@@ -773,5 +775,5 @@ def test_a_reset_connection_harms_nobody(fake_vllm: FakeServer) -> None:
 
 
 def test_the_public_names_are_there() -> None:
-    """Everything that `vllm_client.testing` promises can be imported."""
+    """Every name in ``vllm_client.testing.__all__`` exists."""
     assert all(hasattr(testing, name) for name in testing.__all__)

@@ -7,8 +7,9 @@
         client = VllmClient(server.base_url)
         assert client.completions.create(prompt="Hi").text == "Hello."
 
-It speaks vLLM's wire format on a real socket, and shares no code with the client: a double that
-used the client's own decoder would agree with its bugs. It runs no model.
+The server uses vLLM's wire format on a real socket. It shares no code with the client: with the
+client's own decoder it would repeat the client's bugs, and no test would find them. It runs no
+language model.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pytest fixture `fake_vllm`."""
+"""The pytest fixture ``fake_vllm``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ __all__ = ["fake_vllm"]
 
 @pytest.fixture
 def fake_vllm() -> Iterator[FakeServer]:
-    """A running `FakeServer`, closed after the test."""
+    """A running ``FakeServer``, closed after the test."""
     with FakeServer() as server:
         yield server

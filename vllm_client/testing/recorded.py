@@ -1,4 +1,4 @@
-"""What arrived at the server, and how to wait for it without sleeping."""
+"""Records the requests that the server receives, and lets tests wait for them without sleeping."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, overload
+from typing import Callable, overload
+
+from ._wire.json_types import Json
 
 __all__ = ["Headers", "RecordedRequest", "Recorder", "RequestLog", "Run"]
 
 
 class Headers(Mapping[str, str]):
-    """Headers by name in any case; iteration gives the names as sent, of repeated ones the last."""
+    """HTTP headers. A look-up ignores the case of the name; iteration yields the names as sent.
+
+    If a header is repeated, the last one counts.
+    """
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._pairs = {name.lower(): (name, value) for name, value in pairs}
@@ -33,7 +38,15 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """One request as it arrived. `path` is without the query, which `query` holds."""
+    """One request as the server received it.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path, without the query.
+        query: The query, without the ``?``.
+        headers: The headers.
+        body: The body, as bytes.
+    """
 
     method: str
     path: str
@@ -42,8 +55,8 @@ class RecordedRequest:
     body: bytes
 
     @property
-    def json(self) -> Any:
-        """The decoded body, or None if it is no JSON."""
+    def json(self) -> Json:
+        """The decoded body, or None if the body is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -51,7 +64,7 @@ class RecordedRequest:
 
 
 class RequestLog(Sequence[RecordedRequest]):
-    """All requests so far, in order of arrival; it grows while the server runs."""
+    """All requests received so far, in order of arrival. The server appends to it."""
 
     def __init__(self) -> None:
         self._requests: list[RecordedRequest] = []
@@ -70,16 +83,16 @@ class RequestLog(Sequence[RecordedRequest]):
         return repr(self._requests)
 
     def clear(self) -> None:
-        """Forget what arrived so far."""
+        """Forget all requests received so far."""
         self._requests.clear()
 
     def append(self, request: RecordedRequest) -> None:
-        """Add a request; the server does."""
+        """Add a request. The server calls this; tests need not."""
         self._requests.append(request)
 
 
 class Recorder:
-    """Counts what happens; whoever waits for it is woken at each change."""
+    """Counts requests, tokens and aborts, and wakes the threads that wait for a change."""
 
     def __init__(self) -> None:
         self.requests = RequestLog()
@@ -90,59 +103,80 @@ class Recorder:
         self.finish_reasons: Counter[str] = Counter()
         self._changed = threading.Condition()
 
-    def arrived(self, request: RecordedRequest) -> None:
-        """Note a request."""
+    def record_request(self, request: RecordedRequest) -> None:
+        """Add a received request to ``requests``."""
         with self._changed:
             self.requests.append(request)
             self._changed.notify_all()
 
-    def began(self, prompt_tokens: int, finish_reasons: Sequence[str], tokens: int) -> Run:
+    def start_run(
+        self, prompt_tokens: int, finish_reasons: Sequence[str], generation_tokens: int
+    ) -> Run:
         """Count a request as running.
 
         Args:
-            prompt_tokens: what its prompts count.
-            finish_reasons: of its choices, if it comes to its end.
-            tokens: what they have in all.
+            prompt_tokens: The number of tokens of its prompts.
+            finish_reasons: The finish reason of each choice, counted if the request finishes.
+            generation_tokens: The number of tokens of all choices, counted if the request finishes.
+
+        Returns:
+            The run, which must be finished or aborted later.
         """
         with self._changed:
             self.running += 1
             self.prompt_tokens += prompt_tokens
-        return Run(self, finish_reasons, tokens)
+        return Run(self, finish_reasons, generation_tokens)
 
-    def ended(self, finish_reasons: Iterable[str], tokens: int, *, left: bool = False) -> None:
-        """Count a request as ended; `left` says that its client did not wait for the end."""
+    def end_run(
+        self, finish_reasons: Iterable[str], generation_tokens: int, *, aborted: bool = False
+    ) -> None:
+        """Count a request as ended.
+
+        Args:
+            finish_reasons: The finish reason of each choice.
+            generation_tokens: The number of tokens of all choices.
+            aborted: Whether the client closed the connection before the end.
+        """
         with self._changed:
             self.running -= 1
-            self.aborted += left
-            self.generation_tokens += tokens
+            self.aborted += aborted
+            self.generation_tokens += generation_tokens
             self.finish_reasons.update(finish_reasons)
             self._changed.notify_all()
 
     def wait(self, ready: Callable[[], bool], timeout: float) -> bool:
-        """Wait until `ready()` holds; return whether it does, after `timeout` seconds at most."""
+        """Wait until ``ready()`` is true, for at most ``timeout`` seconds.
+
+        Returns:
+            Whether ``ready()`` is true.
+        """
         with self._changed:
             return self._changed.wait_for(ready, timeout)
 
 
 class Run:
-    """A request that is being answered. Its end is counted once: what is said first holds."""
+    """A request in progress. Only the first call of ``finish()`` or ``abort()`` counts."""
 
-    def __init__(self, recorder: Recorder, finish_reasons: Sequence[str], tokens: int) -> None:
+    def __init__(
+        self, recorder: Recorder, finish_reasons: Sequence[str], generation_tokens: int
+    ) -> None:
         self._recorder = recorder
         self._finish_reasons = finish_reasons
-        self._tokens = tokens
+        self._generation_tokens = generation_tokens
         self._ended = False
 
-    def finished(self) -> None:
-        """All was generated."""
-        self._end(self._finish_reasons, self._tokens)
+    def finish(self) -> None:
+        """Count the request as finished: all tokens were generated."""
+        self._end(self._finish_reasons, self._generation_tokens)
 
-    def left(self) -> None:
-        """The client went away before."""
-        # To the engine each choice is a request of its own.
-        self._end(["abort"] * max(1, len(self._finish_reasons)), 0, left=True)
+    def abort(self) -> None:
+        """Count the request as aborted: the client closed the connection before the end."""
+        # vLLM's engine counts each choice as a request of its own.
+        self._end(["abort"] * max(1, len(self._finish_reasons)), 0, aborted=True)
 
-    def _end(self, finish_reasons: Sequence[str], tokens: int, *, left: bool = False) -> None:
+    def _end(
+        self, finish_reasons: Sequence[str], generation_tokens: int, *, aborted: bool = False
+    ) -> None:
         if not self._ended:
             self._ended = True
-            self._recorder.ended(finish_reasons, tokens, left=left)
+            self._recorder.end_run(finish_reasons, generation_tokens, aborted=aborted)

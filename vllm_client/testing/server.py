@@ -1,4 +1,4 @@
-"""The server: a socket, a thread for each connection, and what tests ask of it."""
+"""The server: a socket, one thread per connection, and what tests can ask the server."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Callable
 
 from ._engine.engine import Engine
-from ._routes.table import Exchange, respond
-from ._wire.replies import ClientGoneError, DroppedError, EventStream, Reply, Wire, Work
-from ._wire.requests import Arrival, MalformedError, read_request
+from ._routes.table import RouteContext, respond
+from ._wire.replies import (
+    ClientGoneError,
+    EventStream,
+    GenerationStats,
+    Reply,
+    ReplySender,
+    ScriptedCutError,
+)
+from ._wire.requests import MalformedRequestError, ReceivedRequest, read_request
 from .recorded import Recorder, RequestLog
-from .script import GENERATING, Script, ScriptFields, ScriptQueue, script_from
+from .script import GENERATING, Script, ScriptFields, ScriptQueue, build_script
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -27,20 +34,21 @@ _MALFORMED = Reply(400, b"Invalid HTTP request received.", "text/plain; charset=
 class FakeServer:
     """A stand-in for a vLLM 0.32 server, on a real socket of this machine.
 
-    Left alone it writes plausible English about machine learning; `enqueue` and `always` give it
-    the answers and the faults that a test wants. It is no vLLM: no model runs in it.
+    By default it generates plausible English about machine learning, with a small word model
+    instead of a language model. ``enqueue`` and ``always`` set the responses and the faults that
+    a test needs.
 
         with FakeServer() as server:
             client = VllmClient(server.base_url)
 
     Args:
-        model: the served name.
-        models: all served names, where there are several; the first is the name in answers.
-        api_key: the key that paths under /v1 ask for; by default none.
-        max_model_len: the length of the context, in tokens.
-        max_logprobs: the most log-probabilities that a request may ask for.
-        seed: of the answers to requests that bring no seed.
-        delay: seconds before each event of a stream, and before a whole answer.
+        model: The served model name.
+        models: All served model names, if there are several. Responses contain the first one.
+        api_key: The API key that requests to paths under ``/v1`` must send; by default none.
+        max_model_len: The length of the context, in tokens.
+        max_logprobs: The largest number of log-probabilities per token that a request may ask for.
+        seed: The seed for requests without a seed of their own.
+        delay: Seconds to wait before each SSE event, and before a response that is not streamed.
     """
 
     def __init__(
@@ -62,7 +70,8 @@ class FakeServer:
         self._closing = threading.Event()
         self._listener: socket.socket | None = None
         self._acceptor = threading.Thread()
-        # Only the accepting thread writes it, and close() reads it once that thread has ended.
+        # No lock: only the accepting thread writes this dict, and close() reads it after that
+        # thread has ended.
         self._connections: dict[socket.socket, threading.Thread] = {}
 
     def __repr__(self) -> str:
@@ -77,58 +86,63 @@ class FakeServer:
 
     @property
     def model(self) -> str:
-        """The served name; of several the first."""
+        """The served model name; if there are several, the first."""
         return self._engine.models[0]
 
     @property
     def url(self) -> str:
-        """The origin, such as `http://127.0.0.1:50123`.
+        """The origin, such as ``http://127.0.0.1:50123``.
 
         Raises:
-            RuntimeError: the server is not running.
+            RuntimeError: The server is not running.
         """
         if self._listener is None:
-            raise RuntimeError("the server is not running: use `with`, or call start()")
+            raise RuntimeError(
+                "the server is not running: use `with FakeServer()`, or call start() first"
+            )
         host, port = self._listener.getsockname()
         return f"http://{host}:{port}"
 
     @property
     def base_url(self) -> str:
-        """The root of the OpenAI-compatible API: the origin and `/v1`."""
+        """The root of the OpenAI-compatible API: the origin and ``/v1``."""
         return f"{self.url}/v1"
 
     @property
     def requests(self) -> RequestLog:
-        """What arrived, in order."""
+        """All requests received so far, in order of arrival."""
         return self._recorder.requests
 
     @property
     def aborted(self) -> int:
-        """How many clients went away before their answer was whole."""
+        """How many clients closed their connection before their response was complete."""
         return self._recorder.aborted
 
     @property
     def pending(self) -> int:
-        """How many scripted answers wait for a request."""
+        """How many enqueued scripts have not been used yet."""
         return len(self._scripts)
 
     def start(self) -> Self:
-        """Listen on a free port of 127.0.0.1; once this returns, requests are answered."""
+        """Listen on a free port of 127.0.0.1. When this returns, the server accepts requests."""
         if self._listener is None:
             self._closing.clear()
             self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
             self._acceptor = threading.Thread(
-                target=self._accept, args=(self._listener,), name="FakeServer", daemon=True
+                target=self._accept_connections,
+                args=(self._listener,),
+                name="FakeServer",
+                daemon=True,
             )
             self._acceptor.start()
         return self
 
     def close(self) -> None:
-        """End all connections at once, open streams included, and all threads. Idempotent."""
+        """Close all connections, also those with a stream, and end all threads. Idempotent."""
         if self._listener is None:
             return
         self._closing.set()
-        # On some systems accept() sleeps on when its socket is closed; a connection wakes it.
+        # On some systems, closing a socket does not interrupt its accept(). A connection does.
         with suppress(OSError):
             socket.create_connection(self._listener.getsockname()).close()
         self._acceptor.join()
@@ -141,130 +155,154 @@ class FakeServer:
         self._connections.clear()
 
     def enqueue(self, *, times: int = 1, **script: Unpack[ScriptFields]) -> None:
-        """Give the next request this answer, or these faults.
+        """Set the response, or the faults, of the next request.
 
-        Answers are given in the order in which they were enqueued, each one once. Text, reasoning
-        and tool calls go to requests for a completion only; the others to whatever comes, unless
-        `path` says which. With faults alone the answer is generated as always.
+        Scripts are used in the order in which they were enqueued, each for one request. A script
+        with text, reasoning or tool calls is used only for ``/v1/completions`` and
+        ``/v1/chat/completions``; any other script for a request to any path. ``path`` restricts a
+        script to one path. With faults alone, the server generates the response as usual.
 
         Args:
-            times: how many requests get it.
-            **script: see `ScriptFields`: `text`, `reasoning`, `tool_calls`, `finish_reason`; or
-                `json`, `body`, `chunks` (with `done`) or `error`, with `status` and `headers`;
-                and `path`, `delay` and the faults `cut_after` (with `clean`), `stall_after`,
-                `error_after`, `abort_after`, `drop`.
+            times: For how many requests the script is used.
+            **script: See ``ScriptFields``. The response: ``text``, ``reasoning``, ``tool_calls``
+                and ``finish_reason``; or ``json``, ``body``, ``chunks`` (with ``done``) or
+                ``error``; with ``status`` and ``headers``. The faults: ``cut_after`` (with
+                ``clean``), ``stall_after``, ``error_after``, ``abort_after`` and ``drop``. Also
+                ``path`` and ``delay``.
 
         Raises:
-            TypeError: there is no such field.
-            ValueError: several answers are given at once.
+            TypeError: A field does not exist.
+            ValueError: More than one of ``text``, ``json``, ``body`` and ``chunks`` is set.
         """
-        self._scripts.put(script_from(self._delay, script), times)
+        self._scripts.put(build_script(self._delay, script), times)
 
     def always(self, **script: Unpack[ScriptFields]) -> None:
-        """Give all requests this answer, or these faults, for which nothing is enqueued.
+        """Set the response, or the faults, of all requests for which no script is enqueued.
 
-        Without any field requests are answered as they were at first.
+        Without any field, the server generates these responses again.
 
         Args:
-            **script: as for `enqueue`.
+            **script: See ``enqueue``.
+
+        Raises:
+            TypeError: A field does not exist.
+            ValueError: More than one of ``text``, ``json``, ``body`` and ``chunks`` is set.
         """
-        self._scripts.stand(script_from(self._delay, script))
+        self._scripts.set_always(build_script(self._delay, script))
 
     def wait_for(self, count: int, timeout: float = 10.0) -> None:
-        """Wait until `count` requests have arrived in all.
+        """Wait until the server has received ``count`` requests in total.
 
         Args:
-            count: how many.
-            timeout: seconds.
+            count: The number of requests.
+            timeout: The time limit, in seconds.
 
         Raises:
-            TimeoutError: they did not.
+            TimeoutError: The server received fewer requests within the time limit.
         """
         if not self._recorder.wait(lambda: len(self.requests) >= count, timeout):
-            raise TimeoutError(f"{len(self.requests)} of {count} requests came in {timeout} s")
+            raise TimeoutError(
+                f"the server received {len(self.requests)} of {count} requests in {timeout} s"
+            )
 
     def wait_for_abort(self, count: int = 1, timeout: float = 10.0) -> None:
-        """Wait until `count` clients in all have gone away before their answer was whole.
+        """Wait until ``count`` clients in total have closed their connection early.
 
-        A short answer may be on its way before the client leaves: enqueue a `stall_after`, or a
-        `delay`, for one that can be left.
+        Early means: before the response was complete. The server may have sent a short response
+        before the client closes. To prevent that, enqueue a ``stall_after`` or a ``delay``.
 
         Args:
-            count: how many.
-            timeout: seconds.
+            count: The number of clients.
+            timeout: The time limit, in seconds.
 
         Raises:
-            TimeoutError: they stayed.
+            TimeoutError: Fewer clients closed their connection within the time limit.
         """
         if not self._recorder.wait(lambda: self.aborted >= count, timeout):
-            raise TimeoutError(f"{self.aborted} of {count} clients went away in {timeout} s")
+            raise TimeoutError(
+                f"{self.aborted} of {count} clients closed their connection before the end of the "
+                f"response in {timeout} s"
+            )
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept_connections(self, listener: socket.socket) -> None:
         while True:
             connection, _ = listener.accept()
             if self._closing.is_set():
                 connection.close()
                 return
-            # Without this each small chunk would wait for the acknowledgement of the one before.
+            # Otherwise a small chunk would wait for the acknowledgement of the one before it.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             thread = threading.Thread(
-                target=self._serve, args=(connection,), name="FakeServer", daemon=True
+                target=self._serve_connection, args=(connection,), name="FakeServer", daemon=True
             )
-            living = {c: t for c, t in self._connections.items() if t.is_alive()}
-            self._connections = {**living, connection: thread}
+            alive = {c: t for c, t in self._connections.items() if t.is_alive()}
+            self._connections = {**alive, connection: thread}
             thread.start()
 
-    def _serve(self, connection: socket.socket) -> None:
-        wire = Wire(connection, self._closing)
-        ends = suppress(ClientGoneError, DroppedError, OSError)
+    def _serve_connection(self, connection: socket.socket) -> None:
+        sender = ReplySender(connection, self._closing)
+        ends = suppress(ClientGoneError, ScriptedCutError, OSError)
         with connection, connection.makefile("rb") as stream, ends:
             try:
-                while self._exchange(connection, stream, wire):
+                while self._serve_one(connection, stream, sender):
                     pass
-            except MalformedError:
-                wire.send_reply(_MALFORMED, Script(), close=True)
+            except MalformedRequestError:
+                sender.send_reply(_MALFORMED, Script(), close=True)
 
-    def _exchange(self, connection: socket.socket, stream: BinaryIO, wire: Wire) -> bool:
-        """Read a request and answer it; return whether the connection may bring another."""
-        arrival = read_request(stream, connection)
-        if arrival is None:
+    def _serve_one(self, connection: socket.socket, stream: BinaryIO, sender: ReplySender) -> bool:
+        """Read one request and respond to it.
+
+        Returns:
+            Whether the connection stays open for the next request.
+        """
+        received = read_request(stream, connection)
+        if received is None:
             return False
-        request = arrival.request
+        request = received.request
         script = self._scripts.take(request.path)
-        self._recorder.arrived(request)
+        self._recorder.record_request(request)
         if script.drop:
             return False
-        reply = respond(Exchange(self._engine, self._recorder, request, script), self._api_key)
+        context = RouteContext(self._engine, self._recorder, request, script)
+        reply = respond(context, self._api_key)
         if request.path in GENERATING:
-            self._send_counted(wire, reply, script, arrival)
+            self._send_and_count(sender, reply, script, received)
         else:
-            _send(wire, reply, script, arrival)
-        return not arrival.close
+            _send(sender, reply, script, received)
+        return not received.close_after
 
-    def _send_counted(
-        self, wire: Wire, reply: Reply | EventStream, script: Script, arrival: Arrival
+    def _send_and_count(
+        self,
+        sender: ReplySender,
+        reply: Reply | EventStream,
+        script: Script,
+        received: ReceivedRequest,
     ) -> None:
-        work = reply.work or Work()
-        run = self._recorder.began(work.prompt_tokens, work.finish_reasons, work.completion_tokens)
+        stats = reply.stats or GenerationStats()
+        run = self._recorder.start_run(
+            stats.prompt_tokens, stats.finish_reasons, stats.completion_tokens
+        )
         try:
-            _send(wire, reply, script, arrival, run.finished)
+            _send(sender, reply, script, received, run.finish)
         except ClientGoneError:
+            # Connections that end because the server closes are not counted as aborted.
             if not self._closing.is_set():
-                run.left()
+                run.abort()
             raise
         finally:
-            run.finished()
+            run.finish()
 
 
 def _send(
-    wire: Wire,
+    sender: ReplySender,
     reply: Reply | EventStream,
     script: Script,
-    arrival: Arrival,
-    generated: Callable[[], None] = lambda: None,
+    received: ReceivedRequest,
+    on_generated: Callable[[], None] = lambda: None,
 ) -> None:
+    close = received.close_after
     if isinstance(reply, EventStream):
-        wire.send_stream(reply, script, generated, close=arrival.close)
+        sender.send_stream(reply, script, on_generated, close=close)
     else:
-        head = arrival.request.method == "HEAD"
-        wire.send_reply(reply, script, generated, close=arrival.close, head=head)
+        head = received.request.method == "HEAD"
+        sender.send_reply(reply, script, on_generated, close=close, head=head)

@@ -1,4 +1,4 @@
-"""What both generating routes need of a request and of the server."""
+"""The entrance to the text generator: reads the fields that bear on it, and numbers the choices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Callable, Protocol, TypeVar
 
-from .._wire.fields import Fields
+from .._wire.request_fields import RequestFields
 from .generation import Limits, Writer
 from .logprobs import Logprobs
 from .model import Sampling, WordModel
@@ -17,21 +17,21 @@ __all__ = ["VERSION", "Engine"]
 
 VERSION = "0.32.0+fake"
 
-_TRIALS = 8
+_MAX_TRIALS = 8
 _TOKENIZER = Tokenizer(TEXT)
 _MODEL = WordModel(_TOKENIZER, TEXT)
 
 
-class _Written(Protocol):
+class _HasText(Protocol):
     @property
     def text(self) -> str: ...
 
 
-T = TypeVar("T", bound=_Written)
+T = TypeVar("T", bound=_HasText)
 
 
 class Engine:
-    """The model that is served: its names, its length, its tokenizer and its random numbers."""
+    """The served model: its names, its context length, its tokenizer and its random numbers."""
 
     def __init__(
         self, models: Sequence[str], max_model_len: int, max_logprobs: int, seed: int
@@ -43,13 +43,13 @@ class Engine:
         self.writer = Writer(_TOKENIZER, _MODEL)
         self._random = random.Random(seed)
 
-    def logprobs(self, fields: Fields) -> Logprobs:
-        """Return what writes the log-probabilities of a request."""
+    def logprobs_for(self, fields: RequestFields) -> Logprobs:
+        """Return the writer of log-probabilities for a request."""
         as_ids = fields.get("return_tokens_as_token_ids", False)
         return Logprobs(self.tokenizer, _MODEL, as_ids=as_ids)
 
-    def limits(self, fields: Fields, max_tokens: int) -> Limits:
-        """Return when the answer to a request ends, and how its tokens are chosen."""
+    def limits_for(self, fields: RequestFields, max_tokens: int) -> Limits:
+        """Return when each choice of a request ends, and how its tokens are sampled."""
         names = ("temperature", "top_k", "top_p", "min_p")
         bias = {int(id_): float(value) for id_, value in fields.get("logit_bias", {}).items()}
         sampling = Sampling(
@@ -68,24 +68,27 @@ class Engine:
         )
 
     def choices(
-        self, fields: Fields, first: int, write: Callable[[int, random.Random, bool], T]
+        self,
+        fields: RequestFields,
+        first_index: int,
+        write: Callable[[int, random.Random, bool], T],
     ) -> list[T]:
-        """Return `n` outputs, numbered from `first`; the same ones for the same seed.
+        """Return ``n`` choices. The same seed returns the same choices.
 
         Args:
-            fields: the request.
-            first: the index of the first choice.
-            write: gives the output of an index, from random numbers; it is told when what it
-                gave is no other than a choice before.
+            fields: The fields of the request.
+            first_index: The index of the first choice.
+            write: Called with the index of a choice, random numbers, and whether an earlier call
+                for this index returned the text of another choice. Returns the choice.
         """
         seed = fields.get("seed", self._random.random())
         outputs: list[T] = []
         for number in range(fields.get("n", 1)):
-            written = {output.text for output in outputs}
-            for trial in range(_TRIALS):
-                numbers = random.Random(f"{seed}/{number}/{trial}")
-                outputs[number:] = [write(first + number, numbers, trial > 0)]
-                # A small model repeats itself; who asks for several choices wants to see several.
-                if outputs[number].text not in written:
+            earlier_texts = {output.text for output in outputs}
+            for trial in range(_MAX_TRIALS):
+                rng = random.Random(f"{seed}/{number}/{trial}")
+                outputs[number:] = [write(first_index + number, rng, trial > 0)]
+                # The word model is small and often repeats itself, but choices should differ.
+                if outputs[number].text not in earlier_texts:
                     break
         return outputs

@@ -1,4 +1,4 @@
-"""From a prompt to the tokens of an answer, and from tokens to the text that is let out."""
+"""Generates the tokens of a choice, ends them at the limits, and finds the text that is shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import codecs
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from .model import Sampling, Walk, Weights, WordModel
 from .tokenizer import EOS, SPECIAL_TOKENS, Tokenizer
@@ -14,16 +14,27 @@ from .tokenizer import EOS, SPECIAL_TOKENS, Tokenizer
 __all__ = ["Limits", "Output", "Token", "Writer"]
 
 StopReason = Optional[Union[str, int]]
-# The finish reason, the stop reason, and how much of the text remains.
-End = tuple[str, StopReason, int]
+"""The stop string or the id of the stop token that ended a choice; None if neither did."""
+
+
+class Ending(NamedTuple):
+    """How a choice ends. ``text_length`` is the number of characters of its text that remain."""
+
+    finish_reason: str
+    stop_reason: StopReason
+    text_length: int
 
 
 @dataclass(frozen=True)
 class Token:
     """One generated token.
 
-    `text` is what it decodes to by itself; `released` is what a stream may show once it is there,
-    which is less while a stop string may have begun, and more when it turns out that none has.
+    Attributes:
+        id: The token id.
+        text: The text of this token alone.
+        weights: The weights of the tokens from which it was sampled.
+        released: The text that a stream may show with this token. It is shorter than ``text``
+            while a stop string may have begun, and longer after it is certain that none has.
     """
 
     id: int
@@ -34,7 +45,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Output:
-    """The answer of one choice."""
+    """The output of one choice."""
 
     index: int
     tokens: Sequence[Token]
@@ -43,16 +54,16 @@ class Output:
 
     @property
     def text(self) -> str:
-        """The text that the client gets."""
+        """The text that the client receives."""
         return "".join(token.released for token in self.tokens)
 
     @property
     def token_ids(self) -> list[int]:
-        """The generated ids, those of stop tokens included."""
+        """The ids of all generated tokens, stop tokens included."""
         return [token.id for token in self.tokens]
 
     def aborted_after(self, count: int) -> Output:
-        """Return the same answer as the server leaves it when it aborts after `count` tokens."""
+        """Return this output as it is if the server aborts it after ``count`` tokens."""
         if len(self.tokens) <= count:
             return self
         return replace(self, tokens=self.tokens[:count], finish_reason="abort", stop_reason=None)
@@ -60,7 +71,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Limits:
-    """When an answer ends: the fields of a request that bear on it."""
+    """When an output ends: the fields of a request that bear on it."""
 
     max_tokens: int
     min_tokens: int = 0
@@ -70,34 +81,35 @@ class Limits:
     ignore_eos: bool = False
     sampling: Sampling = field(default_factory=Sampling)
 
-    def end(self, tokens: Sequence[Token], text: str) -> End | None:
-        """Return how the answer ends with the last of `tokens`, or None if it goes on.
+    def ending(self, tokens: Sequence[Token], text: str) -> Ending | None:
+        """Return how the output ends with the last of ``tokens``, or None if it does not end.
 
         Args:
-            tokens: all tokens so far.
-            text: what they decode to.
+            tokens: All tokens so far.
+            text: The text of these tokens.
         """
         last = tokens[-1]
-        added = len(_shown(last.id, last.text))
+        added = len(_visible_text(last.id, last.text))
         if last.id == EOS and not self.ignore_eos:
-            return "stop", None, len(text)
+            return Ending("stop", None, len(text))
         if len(tokens) >= self.min_tokens:
             if last.id in self.stop_token_ids:
-                return "stop", last.id, len(text) - (0 if self.include_stop else added)
+                kept = len(text) - (0 if self.include_stop else added)
+                return Ending("stop", last.id, kept)
             for stop in self.stop:
                 at = text.find(stop, max(0, len(text) - added - len(stop) + 1))
                 if at >= 0:
-                    return "stop", stop, at + (len(stop) if self.include_stop else 0)
-        return ("length", None, len(text)) if len(tokens) >= self.max_tokens else None
+                    return Ending("stop", stop, at + (len(stop) if self.include_stop else 0))
+        return Ending("length", None, len(text)) if len(tokens) >= self.max_tokens else None
 
     @property
-    def held_back(self) -> int:
-        """How many characters a stream keeps to itself, since a stop string may have begun."""
+    def withheld_length(self) -> int:
+        """How many of the last characters a stream withholds: a stop string may begin in them."""
         return 0 if self.include_stop else max(map(len, self.stop), default=1) - 1
 
 
 class Writer:
-    """Writes answers, by the word model or from a given text."""
+    """Writes outputs, with the word model or from a fixed text."""
 
     def __init__(self, tokenizer: Tokenizer, model: WordModel) -> None:
         self._tokenizer = tokenizer
@@ -110,40 +122,53 @@ class Writer:
         limits: Limits,
         rng: random.Random,
         *,
-        anew: bool = False,
+        new_sentence: bool = False,
     ) -> Output:
-        """Return what the word model makes of a prompt; `anew` begins another sentence."""
+        """Return the output for a prompt of the completions route.
+
+        Args:
+            prompt_ids: The token ids of the prompt.
+            index: The index of the choice.
+            limits: When the output ends.
+            rng: The random numbers.
+            new_sentence: Whether to start with a new sentence that ignores the prompt.
+        """
         prompt = self._tokenizer.decode(prompt_ids)
         if prompt[-1:].isspace():
-            return self.answer(prompt, index, limits, rng)
+            return self.answer_question(prompt, index, limits, rng)
         context = self._model.context(prompt_ids)
-        if anew and context:
+        if new_sentence and context:
             prompt, context = "", []
-        drawn = self._sample(prompt, context, limits, rng)
-        return self._finish(drawn, index, limits)
+        sampled = self._sample(prompt, context, limits, rng)
+        return self._build_output(sampled, index, limits)
 
-    def answer(self, question: str, index: int, limits: Limits, rng: random.Random) -> Output:
-        """Return what the word model has to say to a question, beginning afresh."""
-        drawn = self._without_space(self._sample(question, [], limits, rng))
-        return self._finish(drawn, index, limits)
+    def answer_question(
+        self, question: str, index: int, limits: Limits, rng: random.Random
+    ) -> Output:
+        """Return the output for a question: new sentences, without a leading space."""
+        sampled = self._without_space(self._sample(question, [], limits, rng))
+        return self._build_output(sampled, index, limits)
 
-    def copy(self, text: str, index: int, limits: Limits) -> Output:
-        """Return a given text as an answer: cut by the limits, ended by EOS."""
+    def write_within_limits(self, text: str, index: int, limits: Limits) -> Output:
+        """Return a fixed text as output, followed by EOS and cut at the limits of the request."""
         ids = [*self._tokenizer.encode(text), EOS]
-        return self._finish([(id_, {id_: 1.0}) for id_ in ids], index, limits)
+        return self._build_output([(id_, {id_: 1.0}) for id_ in ids], index, limits)
 
-    def script(self, text: str, index: int, finish_reason: str | None) -> Output:
-        """Return a given text as it is, ended by EOS, or by its length if that is the reason."""
+    def write_exactly(self, text: str, index: int, finish_reason: str | None) -> Output:
+        """Return a fixed text as output, without any limit.
+
+        It is followed by EOS, unless ``finish_reason`` is ``length``.
+        """
         ids = self._tokenizer.encode(text)
         cut = finish_reason == "length" and bool(ids)
-        output = self.copy(text, index, Limits(len(ids) if cut else len(ids) + 1))
+        output = self.write_within_limits(text, index, Limits(len(ids) if cut else len(ids) + 1))
         return replace(output, finish_reason=finish_reason or output.finish_reason)
 
-    def tokens(self, ids: Sequence[int]) -> list[Token]:
-        """Return ids as tokens that are released as they come."""
+    def as_tokens(self, ids: Sequence[int]) -> list[Token]:
+        """Return ids as tokens whose text is shown without delay."""
         decoder = _Decoder(self._tokenizer)
         decoded = [(id_, decoder.decode(id_)) for id_ in ids]
-        return [Token(id_, text, {id_: 1.0}, _shown(id_, text)) for id_, text in decoded]
+        return [Token(id_, text, {id_: 1.0}, _visible_text(id_, text)) for id_, text in decoded]
 
     def _sample(
         self, question: str, context: list[int], limits: Limits, rng: random.Random
@@ -156,37 +181,42 @@ class Writer:
             forbidden = frozenset([EOS]) if refuse_eos else frozenset()
             id_ = replace(limits.sampling, forbidden_token_ids=forbidden).choose(weights, rng)
             yield id_, weights
-            walk.take(id_)
+            walk.advance(id_)
             count += 1
 
-    def _without_space(self, drawn: Iterator[tuple[int, Weights]]) -> Iterator[tuple[int, Weights]]:
-        id_, weights = next(drawn)
-        bare = self._model.without_space
-        yield bare(id_), {bare(each): weight for each, weight in weights.items()}
-        yield from drawn
+    def _without_space(
+        self, sampled: Iterator[tuple[int, Weights]]
+    ) -> Iterator[tuple[int, Weights]]:
+        id_, weights = next(sampled)
+        without_space = self._model.without_space
+        yield without_space(id_), {without_space(each): weight for each, weight in weights.items()}
+        yield from sampled
 
-    def _finish(self, drawn: Iterable[tuple[int, Weights]], index: int, limits: Limits) -> Output:
+    def _build_output(
+        self, sampled: Iterable[tuple[int, Weights]], index: int, limits: Limits
+    ) -> Output:
         decoder = _Decoder(self._tokenizer)
         tokens: list[Token] = []
         text, lengths = "", []
-        end = None
-        for id_, weights in drawn:
+        ending = None
+        for id_, weights in sampled:
             token = Token(id_, decoder.decode(id_), weights)
             tokens.append(token)
-            text += _shown(id_, token.text)
+            text += _visible_text(id_, token.text)
             lengths.append(len(text))
-            end = limits.end(tokens, text)
-            if end:
+            ending = limits.ending(tokens, text)
+            if ending:
                 break
-        reason, stop_reason, length = end or ("stop", None, len(text))
-        lengths[-1:] = [length + limits.held_back]
-        released = _release(text[:length], [each - limits.held_back for each in lengths])
-        shown = [replace(token, released=part) for token, part in zip(tokens, released)]
+        reason, stop_reason, length = ending or Ending("stop", None, len(text))
+        # The last token releases the rest of the text.
+        lengths[-1:] = [length + limits.withheld_length]
+        parts = _split_at(text[:length], [each - limits.withheld_length for each in lengths])
+        shown = [replace(token, released=part) for token, part in zip(tokens, parts)]
         return Output(index, shown, reason, stop_reason)
 
 
 class _Decoder:
-    """Turns ids into text one by one; a character appears with the last of its bytes."""
+    """Decodes one token id after the other. A character appears with the last of its bytes."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -197,14 +227,15 @@ class _Decoder:
         return SPECIAL_TOKENS[id_] if id_ < len(SPECIAL_TOKENS) else self._decoder.decode(piece)
 
 
-def _shown(id_: int, text: str) -> str:
+def _visible_text(id_: int, text: str) -> str:
     return "" if id_ < len(SPECIAL_TOKENS) else text
 
 
-def _release(text: str, until: Iterable[int]) -> list[str]:
+def _split_at(text: str, ends: Iterable[int]) -> list[str]:
+    """Split ``text`` at these indices; an index before an earlier one makes an empty part."""
     parts = []
     start = 0
-    for end in until:
+    for end in ends:
         parts.append(text[start : max(start, end)])
         start += len(parts[-1])
     return parts

@@ -1,4 +1,4 @@
-"""Text under constraints: one of several choices, or a small JSON value that fits a schema."""
+"""Generates text under a constraint: one of several choices, or a small JSON value for a schema."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import math
 import random
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable
+from typing import Callable
 
-from .._wire.fields import Fields
-from .._wire.refusals import RefusalError, named
+from .._wire.json_types import Json
+from .._wire.refusals import RefusalError, parameter_error
+from .._wire.request_fields import RequestFields
 
-__all__ = ["constrained", "structured_text", "value_for"]
+__all__ = ["is_constrained", "structured_text", "value_for"]
 
-_KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+_CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 _CONSTANTS = {"boolean": True, "null": None}
 _TYPES = ("object", "array", "string", "integer", "number", *_CONSTANTS)
 _WORD = re.compile(r"[^\W_]{3,}")
 _DIGITS = re.compile(r"\d+")
 _ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}}
-_NONE = (
+# How vLLM prints a StructuredOutputsParams without any constraint.
+_NO_CONSTRAINT = (
     "{'json': None, 'regex': None, 'choice': None, 'grammar': None, 'json_object': None, "
     "'disable_any_whitespace': False, 'disable_additional_properties': False, "
     "'whitespace_pattern': None, 'structural_tag': None, '_backend': None, "
@@ -28,125 +30,126 @@ _NONE = (
 )
 
 
-def constrained(fields: Fields) -> bool:
-    """Whether a request constrains its output."""
-    kind = fields.get("response_format", {}).get("type", "text")
-    return "structured_outputs" in fields or kind != "text"
+def is_constrained(fields: RequestFields) -> bool:
+    """Return whether a request constrains its output."""
+    format_type = fields.get("response_format", {}).get("type", "text")
+    return "structured_outputs" in fields or format_type != "text"
 
 
-def structured_text(fields: Fields, question: str, rng: random.Random) -> str:
+def structured_text(fields: RequestFields, question: str, rng: random.Random) -> str:
     """Return a text that fits the constraint of a request.
 
     Raises:
-        RefusalError: the constraint is malformed, or beyond the stand-in.
+        RefusalError: The constraint is malformed, or this server cannot follow it.
     """
-    kind, wanted = _constraint(fields)
-    if kind == "choice":
-        return str(rng.choice(wanted))
-    return json.dumps(value_for(_schema(wanted), question, rng), ensure_ascii=False)
+    constraint, operand = _constraint(fields)
+    if constraint == "choice":
+        return str(rng.choice(operand))
+    return json.dumps(value_for(_parse_schema(operand), question, rng), ensure_ascii=False)
 
 
-def value_for(schema: Any, question: str, rng: random.Random) -> Any:
+def value_for(schema: Json, question: str, rng: random.Random) -> Json:
     """Return a small JSON value that fits a simple schema.
 
     Args:
-        schema: a JSON schema; `$ref`, patterns and formats are not looked at.
-        question: a text from whose words strings are made.
-        rng: decides where the schema leaves a choice.
+        schema: A JSON schema. ``$ref``, patterns and formats are ignored.
+        question: The text whose words and numbers are used as strings and integers.
+        rng: Makes the choices that the schema leaves open.
 
     Raises:
-        RefusalError: the schema names a type that there is not.
+        RefusalError: The schema names a type that does not exist.
     """
-    return _Values(question, rng).value(schema)
+    return _ValueMaker(question, rng).value(schema)
 
 
-class _Values:
-    """Makes values, drawn from the words of a question where the schema has none."""
+class _ValueMaker:
+    """Makes values for a schema, from the words of a question where the schema sets none."""
 
     def __init__(self, question: str, rng: random.Random) -> None:
         self._question = question
         self._rng = rng
 
-    def value(self, schema: Any) -> Any:
+    def value(self, schema: Json) -> Json:
         schema = schema if isinstance(schema, Mapping) else {}
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
             return self._from_enum(schema["enum"])
-        for several in ("anyOf", "oneOf"):
-            if schema.get(several):
-                return self.value(schema[several][0])
-        kind = schema.get("type", "object" if "properties" in schema else "string")
-        kind = kind[0] if isinstance(kind, list) else kind
-        if kind not in _TYPES:
-            raise RefusalError(f"Grammar error: Invalid type: {kind}")
-        if kind in _CONSTANTS:
-            return _CONSTANTS[kind]
-        make: Callable[[Mapping[str, Any]], Any] = getattr(self, f"_{kind}")
+        for keyword in ("anyOf", "oneOf"):
+            if schema.get(keyword):
+                return self.value(schema[keyword][0])
+        type_ = schema.get("type", "object" if "properties" in schema else "string")
+        type_ = type_[0] if isinstance(type_, list) else type_
+        if type_ not in _TYPES:
+            raise RefusalError(f"Grammar error: Invalid type: {type_}")
+        if type_ in _CONSTANTS:
+            return _CONSTANTS[type_]
+        make: Callable[[Mapping[str, Json]], Json] = getattr(self, f"_{type_}")
         return make(schema)
 
-    def _from_enum(self, values: Sequence[Any]) -> Any:
-        # "What is the weather in Paris?" should ask for Paris if that is on offer.
-        asked = [value for value in values if str(value).lower() in self._question.lower()]
-        return asked[0] if asked else self._rng.choice(values)
+    def _from_enum(self, values: Sequence[Json]) -> Json:
+        # "What is the weather in Paris?" should choose Paris, if the enum contains it.
+        mentioned = [value for value in values if str(value).lower() in self._question.lower()]
+        return mentioned[0] if mentioned else self._rng.choice(values)
 
-    def _object(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+    def _object(self, schema: Mapping[str, Json]) -> dict[str, Json]:
         properties = schema.get("properties", {})
         return {name: self.value(each) for name, each in properties.items()}
 
-    def _array(self, schema: Mapping[str, Any]) -> list[Any]:
+    def _array(self, schema: Mapping[str, Json]) -> list[Json]:
         return [self.value(schema.get("items")) for _ in range(schema.get("minItems", 1))]
 
-    def _string(self, schema: Mapping[str, Any]) -> str:
-        # The last word is most often what a question is about.
+    def _string(self, schema: Mapping[str, Json]) -> str:
+        # The last word of a question is most often its subject.
         words = _WORD.findall(self._question) or ["text"]
         text = str(words[-1]).ljust(schema.get("minLength", 0), ".")
         return text[: schema.get("maxLength")]
 
-    def _integer(self, schema: Mapping[str, Any]) -> int:
-        asked = [int(digits) for digits in _DIGITS.findall(self._question)]
+    def _integer(self, schema: Mapping[str, Json]) -> int:
+        mentioned = [int(digits) for digits in _DIGITS.findall(self._question)]
         low = schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)
         high = schema.get("maximum", schema.get("exclusiveMaximum", max(low, 100) + 1) - 1)
-        return next((each for each in asked if low <= each <= high), math.ceil(low))
+        return next((each for each in mentioned if low <= each <= high), math.ceil(low))
 
-    def _number(self, schema: Mapping[str, Any]) -> float:
+    def _number(self, schema: Mapping[str, Json]) -> float:
         return float(self._integer(schema))
 
 
-def _schema(given: Any) -> Any:
-    """Return a schema as an object; it may come as a JSON text."""
+def _parse_schema(schema: Json) -> Json:
+    """Return a schema as decoded JSON; the request may contain it as JSON text."""
     try:
-        return json.loads(given) if isinstance(given, str) else given
+        return json.loads(schema) if isinstance(schema, str) else schema
     except ValueError as error:
         raise RefusalError(f"Grammar error: {error}") from error
 
 
-def _constraint(fields: Fields) -> tuple[str, Any]:
-    """Return the kind of a constraint, and what it demands."""
+def _constraint(fields: RequestFields) -> tuple[str, Json]:
+    """Return the name of the constraint, and its operand: a schema or a list of choices."""
     if "structured_outputs" not in fields:
         return _from_response_format(fields["response_format"])
-    given = fields["structured_outputs"]
-    kinds = [kind for kind in _KINDS if given.get(kind) is not None]
-    if not kinds:
+    options = fields["structured_outputs"]
+    names = [name for name in _CONSTRAINTS if options.get(name) is not None]
+    if not names:
         message = "You must use one kind of structured outputs constraint but none are specified"
-        raise RefusalError(f"{message}: {_NONE}")
-    if len(kinds) > 1:
+        raise RefusalError(f"{message}: {_NO_CONSTRAINT}")
+    if len(names) > 1:
         message = "You can only use one kind of constraints for structured outputs"
-        raise named(f"{message} ('json', 'regex' or 'choice').", "structured_outputs")
-    if kinds == ["choice"] and not (isinstance(given["choice"], list) and given["choice"]):
+        raise parameter_error(f"{message} ('json', 'regex' or 'choice').", "structured_outputs")
+    [name] = names
+    if name == "choice" and not (isinstance(options["choice"], list) and options["choice"]):
         raise RefusalError("structured_outputs.choice must be a list of strings")
-    if kinds[0] not in ("json", "json_object", "choice"):
-        raise RefusalError(f"This stand-in for vLLM cannot follow structured_outputs.{kinds[0]}")
-    return kinds[0], _ANY_OBJECT if kinds == ["json_object"] else given[kinds[0]]
+    if name not in ("json", "json_object", "choice"):
+        raise RefusalError(f"This stand-in for vLLM cannot follow structured_outputs.{name}")
+    return name, _ANY_OBJECT if name == "json_object" else options[name]
 
 
-def _from_response_format(given: Mapping[str, Any]) -> tuple[str, Any]:
-    kind = given["type"]
-    if kind == "json_object":
+def _from_response_format(response_format: Mapping[str, Json]) -> tuple[str, Json]:
+    type_ = response_format["type"]
+    if type_ == "json_object":
         return "json", _ANY_OBJECT
-    if kind != "json_schema":
-        raise RefusalError(f"This stand-in for vLLM cannot follow a response_format of {kind}")
-    if given.get("json_schema") is None:
+    if type_ != "json_schema":
+        raise RefusalError(f"This stand-in for vLLM cannot follow a response_format of {type_}")
+    if response_format.get("json_schema") is None:
         message = "When response_format type is 'json_schema', the 'json_schema' field must be"
-        raise named(f"{message} provided.", "response_format")
-    return "json", given["json_schema"].get("schema", _ANY_OBJECT)
+        raise parameter_error(f"{message} provided.", "response_format")
+    return "json", response_format["json_schema"].get("schema", _ANY_OBJECT)

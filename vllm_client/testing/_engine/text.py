@@ -1,7 +1,7 @@
-"""The text from which the stand-in's word model learns.
+"""The text from which the word model learns.
 
-Sentences that share phrases on purpose: wherever two of them agree for two words the model may
-cross from one to the other, which is what makes its answers differ from seed to seed.
+Its sentences share phrases on purpose: where two sentences have two words in common, the model can
+change from one to the other. This is why the generated text depends on the seed.
 """
 
 from __future__ import annotations

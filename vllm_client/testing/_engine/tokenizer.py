@@ -1,8 +1,8 @@
 """A tokenizer that maps any text to token ids and back without loss.
 
-Words of the shipped text are tokens of their own, with and without a space before them; other
-words are cut into fragments, and what is left into bytes. A character may thus take several
-tokens, as with vLLM's byte-level tokenizers, and a stream must wait for the last of them.
+Each word of the text in ``text.py`` is one token, with and without a space before it. Other words
+are cut into fragments of known words, and everything else into bytes. One character may therefore
+be several tokens, as with vLLM's byte-level tokenizers; a stream must wait for the last of them.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _LONGEST_FRAGMENT = 4
 
 
 class Tokenizer:
-    """A fixed vocabulary: special tokens, the 256 bytes, then words and fragments of a text."""
+    """A fixed vocabulary: special tokens, all 256 bytes, and the words and fragments of a text."""
 
     def __init__(self, text: str) -> None:
         self._bytes: list[bytes] = [token.encode() for token in SPECIAL_TOKENS]
         self._bytes += [bytes([value]) for value in range(256)]
         self._ids = {piece: id_ for id_, piece in enumerate(self._bytes)}
-        # Special tokens come from the template and never from a text, which may well spell one.
+        # Only the chat template writes special tokens: a text that spells one must not become one.
         for special in self._bytes[: len(SPECIAL_TOKENS)]:
             del self._ids[special]
         for piece in _vocabulary(text):
@@ -44,27 +44,27 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """The number of tokens; every id is below it."""
+        """The number of tokens. Every token id is smaller."""
         return len(self._bytes)
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of `text`."""
+        """Return the token ids of ``text``."""
         ids: list[int] = []
         for word in _WORDS.findall(text):
             ids += self._encode_word(word.encode("utf-8", "replace"))
         return ids
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of `ids`; bytes that are no character become U+FFFD."""
+        """Return the text of ``ids``. Bytes that are not a complete character become U+FFFD."""
         kept = (id_ for id_ in ids if id_ >= len(SPECIAL_TOKENS) or not skip_special_tokens)
         return b"".join(self._bytes[id_] for id_ in kept).decode("utf-8", "replace")
 
     def token_bytes(self, id_: int) -> bytes:
-        """Return the bytes of one token, special or not."""
+        """Return the bytes of one token, which may be a special token."""
         return self._bytes[id_]
 
     def find(self, piece: bytes, default: int) -> int:
-        """Return the id of the token that has these bytes, or `default`."""
+        """Return the id of the token with these bytes, or ``default`` if there is none."""
         return self._ids.get(piece, default)
 
     def _add(self, piece: bytes) -> None:

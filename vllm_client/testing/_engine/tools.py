@@ -1,8 +1,9 @@
-"""Which tools the stand-in calls, and with which arguments.
+"""Chooses the tools to call, and their arguments.
 
-With `tool_choice` `auto` it calls each tool of which a word, of four letters or more of its name
-or description, is in the last user message, and none once the last message is a tool's. With
-`required` it calls the same ones, else the first; a named tool is called in any case.
+With ``tool_choice="auto"``, a tool is called if its name or description shares a word of four
+letters or more with the last user message. No tool is called if the last message is the result of
+a tool. With ``"required"`` the same tools are called; if there is none, the first tool is called.
+A named tool is always called.
 """
 
 from __future__ import annotations
@@ -12,93 +13,90 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from .._wire.fields import Fields
-from .._wire.refusals import RefusalError, named
+from .._wire.json_types import Json
+from .._wire.refusals import RefusalError, parameter_error
+from .._wire.request_fields import RequestFields
 from .structured import value_for
 
-__all__ = ["Call", "calls_for", "check_tools", "scripted_calls", "tool_choice"]
+__all__ = ["ToolCall", "check_tools", "choose_calls", "scripted_calls", "tool_choice"]
 
 _WORD = re.compile(r"[^\W_]{4,}")
 
 
 @dataclass(frozen=True)
-class Call:
-    """A call of a tool; `arguments` is a JSON text."""
+class ToolCall:
+    """A tool call. ``arguments`` is JSON text."""
 
     id: str
     name: str
     arguments: str
 
 
-def check_tools(fields: Fields) -> None:
-    """Refuse tools, and choices among them, that vLLM refuses."""
+def check_tools(fields: RequestFields) -> None:
+    """Refuse the values of ``tools`` and ``tool_choice`` that vLLM refuses."""
     tools = fields.get("tools")
     choice = fields.get("tool_choice")
     if tools == []:
         message = "`tools` must not be an empty array."
         hint = "Either provide at least one tool or omit the field entirely."
-        raise named(f"{message} {hint}", "tools")
+        raise parameter_error(f"{message} {hint}", "tools")
     if choice in (None, "none"):
         return
     if not tools:
-        raise named("When using `tool_choice`, `tools` must be set.", "tool_choice")
+        raise parameter_error("When using `tool_choice`, `tools` must be set.", "tool_choice")
     if choice not in ("auto", "required"):
-        _check_named(choice, tools)
+        _check_named_tool(choice, tools)
     if choice != "auto" and "structured_outputs" in fields:
         message = "You can only either use constraints for structured outputs or tools, not both."
         raise RefusalError(message)
 
 
-def tool_choice(fields: Fields) -> str:
-    """Return `none`, `auto`, `required` or `named`."""
+def tool_choice(fields: RequestFields) -> str:
+    """Return ``none``, ``auto``, ``required`` or ``named``."""
     default = "auto" if fields.get("tools") else "none"
     choice = fields.get("tool_choice", default)
     return choice if isinstance(choice, str) else "named"
 
 
-def calls_for(fields: Fields, question: str, rng: random.Random) -> list[Call]:
-    """Return the calls that answer a question."""
+def choose_calls(fields: RequestFields, question: str, rng: random.Random) -> list[ToolCall]:
+    """Return the tool calls that the model makes for a question."""
     tools = [tool["function"] for tool in fields.get("tools", ())]
-    return [
-        _call(tool["name"], json.dumps(_arguments(tool, question, rng), ensure_ascii=False), rng)
-        for tool in _chosen(fields, tools, question)
-    ]
-
-
-def scripted_calls(given: Sequence[Mapping[str, Any]], rng: random.Random) -> list[Call]:
-    """Return the calls of a script, whose arguments may be an object or a text."""
     calls = []
-    for each in given:
-        arguments = each.get("arguments", {})
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-        calls.append(_call(each["name"], text, rng, each.get("id")))
+    for tool in _select_tools(fields, tools, question):
+        arguments = value_for(tool.get("parameters") or {"type": "object"}, question, rng)
+        calls.append(_new_call(tool["name"], json.dumps(arguments, ensure_ascii=False), rng))
     return calls
 
 
-def _chosen(
-    fields: Fields, tools: Sequence[Mapping[str, Any]], question: str
-) -> Sequence[Mapping[str, Any]]:
+def scripted_calls(tool_calls: Sequence[Mapping[str, Json]], rng: random.Random) -> list[ToolCall]:
+    """Return the tool calls of a script. Their arguments are an object or a text."""
+    calls = []
+    for call in tool_calls:
+        arguments = call.get("arguments", {})
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        calls.append(_new_call(call["name"], text, rng, call.get("id")))
+    return calls
+
+
+def _select_tools(
+    fields: RequestFields, tools: Sequence[Mapping[str, Json]], question: str
+) -> Sequence[Mapping[str, Json]]:
     choice = tool_choice(fields)
     if choice == "named":
         return [tool for tool in tools if tool["name"] == fields["tool_choice"]["function"]["name"]]
     if choice == "none" or (choice == "auto" and fields["messages"][-1]["role"] == "tool"):
         return []
-    asked = _words(question)
-    mentioned = [tool for tool in tools if asked & _words(_described(tool))]
+    question_words = _words(question)
+    mentioned = [tool for tool in tools if question_words & _words(_name_and_description(tool))]
     return mentioned or (tools[:1] if choice == "required" else [])
 
 
-def _arguments(tool: Mapping[str, Any], question: str, rng: random.Random) -> Any:
-    return value_for(tool.get("parameters") or {"type": "object"}, question, rng)
+def _new_call(name: str, arguments: str, rng: random.Random, id_: str | None = None) -> ToolCall:
+    return ToolCall(id_ or f"chatcmpl-tool-{rng.getrandbits(64):016x}", name, arguments)
 
 
-def _call(name: str, arguments: str, rng: random.Random, id_: str | None = None) -> Call:
-    return Call(id_ or f"chatcmpl-tool-{rng.getrandbits(64):016x}", name, arguments)
-
-
-def _described(tool: Mapping[str, Any]) -> str:
+def _name_and_description(tool: Mapping[str, Json]) -> str:
     return f"{tool['name']} {tool.get('description') or ''}"
 
 
@@ -106,12 +104,12 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(word.rstrip("s") for word in _WORD.findall(text.lower()))
 
 
-def _check_named(choice: Any, tools: Sequence[Mapping[str, Any]]) -> None:
+def _check_named_tool(choice: object, tools: Sequence[Mapping[str, Json]]) -> None:
     if not isinstance(choice, Mapping):
         kinds = 'Only named tools, "none", "auto" or "required" are supported.'
-        raise named(f"Invalid value for `tool_choice`: {choice}! {kinds}", "tool_choice")
+        raise parameter_error(f"Invalid value for `tool_choice`: {choice}! {kinds}", "tool_choice")
     function = choice.get("function")
     name = function.get("name") if isinstance(function, Mapping) else None
     if name not in [tool["function"]["name"] for tool in tools]:
         message = "The tool specified in `tool_choice` does not match any of the specified `tools`"
-        raise named(message, "tool_choice")
+        raise parameter_error(message, "tool_choice")

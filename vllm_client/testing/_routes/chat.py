@@ -1,22 +1,23 @@
-"""`POST /v1/chat/completions`."""
+"""``POST /v1/chat/completions``."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from .._engine.engine import Engine
+from .._engine.logprobs import PromptLogprob
 from .._engine.tools import check_tools, tool_choice
-from .._wire.envelope import FINGERPRINT, Envelope, EventWriter, event_groups, usage
-from .._wire.fields import Fields, decode_body, read_fields
-from .._wire.refusals import RefusalError, named
-from .._wire.replies import EventStream, Reply, Work, json_reply
+from .._wire.envelope import FINGERPRINT, Envelope, EventWriter, group_by_event, usage_counts
+from .._wire.json_types import JsonObject
+from .._wire.refusals import RefusalError, parameter_error
+from .._wire.replies import EventStream, GenerationStats, Reply, json_reply
+from .._wire.request_fields import RequestFields, decode_body, read_fields
 from ..recorded import RecordedRequest
 from ..script import Script
-from .chat_output import ChatOutput, Piece, merged, thinks, write_chat
-from .checks import check_limits, check_model, check_ranges, check_stream, output_limit
-from .messages import chat_prompt, check_messages, text_of
+from .chat_output import ChatOutput, TokenDelta, has_reasoning, merge_deltas, write_chat_output
+from .checks import check_logprobs_limit, check_model, check_ranges, check_stream, output_limit
+from .messages import chat_prompt, check_messages, message_text
 
 __all__ = ["complete_chat"]
 
@@ -24,22 +25,22 @@ _CALL_KEYS = ("id", "type", "function")
 
 
 def complete_chat(engine: Engine, request: RecordedRequest, script: Script) -> Reply | EventStream:
-    """Answer a chat request.
+    """Return the response to a chat request.
 
     Raises:
-        RefusalError: vLLM would not take the request.
+        RefusalError: vLLM refuses such a request.
     """
     body = decode_body(request.headers.get("Content-Type", ""), request.body)
     fields = read_fields(body, chat=True)
     _check(engine, fields)
     prompt = chat_prompt(engine, fields)
     outputs = _outputs(engine, fields, len(prompt), script)
-    answer = _Answer(engine, fields, prompt, outputs, thinks(fields, script))
-    envelope = Envelope.of(request, fields, engine.models[0], "chatcmpl", answer.object)
-    return answer.stream(envelope) if fields.get("stream") else answer.whole(envelope)
+    response = _ChatResponse(engine, fields, prompt, outputs, has_reasoning(fields, script))
+    envelope = Envelope.for_request(request, fields, engine.models[0], "chatcmpl", response.object)
+    return response.stream(envelope) if fields.get("stream") else response.reply(envelope)
 
 
-def _check(engine: Engine, fields: Fields) -> None:
+def _check(engine: Engine, fields: RequestFields) -> None:
     check_stream(fields)
     _check_top_logprobs(fields)
     check_tools(fields)
@@ -52,192 +53,205 @@ def _check(engine: Engine, fields: Fields) -> None:
         cause = "Chat template is passed with request, but --trust-request-chat-template is not set"
         raise RefusalError(f"{cause}. Refused request with untrusted chat template.")
     check_ranges(engine, fields)
-    check_limits(engine, "logprobs", "sample", fields.get("top_logprobs", 0))
-    check_limits(engine, "prompt_logprobs", "prompt", fields.get("prompt_logprobs", 0))
+    check_logprobs_limit(engine, "logprobs", "sample", fields.get("top_logprobs", 0))
+    check_logprobs_limit(engine, "prompt_logprobs", "prompt", fields.get("prompt_logprobs", 0))
 
 
-def _check_top_logprobs(fields: Fields) -> None:
+def _check_top_logprobs(fields: RequestFields) -> None:
     top = fields.get("top_logprobs", 0)
     if top < -1:
-        raise named("`top_logprobs` must be a positive value or -1.", "top_logprobs", top)
+        raise parameter_error("`top_logprobs` must be a positive value or -1.", "top_logprobs", top)
     if top != 0 and not fields.get("logprobs"):
-        raise named("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs")
+        raise parameter_error(
+            "when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs"
+        )
 
 
 def _outputs(
-    engine: Engine, fields: Fields, prompt_tokens: int, script: Script
+    engine: Engine, fields: RequestFields, prompt_tokens: int, script: Script
 ) -> Sequence[ChatOutput]:
-    asked = fields.get("max_completion_tokens", fields.get("max_tokens"))
-    maximum = output_limit(engine, asked, prompt_tokens, fields.get("min_tokens", 0))
-    limits = engine.limits(fields, maximum)
+    requested = fields.get("max_completion_tokens", fields.get("max_tokens"))
+    maximum = output_limit(engine, requested, prompt_tokens, fields.get("min_tokens", 0))
+    limits = engine.limits_for(fields, maximum)
     outputs = engine.choices(
-        fields, 0, lambda index, rng, _: write_chat(engine, fields, limits, script, index, rng)
+        fields,
+        0,
+        lambda index, rng, _: write_chat_output(engine, fields, limits, script, index, rng),
     )
     if script.abort_after is not None:
-        return [output.cut_at(script.abort_after, "abort") for output in outputs]
+        return [output.truncated(script.abort_after, "abort") for output in outputs]
     return outputs
 
 
-class _Answer:
-    """What was generated for a request, as a whole or as events."""
+class _ChatResponse:
+    """Builds the response from the generated outputs, streamed or not."""
 
     def __init__(
         self,
         engine: Engine,
-        fields: Fields,
+        fields: RequestFields,
         prompt: Sequence[int],
         outputs: Sequence[ChatOutput],
-        reasons: bool,
+        with_reasoning: bool,
     ) -> None:
         self._engine = engine
         self._fields = fields
         self._prompt = prompt
         self._outputs = outputs
-        self._reasons = reasons
-        self._logprobs = engine.logprobs(fields)
+        self._with_reasoning = with_reasoning
+        self._logprobs = engine.logprobs_for(fields)
         pieces = [piece for output in outputs for piece in output.pieces]
-        self._reasoning_tokens = sum(piece.reasoning for piece in pieces)
+        self._reasoning_tokens = sum(piece.is_reasoning for piece in pieces)
         ends = [output.finish_reason for output in outputs]
-        self._work = Work(len(prompt), len(pieces), ends)
-        self._usage = usage(len(prompt), len(pieces))
+        self._stats = GenerationStats(len(prompt), len(pieces), ends)
+        self._usage = usage_counts(len(prompt), len(pieces))
 
     @property
     def object(self) -> str:
         return "chat.completion.chunk" if self._fields.get("stream") else "chat.completion"
 
-    def whole(self, envelope: Envelope) -> Reply:
-        """Return the answer that is not streamed."""
-        details = {"prompt_tokens_details": None, **self._details(self._reasoning_tokens)}
-        body = envelope.around(
+    def reply(self, envelope: Envelope) -> Reply:
+        """Return the response that is not streamed."""
+        details = {"prompt_tokens_details": None, **self._token_details(self._reasoning_tokens)}
+        body = envelope.wrap(
             [self._choice(output) for output in self._outputs],
             service_tier=None,
             system_fingerprint=FINGERPRINT,
             usage={**self._usage, **details},
             prompt_logprobs=self._prompt_logprobs(),
-            **self._prompt_shown(),
+            **self._prompt_fields(),
             kv_transfer_params=None,
             ec_transfer_params=None,
             metrics=None,
         )
-        return json_reply(body, work=self._work)
+        return json_reply(body, stats=self._stats)
 
     def stream(self, envelope: Envelope) -> EventStream:
-        """Return the answer as events; those of several choices take turns."""
+        """Return the streamed response. The events of several choices alternate."""
         writer = EventWriter(envelope, self._fields)
-        for choice, count, more in self._choices():
-            writer.add(choice, count, **more)
-        total = {**self._usage, **(self._details(self._reasoning_tokens) if self._reasons else {})}
-        return writer.stream(total, self._work)
+        for choice, usage_so_far, more in self._all_event_choices():
+            writer.add(choice, usage_so_far, **more)
+        total = self._usage
+        if self._with_reasoning:
+            total = {**total, **self._token_details(self._reasoning_tokens)}
+        return writer.stream(total, self._stats)
 
-    def _choices(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
-        """Return each event's choice, the usage up to it, and what else the event holds."""
+    def _all_event_choices(self) -> Iterator[tuple[JsonObject, JsonObject, JsonObject]]:
+        """Yield the choice of each event, its usage so far, and the other fields of the event."""
         for output in self._outputs:
-            role = {"role": "assistant", "content": ""}
-            yield self._opening(output, role), self._count(0, 0), self._prompt_shown()
-        if self._echo():
+            choice = _opening_choice(output, {"role": "assistant", "content": ""})
+            yield choice, self._usage_so_far(0, 0), self._prompt_fields()
+        if self._echoed_text():
             for output in self._outputs:
-                yield self._opening(output, {"content": self._echo()}), self._count(0, 0), {}
-        turns = itertools.zip_longest(*(self._deltas(output) for output in self._outputs))
-        for choice, count in (delta for turn in turns for delta in turn if delta):
-            yield choice, count, {}
+                choice = _opening_choice(output, {"content": self._echoed_text()})
+                yield choice, self._usage_so_far(0, 0), {}
+        turns = itertools.zip_longest(*(self._event_choices(output) for output in self._outputs))
+        for choice, usage_so_far in (delta for turn in turns for delta in turn if delta):
+            yield choice, usage_so_far, {}
 
-    def _opening(self, output: ChatOutput, delta: Mapping[str, Any]) -> dict[str, Any]:
-        start = {"index": output.index, "delta": delta}
-        return {**start, "logprobs": None, "finish_reason": None}
-
-    def _deltas(self, output: ChatOutput) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    def _event_choices(self, output: ChatOutput) -> Iterator[tuple[JsonObject, JsonObject]]:
         interval = self._fields.get("stream_interval", 1)
-        groups = event_groups(output.pieces, interval, output.finish_reason)
+        groups = group_by_event(output.pieces, interval, output.finish_reason)
         count = reasoning = 0
         for number, group in enumerate(groups, 1):
             count += len(group)
-            reasoning += sum(piece.reasoning for piece in group)
-            shown = self._shown(group)
-            delta = merged(piece.delta for piece in shown)
+            reasoning += sum(piece.is_reasoning for piece in group)
+            visible = self._visible(group)
+            delta = merge_deltas(piece.delta for piece in visible)
             last = number == len(groups)
             detailed = self._fields.get("return_token_ids") or self._fields.get("logprobs")
-            if delta or last or (shown and detailed):
-                yield self._event_choice(output, shown, delta, last), self._count(count, reasoning)
+            if delta or last or (visible and detailed):
+                choice = self._event_choice(output, visible, delta, last)
+                yield choice, self._usage_so_far(count, reasoning)
 
     def _event_choice(
-        self, output: ChatOutput, shown: Sequence[Piece], delta: Mapping[str, Any], last: bool
-    ) -> dict[str, Any]:
+        self,
+        output: ChatOutput,
+        visible: Sequence[TokenDelta],
+        delta: JsonObject,
+        last: bool,
+    ) -> JsonObject:
         end = {"finish_reason": output.finish_reason, "stop_reason": output.stop_reason}
         return {
             "index": output.index,
             "delta": delta,
-            "logprobs": self._lists(shown) if shown else None,
+            "logprobs": self._logprob_lists(visible) if visible else None,
             **(end if last else {"finish_reason": None}),
-            "token_ids": self._ids(shown),
+            "token_ids": self._requested_token_ids(visible),
         }
 
-    def _choice(self, output: ChatOutput) -> dict[str, Any]:
-        shown = self._shown(output.pieces)
+    def _choice(self, output: ChatOutput) -> JsonObject:
+        visible = self._visible(output.pieces)
         return {
             "index": output.index,
             "message": self._message(output),
-            "logprobs": self._lists(shown),
+            "logprobs": self._logprob_lists(visible),
             "finish_reason": output.finish_reason,
             "stop_reason": output.stop_reason,
-            "token_ids": self._ids(shown),
+            "token_ids": self._requested_token_ids(visible),
             "routed_experts": None,
         }
 
-    def _message(self, output: ChatOutput) -> dict[str, Any]:
-        whole = merged(piece.delta for piece in self._shown(output.pieces))
+    def _message(self, output: ChatOutput) -> JsonObject:
+        merged = merge_deltas(piece.delta for piece in self._visible(output.pieces))
         forced = tool_choice(self._fields) in ("required", "named")
         if output.has_open_call and not forced:
-            # The parser finds no call in an unfinished one, and gives back what it has read.
-            whole = {**whole, "content": output.called_text, "tool_calls": []}
-        # Nothing at all is null where a parser took everything for its own.
-        parsed = "reasoning" in whole or ("tool_calls" in whole and not forced)
-        calls = [{name: call[name] for name in _CALL_KEYS} for call in whole.get("tool_calls", ())]
+            # vLLM's parser does not recognise an unfinished call: its text becomes content.
+            merged = {**merged, "content": output.text_from_first_call, "tool_calls": []}
+        # Empty content is null if vLLM's parsers moved all text elsewhere, else "".
+        parsed = "reasoning" in merged or ("tool_calls" in merged and not forced)
+        content = self._echoed_text() + str(merged.get("content") or "")
+        calls = [{name: call[name] for name in _CALL_KEYS} for call in merged.get("tool_calls", ())]
         return {
             "role": "assistant",
-            "content": self._echo() + str(whole.get("content") or "") or (None if parsed else ""),
+            "content": content or (None if parsed else ""),
             "refusal": None,
             "annotations": None,
             "audio": None,
             "function_call": None,
             **({"tool_calls": calls} if calls else {}),
-            "reasoning": whole.get("reasoning"),
+            "reasoning": merged.get("reasoning"),
         }
 
-    def _shown(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+    def _visible(self, pieces: Sequence[TokenDelta]) -> Sequence[TokenDelta]:
         withheld = not self._fields.get("include_reasoning", True)
-        return [piece for piece in pieces if not (withheld and piece.reasoning)]
+        return [piece for piece in pieces if not (withheld and piece.is_reasoning)]
 
-    def _lists(self, pieces: Sequence[Piece]) -> dict[str, Any] | None:
+    def _logprob_lists(self, pieces: Sequence[TokenDelta]) -> JsonObject | None:
         if not self._fields.get("logprobs"):
             return None
         top = self._fields.get("top_logprobs", 0)
-        return self._logprobs.chat([piece.token for piece in pieces], top)
+        return self._logprobs.chat_entries([piece.token for piece in pieces], top)
 
-    def _ids(self, pieces: Sequence[Piece]) -> list[int] | None:
+    def _requested_token_ids(self, pieces: Sequence[TokenDelta]) -> list[int] | None:
         wanted = self._fields.get("return_token_ids")
         return [piece.token.id for piece in pieces] if wanted else None
 
-    def _prompt_shown(self) -> dict[str, Any]:
+    def _prompt_fields(self) -> JsonObject:
         ids = self._prompt if self._fields.get("return_token_ids") else None
         decode = self._engine.tokenizer.decode
         wanted = self._fields.get("return_prompt_text")
         text = decode(self._prompt, skip_special_tokens=False) if wanted else None
         return {"prompt_token_ids": ids, "prompt_text": text}
 
-    def _prompt_logprobs(self) -> list[Any] | None:
+    def _prompt_logprobs(self) -> list[PromptLogprob] | None:
         top = self._fields.get("prompt_logprobs")
         if top is None and self._fields.get("echo"):
             top = self._fields.get("top_logprobs", 0)
-        return None if top is None else self._logprobs.prompt(self._prompt, top)
+        return None if top is None else self._logprobs.prompt_logprobs(self._prompt, top)
 
-    def _echo(self) -> str:
+    def _echoed_text(self) -> str:
         last = self._fields["messages"][-1]
         wanted = self._fields.get("echo") and last["role"] == "assistant"
-        return text_of(last) if wanted else ""
+        return message_text(last) if wanted else ""
 
-    def _count(self, tokens: int, reasoning: int) -> dict[str, Any]:
-        return {**usage(len(self._prompt), tokens), **self._details(reasoning)}
+    def _usage_so_far(self, tokens: int, reasoning: int) -> JsonObject:
+        return {**usage_counts(len(self._prompt), tokens), **self._token_details(reasoning)}
 
-    def _details(self, reasoning: int) -> dict[str, Any]:
-        details = {"reasoning_tokens": reasoning} if self._reasons else None
+    def _token_details(self, reasoning: int) -> JsonObject:
+        details = {"reasoning_tokens": reasoning} if self._with_reasoning else None
         return {"completion_tokens_details": details}
+
+
+def _opening_choice(output: ChatOutput, delta: JsonObject) -> JsonObject:
+    return {"index": output.index, "delta": delta, "logprobs": None, "finish_reason": None}

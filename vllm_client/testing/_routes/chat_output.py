@@ -1,4 +1,4 @@
-"""What the model writes in a chat: reasoning, content and calls, token by token."""
+"""The output of a chat choice: reasoning, content and tool calls, token by token."""
 
 from __future__ import annotations
 
@@ -6,121 +6,122 @@ import copy
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from .._engine.engine import Engine
 from .._engine.generation import Limits, Output, StopReason, Token
-from .._engine.structured import constrained, structured_text
+from .._engine.structured import is_constrained, structured_text
 from .._engine.tokenizer import SPECIAL_TOKENS, THINK_END
-from .._engine.tools import Call, calls_for, scripted_calls, tool_choice
-from .._wire.fields import Fields
+from .._engine.tools import ToolCall, choose_calls, scripted_calls, tool_choice
+from .._wire.json_types import Json
+from .._wire.request_fields import RequestFields
 from ..script import Script
 from .messages import last_question
 
-__all__ = ["ChatOutput", "Piece", "merged", "thinks", "write_chat"]
+__all__ = ["ChatOutput", "TokenDelta", "has_reasoning", "merge_deltas", "write_chat_output"]
 
-Delta = Mapping[str, Any]
+Delta = Mapping[str, Json]
+"""The ``delta`` of a streamed chat choice."""
 
 _CALL_START = SPECIAL_TOKENS.index("<tool_call>")
 _CALL_END = SPECIAL_TOKENS.index("</tool_call>")
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One token, and what a stream shows of it, which may be nothing."""
+class TokenDelta:
+    """One token, and the delta that a stream sends for it, which may be empty."""
 
     token: Token
     delta: Delta
-    reasoning: bool = False
+    is_reasoning: bool = False
 
 
 @dataclass(frozen=True)
 class ChatOutput:
-    """The answer of one choice."""
+    """The output of one chat choice."""
 
     index: int
-    pieces: Sequence[Piece]
+    pieces: Sequence[TokenDelta]
     finish_reason: str
     stop_reason: StopReason = None
 
     @property
     def text(self) -> str:
-        """All that was written, to tell one choice from another."""
+        """The text of all tokens, to compare one choice with another."""
         return "".join(piece.token.text for piece in self.pieces)
 
     @property
     def has_open_call(self) -> bool:
-        """Whether the answer ends within a call."""
+        """Whether the output ends in the middle of a tool call."""
         ids = [piece.token.id for piece in self.pieces]
         return ids.count(_CALL_START) > ids.count(_CALL_END)
 
     @property
-    def called_text(self) -> str:
-        """What was written from the first call on, markers and all."""
+    def text_from_first_call(self) -> str:
+        """The text from the first tool call to the end, with its markers."""
         ids = [piece.token.id for piece in self.pieces]
         called = self.pieces[ids.index(_CALL_START) :]
         return "".join(piece.token.text for piece in called)
 
-    def cut_at(self, count: int, finish_reason: str) -> ChatOutput:
-        """Return the same answer as it is after `count` tokens, if it has more."""
+    def truncated(self, count: int, finish_reason: str) -> ChatOutput:
+        """Return the first ``count`` tokens with this finish reason, or self if it has no more."""
         if len(self.pieces) <= count:
             return self
         return ChatOutput(self.index, self.pieces[:count], finish_reason)
 
 
-def merged(deltas: Iterable[Delta]) -> dict[str, Any]:
-    """Return what several deltas add up to, which is a delta again."""
-    whole: dict[str, Any] = {}
-    calls: dict[int, dict[str, Any]] = {}
+def merge_deltas(deltas: Iterable[Delta]) -> dict[str, Json]:
+    """Return one delta that equals the given deltas together."""
+    merged: dict[str, Json] = {}
+    calls: dict[int, dict[str, Json]] = {}
     for delta in deltas:
         for name in ("reasoning", "content"):
             if name in delta:
-                parts = [part for part in (whole.get(name), delta[name]) if part is not None]
-                whole[name] = "".join(parts) if parts else None
+                parts = [part for part in (merged.get(name), delta[name]) if part is not None]
+                merged[name] = "".join(parts) if parts else None
         for call in delta.get("tool_calls", ()):
             _add_call(calls, call)
-    return {**whole, "tool_calls": list(calls.values())} if calls else whole
+    return {**merged, "tool_calls": list(calls.values())} if calls else merged
 
 
-def thinks(fields: Fields, script: Script) -> bool:
-    """Whether the answer begins with reasoning."""
-    asked = fields.get("chat_template_kwargs", {}).get("enable_thinking")
+def has_reasoning(fields: RequestFields, script: Script) -> bool:
+    """Return whether the output begins with reasoning."""
+    thinking_enabled = fields.get("chat_template_kwargs", {}).get("enable_thinking")
     effort = fields.get("reasoning_effort", "none") != "none"
-    return script.reasoning is not None or bool(asked) or effort
+    return script.reasoning is not None or bool(thinking_enabled) or effort
 
 
-def write_chat(
+def write_chat_output(
     engine: Engine,
-    fields: Fields,
+    fields: RequestFields,
     limits: Limits,
     script: Script,
     index: int,
     rng: random.Random,
 ) -> ChatOutput:
-    """Return the answer of one choice."""
+    """Return the output of one choice."""
     question = last_question(fields["messages"])
     reasoning = list(_reasoning(engine, fields, script, question))
-    calls = _calls(fields, script, question, rng)
+    calls = _tool_calls(fields, script, question, rng)
     called = list(_call_pieces(engine, fields, calls))
-    # Reasoning counts as well: what it leaves is for the content.
-    room = replace(limits, max_tokens=max(1, limits.max_tokens - len(reasoning)))
+    # Reasoning counts towards max_tokens: the content has the rest.
+    content_limits = replace(limits, max_tokens=max(1, limits.max_tokens - len(reasoning)))
     if called and script.text is None:
-        end = engine.writer.script("", index, None)
+        output = engine.writer.write_exactly("", index, None)
     else:
-        end = _content(engine, fields, script, question, room, index, rng)
-    content = [Piece(token, _text_delta("content", token.released)) for token in end.tokens]
+        output = _content(engine, fields, script, question, content_limits, index, rng)
+    content = [TokenDelta(token, _text_delta("content", token.released)) for token in output.tokens]
     if called:
-        # The calls stand between the content and the end of the text.
+        # The tool calls are between the content and its last token, EOS.
         content[-1:] = [*called, *content[-1:]]
         reason = "stop" if tool_choice(fields) == "named" else "tool_calls"
-        end = replace(end, finish_reason=script.finish_reason or reason)
-    output = ChatOutput(index, [*reasoning, *content], end.finish_reason, end.stop_reason)
-    return output if script.generates else output.cut_at(limits.max_tokens, "length")
+        output = replace(output, finish_reason=script.finish_reason or reason)
+    result = ChatOutput(index, [*reasoning, *content], output.finish_reason, output.stop_reason)
+    return result if script.generates else result.truncated(limits.max_tokens, "length")
 
 
 def _content(
     engine: Engine,
-    fields: Fields,
+    fields: RequestFields,
     script: Script,
     question: str,
     limits: Limits,
@@ -128,55 +129,63 @@ def _content(
     rng: random.Random,
 ) -> Output:
     if script.generates:
-        return engine.writer.script(script.text or "", index, script.finish_reason)
-    if constrained(fields):
-        return engine.writer.copy(structured_text(fields, question, rng), index, limits)
-    return engine.writer.answer(question, index, limits, rng)
+        return engine.writer.write_exactly(script.text or "", index, script.finish_reason)
+    if is_constrained(fields):
+        return engine.writer.write_within_limits(
+            structured_text(fields, question, rng), index, limits
+        )
+    return engine.writer.answer_question(question, index, limits, rng)
 
 
-def _reasoning(engine: Engine, fields: Fields, script: Script, question: str) -> Iterator[Piece]:
-    if not thinks(fields, script):
+def _reasoning(
+    engine: Engine, fields: RequestFields, script: Script, question: str
+) -> Iterator[TokenDelta]:
+    if not has_reasoning(fields, script):
         return
     text = script.reasoning
     if text is None:
         text = f"The user asks: {question} A short and clear answer is best."
-    for token in engine.writer.tokens(engine.tokenizer.encode(text)):
-        yield Piece(token, _text_delta("reasoning", token.released), reasoning=True)
-    for token in engine.writer.tokens([THINK_END]):
-        yield Piece(token, {}, reasoning=True)
+    for token in engine.writer.as_tokens(engine.tokenizer.encode(text)):
+        yield TokenDelta(token, _text_delta("reasoning", token.released), is_reasoning=True)
+    for token in engine.writer.as_tokens([THINK_END]):
+        yield TokenDelta(token, {}, is_reasoning=True)
 
 
-def _calls(fields: Fields, script: Script, question: str, rng: random.Random) -> list[Call]:
+def _tool_calls(
+    fields: RequestFields, script: Script, question: str, rng: random.Random
+) -> list[ToolCall]:
     if script.generates:
         return scripted_calls(script.tool_calls, rng)
-    return calls_for(fields, question, rng)
+    return choose_calls(fields, question, rng)
 
 
-def _call_pieces(engine: Engine, fields: Fields, calls: Sequence[Call]) -> Iterator[Piece]:
-    """Return the tokens of calls as a hermes model writes them, and what is shown of each."""
-    encode, tokens = engine.tokenizer.encode, engine.writer.tokens
+def _call_pieces(
+    engine: Engine, fields: RequestFields, calls: Sequence[ToolCall]
+) -> Iterator[TokenDelta]:
+    """Return the tokens of tool calls, in the format of Hermes models, with their deltas."""
+    encode, tokens = engine.tokenizer.encode, engine.writer.as_tokens
     for number, call in enumerate(calls):
-        # The model does not know that one call is enough: the others are dropped on the way.
+        # vLLM lets the model write every call and drops all but the first from the response.
         dropped = number > 0 and not fields.get("parallel_tool_calls", True)
         opening = {"id": call.id, "type": "function", "index": number}
         *header, last = tokens([_CALL_START, *encode(f'\n{{"name": "{call.name}", "arguments": ')])
-        yield from (Piece(token, {}) for token in header)
-        yield Piece(last, _call_delta({**opening, "function": {"name": call.name}}, dropped))
+        yield from (TokenDelta(token, {}) for token in header)
+        yield TokenDelta(last, _call_delta({**opening, "function": {"name": call.name}}, dropped))
         for token in tokens(encode(call.arguments)):
             part = {"index": number, "function": {"arguments": token.released}}
-            yield Piece(token, _call_delta(part, dropped) if token.released else {})
-        yield from (Piece(token, {}) for token in tokens([*encode("}\n"), _CALL_END]))
+            yield TokenDelta(token, _call_delta(part, dropped) if token.released else {})
+        yield from (TokenDelta(token, {}) for token in tokens([*encode("}\n"), _CALL_END]))
 
 
 def _text_delta(name: str, text: str) -> Delta:
     return {name: text} if text else {}
 
 
-def _call_delta(call: Mapping[str, Any], dropped: bool) -> Delta:
+def _call_delta(call: Mapping[str, Json], dropped: bool) -> Delta:
     return {"content": None} if dropped else {"content": None, "tool_calls": [call]}
 
 
-def _add_call(calls: dict[int, dict[str, Any]], part: Mapping[str, Any]) -> None:
+def _add_call(calls: dict[int, dict[str, Json]], part: Mapping[str, Json]) -> None:
     if part["index"] not in calls:
         calls[part["index"]] = copy.deepcopy(dict(part))
         return

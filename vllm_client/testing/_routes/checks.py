@@ -1,35 +1,32 @@
-"""What vLLM refuses once the fields of a request have the right types, in its words."""
+"""Refuses what vLLM refuses after the types of the fields are checked, with vLLM's messages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from .._engine.engine import Engine
-from .._wire.fields import Fields
-from .._wire.refusals import RefusalError, named
+from .._wire.refusals import RefusalError, parameter_error
+from .._wire.request_fields import RequestFields
 
-__all__ = ["check_limits", "check_model", "check_ranges", "check_stream", "output_limit"]
+__all__ = ["check_logprobs_limit", "check_model", "check_ranges", "check_stream", "output_limit"]
 
 _MAX_N = 16384
 
 
-def check_stream(fields: Fields) -> None:
-    """Refuse what does not go with streaming, or with its absence."""
+def check_stream(fields: RequestFields) -> None:
+    """Refuse fields that vLLM does not allow with, or without, ``stream``."""
     if fields.get("stream_options") is not None and not fields.get("stream"):
         message = "Stream options can only be defined when `stream=True`."
-        raise named(message, "stream_options")
+        raise parameter_error(message, "stream_options")
     prompt_logprobs = fields.get("prompt_logprobs", 0)
     if fields.get("stream") and prompt_logprobs != 0:
         message = "`prompt_logprobs` are not available when `stream=True`."
-        raise named(message, "prompt_logprobs")
+        raise parameter_error(message, "prompt_logprobs")
     if prompt_logprobs < -1:
         message = "`prompt_logprobs` must be a positive value or -1."
-        raise named(message, "prompt_logprobs", prompt_logprobs)
+        raise parameter_error(message, "prompt_logprobs", prompt_logprobs)
 
 
-def check_model(engine: Engine, fields: Fields) -> None:
-    """Refuse a model that is not served; none at all is the served one."""
+def check_model(engine: Engine, fields: RequestFields) -> None:
+    """Refuse a model that is not served. Without ``model``, vLLM uses its default model."""
     name = fields.get("model")
     if name and name not in engine.models:
         aliases = ", ".join(engine.models)
@@ -37,10 +34,10 @@ def check_model(engine: Engine, fields: Fields) -> None:
         raise RefusalError(message, status=404, param="model")
 
 
-def check_ranges(engine: Engine, fields: Fields) -> None:
-    """Refuse sampling parameters that are out of range."""
-    _check_unnamed(fields)
-    _check_named(fields)
+def check_ranges(engine: Engine, fields: RequestFields) -> None:
+    """Refuse sampling parameters outside of their range."""
+    _check_without_param(fields)
+    _check_with_param(fields)
     if fields.get("temperature") == 0 and fields.get("n", 1) > 1:
         raise RefusalError(f"n must be 1 when using greedy sampling, got {fields['n']}.")
     if fields.get("use_beam_search") and fields.get("stream"):
@@ -48,46 +45,61 @@ def check_ranges(engine: Engine, fields: Fields) -> None:
     _check_token_ids(engine, fields)
 
 
-def check_limits(engine: Engine, name: str, kind: str, value: int) -> None:
-    """Refuse more log-probabilities than the server gives; -1 asks for the whole vocabulary."""
+def check_logprobs_limit(engine: Engine, name: str, source: str, value: int) -> None:
+    """Refuse more log-probabilities than ``max_logprobs``.
+
+    Args:
+        engine: The engine of the server.
+        name: The name of the parameter.
+        source: The word in vLLM's message: ``sample`` or ``prompt``.
+        value: The value of the parameter. -1 asks for the whole vocabulary.
+
+    Raises:
+        RefusalError: The request asks for too many.
+    """
     wanted = engine.tokenizer.vocab_size if value == -1 else value
     if wanted > engine.max_logprobs:
         limit = f"which is greater than max allowed: {engine.max_logprobs}"
-        raise named(f"Requested {kind} logprobs of {wanted}, {limit}", name, wanted)
+        raise parameter_error(f"Requested {source} logprobs of {wanted}, {limit}", name, wanted)
 
 
-def output_limit(engine: Engine, asked: int | None, prompt_tokens: int, min_tokens: int) -> int:
-    """Return how many tokens an answer may have: what is asked for, if the context has room.
+def output_limit(engine: Engine, requested: int | None, prompt_tokens: int, min_tokens: int) -> int:
+    """Return how many tokens a choice may have: the requested number, or what the context allows.
 
     Args:
-        engine: the server's engine.
-        asked: `max_tokens` of the request, or None for all that fits.
-        prompt_tokens: the length of the prompt.
-        min_tokens: `min_tokens` of the request.
+        engine: The engine of the server.
+        requested: ``max_tokens`` of the request, or None for as many as the context allows.
+        prompt_tokens: The length of the prompt.
+        min_tokens: ``min_tokens`` of the request.
+
+    Raises:
+        RefusalError: The prompt, ``max_tokens`` or ``min_tokens`` exceeds the context.
     """
     longest = engine.max_model_len
-    if asked is not None and asked > longest:
-        message = f"max_tokens={asked} cannot be greater than max_model_len={longest}."
-        raise named(f"{message} Please request fewer output tokens.", "max_tokens", asked)
+    if requested is not None and requested > longest:
+        message = f"max_tokens={requested} cannot be greater than max_model_len={longest}."
+        raise parameter_error(
+            f"{message} Please request fewer output tokens.", "max_tokens", requested
+        )
     if prompt_tokens > longest:
         message = (
             f"This model's maximum context length is {longest} tokens. However, your prompt "
             f"contains at least {longest + 1} input tokens, which exceeds this limit even without "
             "any output tokens. Please reduce the length of the input prompt."
         )
-        raise named(message, "input_tokens", longest + 1)
+        raise parameter_error(message, "input_tokens", longest + 1)
     room = longest - prompt_tokens
-    limit = room if asked is None else min(asked, room)
+    limit = room if requested is None else min(requested, room)
     if limit < 1:
-        raise named(f"max_tokens must be at least 1, got {limit}.", "max_tokens", limit)
+        raise parameter_error(f"max_tokens must be at least 1, got {limit}.", "max_tokens", limit)
     if min_tokens > limit:
         message = f"min_tokens must be less than or equal to max_tokens={limit}, got {min_tokens}."
         raise RefusalError(message)
     return limit
 
 
-def _check_unnamed(fields: Fields) -> None:
-    # vLLM names the parameter of some of its errors and not of these.
+def _check_without_param(fields: RequestFields) -> None:
+    # vLLM sets `param` in some of its errors, but not in these.
     n = fields.get("n", 1)
     if n < 1:
         raise RefusalError(f"n must be at least 1, got {n}.")
@@ -111,40 +123,38 @@ def _check_unnamed(fields: Fields) -> None:
         raise RefusalError("stop cannot contain an empty string.")
 
 
-def _check_named(fields: Fields) -> None:
+def _check_with_param(fields: RequestFields) -> None:
     temperature = fields.get("temperature", 1.0)
     if temperature < 0:
         message = f"temperature must be non-negative, got {temperature}."
-        raise named(message, "temperature", temperature)
+        raise parameter_error(message, "temperature", temperature)
     if temperature > 2:
         message = f"temperature must be in [0, 2], got {temperature}."
-        raise named(message, "temperature", temperature)
+        raise parameter_error(message, "temperature", temperature)
     top_p = fields.get("top_p", 1.0)
     if not 0 < top_p <= 1:
-        raise named(f"top_p must be in (0, 1], got {top_p}.", "top_p", top_p)
+        raise parameter_error(f"top_p must be in (0, 1], got {top_p}.", "top_p", top_p)
     interval = fields.get("stream_interval", 1)
     if interval < 1:
         message = f"stream_interval must be at least 1, got {interval}."
-        raise named(message, "stream_interval", interval)
+        raise parameter_error(message, "stream_interval", interval)
     if fields.get("cache_salt") == "":
         message = "Parameter 'cache_salt' must be a non-empty string if provided."
-        raise named(message, "cache_salt")
+        raise parameter_error(message, "cache_salt")
 
 
-def _check_token_ids(engine: Engine, fields: Fields) -> None:
+def _check_token_ids(engine: Engine, fields: RequestFields) -> None:
     size = engine.tokenizer.vocab_size
     bias = fields.get("logit_bias", {})
-    wrong: Sequence[Any] = [key for key in bias if not key.lstrip("-").isdecimal()]
-    if wrong:
-        message = (
-            f"logit_bias contains key(s) that cannot be converted to integer token IDs: {wrong}"
-        )
-        raise named(message, "logit_bias", wrong)
-    wrong = [int(key) for key in bias if not 0 <= int(key) < size]
-    if wrong:
-        message = f"token_id(s) {wrong} in logit_bias contain out-of-vocab token ids."
-        raise named(f"{message} Vocabulary size: {size}", "logit_bias", wrong)
+    not_numbers = [key for key in bias if not key.lstrip("-").isdecimal()]
+    if not_numbers:
+        problem = "logit_bias contains key(s) that cannot be converted to integer token IDs"
+        raise parameter_error(f"{problem}: {not_numbers}", "logit_bias", not_numbers)
+    unknown = [int(key) for key in bias if not 0 <= int(key) < size]
+    if unknown:
+        message = f"token_id(s) {unknown} in logit_bias contain out-of-vocab token ids."
+        raise parameter_error(f"{message} Vocabulary size: {size}", "logit_bias", unknown)
     allowed = fields.get("allowed_token_ids", ())
     if any(not 0 <= id_ < size for id_ in allowed):
         message = "allowed_token_ids contains out-of-vocab token id!"
-        raise named(message, "allowed_token_ids", allowed)
+        raise parameter_error(message, "allowed_token_ids", allowed)

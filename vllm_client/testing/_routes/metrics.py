@@ -1,4 +1,4 @@
-"""`GET /metrics`: some of vLLM's counters, in Prometheus' text format."""
+"""``GET /metrics``: some of vLLM's counters, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 
 
 def render_metrics(recorder: Recorder, model: str) -> str:
-    """Return the page of metrics of a server for `model`."""
+    """Return the body of ``GET /metrics``, with ``model`` as the label ``model_name``."""
     labels = f'engine="0",model_name="{model}"'
-    plain = {labels: 0.0}
+    zero = {labels: 0.0}
     lines = [
         *_metric("num_requests_running", "gauge", {labels: recorder.running}),
-        *_metric("num_requests_waiting", "gauge", plain),
+        *_metric("num_requests_waiting", "gauge", zero),
         *_metric("prompt_tokens_total", "counter", {labels: recorder.prompt_tokens}),
         *_metric("generation_tokens_total", "counter", {labels: recorder.generation_tokens}),
         *_metric(
@@ -27,22 +27,22 @@ def render_metrics(recorder: Recorder, model: str) -> str:
             "counter",
             {
                 f'engine="0",finished_reason="{reason}",model_name="{model}"': count
-                for reason, count in _counts(recorder).items()
+                for reason, count in _finished_requests(recorder).items()
             },
         ),
     ]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _counts(recorder: Recorder) -> dict[str, int]:
-    # To the engine a tool call is a text that stopped.
+def _finished_requests(recorder: Recorder) -> dict[str, int]:
+    # vLLM's engine does not see tool calls: for it, such a text has finished with "stop".
     counts = {reason: recorder.finish_reasons[reason] for reason in _FINISH_REASONS}
     counts["stop"] += recorder.finish_reasons["tool_calls"]
     return counts
 
 
-def _metric(name: str, kind: str, values: Mapping[str, float]) -> Iterator[str]:
+def _metric(name: str, metric_type: str, values: Mapping[str, float]) -> Iterator[str]:
     yield f"# HELP vllm:{name} As in vLLM, counted by a stand-in."
-    yield f"# TYPE vllm:{name} {kind}"
+    yield f"# TYPE vllm:{name} {metric_type}"
     for labels, value in values.items():
         yield f"vllm:{name}{{{labels}}} {float(value)}"

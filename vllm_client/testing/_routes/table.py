@@ -1,4 +1,7 @@
-"""Which path answers what."""
+"""Maps paths to routes, and holds the routes that generate no text.
+
+To add a route, see the docstring of ``_routes``.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Callable
+from typing import Callable
 
 from .._engine.engine import VERSION, Engine
-from .._wire.fields import Fields, decode_body, read_fields
+from .._wire.json_types import JsonObject
 from .._wire.refusals import ENGINE_DIED, RefusalError
-from .._wire.replies import DONE, EventStream, Reply, event, json_reply
+from .._wire.replies import DONE, EventStream, Reply, json_reply, sse_event
+from .._wire.request_fields import RequestFields, decode_body, read_fields
 from ..recorded import RecordedRequest, Recorder
 from ..script import Script
 from .chat import complete_chat
@@ -20,15 +24,15 @@ from .completions import complete
 from .messages import chat_prompt, check_messages
 from .metrics import METRICS_TYPE, render_metrics
 
-__all__ = ["Exchange", "respond"]
+__all__ = ["RouteContext", "respond"]
 
 
-_GUARDED = ("/v1", "/v2", "/inference", "/cohere")
+_PATHS_WITH_KEY = ("/v1", "/v2", "/inference", "/cohere")
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """A request, with what is needed to answer it."""
+class RouteContext:
+    """A request, and what a route needs to respond to it."""
 
     engine: Engine
     recorder: Recorder
@@ -36,40 +40,41 @@ class Exchange:
     script: Script
 
 
-Handler = Callable[[Exchange], "Reply | EventStream"]
+Route = Callable[[RouteContext], "Reply | EventStream"]
 
 
-def respond(exchange: Exchange, api_key: str | None) -> Reply | EventStream:
-    """Return the answer to a request: the scripted one, else the route's own."""
-    request, script = exchange.request, exchange.script
+def respond(context: RouteContext, api_key: str | None) -> Reply | EventStream:
+    """Return the response to a request: the scripted one, else the one of its route."""
+    request, script = context.request, context.script
     if not _authorized(request, api_key):
         return json_reply({"error": "Unauthorized"}, 401)
-    scripted = _scripted(script)
+    scripted = _reply_from_script(script)
     if scripted is not None:
         return scripted
     methods = _ROUTES.get(request.path)
     if methods is None:
-        return _no_route(request)
+        return _unknown_path(request)
     if request.method not in methods:
         headers = {"allow": ", ".join(methods)}
         return json_reply({"detail": "Method Not Allowed"}, 405, headers=headers)
     try:
-        if script.error_after is not None and not _streams(request):
+        if script.error_after is not None and not _wants_stream(request):
             raise RefusalError(script.error or ENGINE_DIED, status=script.status or 500)
-        reply = methods[request.method](exchange)
+        reply = methods[request.method](context)
         return replace(reply, headers={**reply.headers, **script.headers})
     except RefusalError as refusal:
         return json_reply(refusal.body, refusal.status)
 
 
-def _authorized(request: RecordedRequest, key: str | None) -> bool:
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    guarded = request.path.startswith(_GUARDED) and request.method != "OPTIONS"
-    return key is None or not guarded or (scheme.lower() == "bearer" and given == key)
+def _authorized(request: RecordedRequest, api_key: str | None) -> bool:
+    scheme, _, sent_key = request.headers.get("Authorization", "").partition(" ")
+    needs_key = request.path.startswith(_PATHS_WITH_KEY) and request.method != "OPTIONS"
+    has_key = scheme.lower() == "bearer" and sent_key == api_key
+    return api_key is None or not needs_key or has_key
 
 
-def _scripted(script: Script) -> Reply | EventStream | None:
-    """Return the answer that a script gives whole, or None if something is to be generated."""
+def _reply_from_script(script: Script) -> Reply | EventStream | None:
+    """Return the response that a script contains, or None if the route must generate one."""
     if script.refuses:
         status = script.status or 500
         refusal = RefusalError(script.error or f"A scripted error {status}", status=status)
@@ -82,22 +87,22 @@ def _scripted(script: Script) -> Reply | EventStream | None:
         return json_reply(script.json, status, headers=script.headers)
     if script.chunks is None:
         return None
-    chunks = [_chunk(each) for each in script.chunks]
-    return EventStream(chunks, (DONE,) if script.done else (), status, script.headers)
+    events = [_chunk_bytes(chunk) for chunk in script.chunks]
+    return EventStream(events, (DONE,) if script.done else (), status, script.headers)
 
 
-def _chunk(given: Any) -> bytes:
-    if isinstance(given, bytes):
-        return given
-    return f"data: {given}\n\n".encode() if isinstance(given, str) else event(given)
+def _chunk_bytes(chunk: object) -> bytes:
+    if isinstance(chunk, bytes):
+        return chunk
+    return f"data: {chunk}\n\n".encode() if isinstance(chunk, str) else sse_event(chunk)
 
 
-def _streams(request: RecordedRequest) -> bool:
+def _wants_stream(request: RecordedRequest) -> bool:
     body = request.json
     return isinstance(body, Mapping) and bool(body.get("stream"))
 
 
-def _no_route(request: RecordedRequest) -> Reply:
+def _unknown_path(request: RecordedRequest) -> Reply:
     host = request.headers.get("Host", "")
     if request.path.endswith("/") and request.path.rstrip("/") in _ROUTES:
         location = f"http://{host}{request.path.rstrip('/')}"
@@ -105,18 +110,18 @@ def _no_route(request: RecordedRequest) -> Reply:
     return json_reply({"detail": "Not Found"}, 404)
 
 
-def _metrics(exchange: Exchange) -> Reply:
-    text = render_metrics(exchange.recorder, exchange.engine.models[0])
+def _metrics(context: RouteContext) -> Reply:
+    text = render_metrics(context.recorder, context.engine.models[0])
     return Reply(200, text.encode(), METRICS_TYPE)
 
 
-def _models(exchange: Exchange) -> Reply:
+def _models(context: RouteContext) -> Reply:
     created = int(time.time())
-    cards = [_card(name, exchange.engine, created) for name in exchange.engine.models]
+    cards = [_model_card(name, context.engine, created) for name in context.engine.models]
     return json_reply({"object": "list", "data": cards})
 
 
-def _card(name: str, engine: Engine, created: int) -> dict[str, Any]:
+def _model_card(name: str, engine: Engine, created: int) -> JsonObject:
     permission = {
         "id": f"modelperm-{uuid.uuid4().hex[:16]}",
         "object": "model_permission",
@@ -143,20 +148,20 @@ def _card(name: str, engine: Engine, created: int) -> dict[str, Any]:
     }
 
 
-def _tokenize(exchange: Exchange) -> Reply:
-    engine, fields = exchange.engine, _read(exchange)
+def _tokenize(context: RouteContext) -> Reply:
+    engine, fields = context.engine, _read_fields(context)
     if "messages" in fields:
         check_messages(fields)
         ids = chat_prompt(engine, fields)
     else:
         ids = engine.tokenizer.encode(str(fields.get("prompt", "")))
-    pieces = [engine.tokenizer.decode([id_], skip_special_tokens=False) for id_ in ids]
-    answer = {"count": len(ids), "max_model_len": engine.max_model_len, "tokens": ids}
-    return json_reply({**answer, "token_strs": pieces if fields.get("return_token_strs") else None})
+    texts = [engine.tokenizer.decode([id_], skip_special_tokens=False) for id_ in ids]
+    body = {"count": len(ids), "max_model_len": engine.max_model_len, "tokens": ids}
+    return json_reply({**body, "token_strs": texts if fields.get("return_token_strs") else None})
 
 
-def _detokenize(exchange: Exchange) -> Reply:
-    engine, fields = exchange.engine, _read(exchange)
+def _detokenize(context: RouteContext) -> Reply:
+    engine, fields = context.engine, _read_fields(context)
     ids = fields.get("tokens", [])
     for id_ in ids:
         if not 0 <= id_ < engine.tokenizer.vocab_size:
@@ -164,24 +169,26 @@ def _detokenize(exchange: Exchange) -> Reply:
     return json_reply({"prompt": engine.tokenizer.decode(ids)})
 
 
-def _read(exchange: Exchange) -> Fields:
-    request = exchange.request
+def _read_fields(context: RouteContext) -> RequestFields:
+    request = context.request
     fields = read_fields(decode_body(request.headers.get("Content-Type", ""), request.body))
-    check_model(exchange.engine, fields)
+    check_model(context.engine, fields)
     return fields
 
 
-_ROUTES: Mapping[str, Mapping[str, Handler]] = {
+_ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/health": {"GET": lambda _: Reply()},
     "/ping": {"GET": lambda _: Reply(), "POST": lambda _: Reply()},
     "/version": {"GET": lambda _: json_reply({"version": VERSION})},
-    "/load": {"GET": lambda exchange: json_reply({"server_load": exchange.recorder.running})},
+    "/load": {"GET": lambda context: json_reply({"server_load": context.recorder.running})},
     "/metrics": {"GET": _metrics},
     "/v1/models": {"GET": _models},
     "/tokenize": {"POST": _tokenize},
     "/detokenize": {"POST": _detokenize},
-    "/v1/completions": {"POST": lambda each: complete(each.engine, each.request, each.script)},
+    "/v1/completions": {
+        "POST": lambda context: complete(context.engine, context.request, context.script)
+    },
     "/v1/chat/completions": {
-        "POST": lambda each: complete_chat(each.engine, each.request, each.script)
+        "POST": lambda context: complete_chat(context.engine, context.request, context.script)
     },
 }

@@ -1,90 +1,105 @@
-"""The JSON around the choices of an answer, and its events in a stream."""
+"""The JSON around the choices of a response, and the SSE events of a stream."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..recorded import RecordedRequest
-from .fields import Fields
-from .replies import DONE, STAND_IN, EventStream, Work, event
+from .json_types import JsonObject
+from .replies import DONE, SERVER_NAME, EventStream, GenerationStats, sse_event
+from .request_fields import RequestFields
 
-__all__ = ["FINGERPRINT", "Envelope", "EventWriter", "event_groups", "usage"]
+__all__ = ["FINGERPRINT", "Envelope", "EventWriter", "group_by_event", "usage_counts"]
 
-FINGERPRINT = STAND_IN
+FINGERPRINT = SERVER_NAME
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """The fields that all events of a stream, and the whole answer, have in common."""
+    """The fields that every event of a stream contains, and also the body without a stream."""
 
     id: str
-    object: str
+    object_type: str
     created: int
     model: str
 
     @classmethod
-    def of(
-        cls, request: RecordedRequest, fields: Fields, model: str, prefix: str, kind: str
+    def for_request(
+        cls,
+        request: RecordedRequest,
+        fields: RequestFields,
+        model: str,
+        prefix: str,
+        object_type: str,
     ) -> Envelope:
-        """Return the envelope for a request; its X-Request-Id wins over the field.
+        """Return the envelope for a request.
+
+        The id contains the header ``X-Request-Id``, else the field ``request_id``, else a random
+        number.
 
         Args:
-            request: what arrived.
-            fields: its fields.
-            model: the served name.
-            prefix: what ids begin with.
-            kind: the `object` of each event, or of the whole answer.
+            request: The request.
+            fields: The fields of its body.
+            model: The served model name.
+            prefix: The beginning of the id.
+            object_type: The value of ``object``.
         """
-        given = request.headers.get("X-Request-Id") or fields.get("request_id")
-        id_ = given or uuid.uuid4().hex[:16]
-        return cls(f"{prefix}-{id_}", kind, int(time.time()), model)
+        requested = request.headers.get("X-Request-Id") or fields.get("request_id")
+        id_ = requested or uuid.uuid4().hex[:16]
+        return cls(f"{prefix}-{id_}", object_type, int(time.time()), model)
 
-    def around(self, choices: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
-        """Return one event, or a whole answer."""
-        head = {"id": self.id, "object": self.object, "created": self.created}
+    def wrap(self, choices: Sequence[JsonObject], **more: object) -> JsonObject:
+        """Return the JSON of an event, or of a body, with these choices and further fields."""
+        head = {"id": self.id, "object": self.object_type, "created": self.created}
         return {**head, "model": self.model, "choices": choices, **more}
 
 
 class EventWriter:
-    """Writes the events of a stream, with as much usage as the request asks for."""
+    """Writes the events of a stream, with usage where ``stream_options`` asks for it."""
 
-    def __init__(self, envelope: Envelope, fields: Fields) -> None:
+    def __init__(self, envelope: Envelope, fields: RequestFields) -> None:
         options = fields.get("stream_options", {})
-        self._counted = bool(options.get("include_usage"))
-        self._running = self._counted and bool(options.get("continuous_usage_stats"))
+        self._with_usage = bool(options.get("include_usage"))
+        self._usage_in_each_event = self._with_usage and bool(options.get("continuous_usage_stats"))
         self._envelope = envelope
         self._events: list[bytes] = []
 
-    def add(self, choice: Mapping[str, Any], count: Mapping[str, Any], **more: Any) -> None:
-        """Add an event of one choice; `count` is the usage of that choice so far."""
-        extra: dict[str, Any] = {"usage": count} if self._running else {}
-        if choice["finish_reason"] and not self._counted:
+    def add(self, choice: JsonObject, usage_so_far: JsonObject, **more: object) -> None:
+        """Add an event with one choice.
+
+        Args:
+            choice: The choice.
+            usage_so_far: The usage of this choice up to this event.
+            **more: Further fields of the event.
+        """
+        extra: dict[str, object] = {"usage": usage_so_far} if self._usage_in_each_event else {}
+        if choice["finish_reason"] and not self._with_usage:
             extra["system_fingerprint"] = FINGERPRINT
-        self._events.append(event(self._envelope.around([choice], **extra, **more)))
+        self._events.append(sse_event(self._envelope.wrap([choice], **extra, **more)))
 
-    def stream(self, total: Mapping[str, Any], work: Work) -> EventStream:
-        """Return the events, ended by the usage of all choices and `[DONE]`."""
-        closing = self._envelope.around([], usage=total, system_fingerprint=FINGERPRINT)
-        tail = (event(closing), DONE) if self._counted else (DONE,)
-        return EventStream(self._events, tail, work=work)
+    def stream(self, total: JsonObject, stats: GenerationStats) -> EventStream:
+        """Return the stream: all events, then the usage of all choices if wanted, ``[DONE]``."""
+        usage_event = self._envelope.wrap([], usage=total, system_fingerprint=FINGERPRINT)
+        tail = (sse_event(usage_event), DONE) if self._with_usage else (DONE,)
+        return EventStream(self._events, tail, stats=stats)
 
 
-def event_groups(tokens: Sequence[T], interval: int, finish_reason: str) -> list[Sequence[T]]:
-    """Return the tokens of each event: the first comes by itself, then so many at a time."""
+def group_by_event(tokens: Sequence[T], interval: int, finish_reason: str) -> list[Sequence[T]]:
+    """Return the tokens of each event: one in the first event, ``interval`` in the others."""
     starts = range(1, len(tokens), interval)
     groups = [tokens[:1], *(tokens[start : start + interval] for start in starts)]
-    # An abort comes between two tokens, so it has an event of its own.
+    # vLLM aborts between two tokens, so the abort is an event without a token.
     return [*groups, tokens[:0]] if finish_reason == "abort" and tokens else groups
 
 
-def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
-    """Return the counts in the order in which vLLM writes them."""
+def usage_counts(prompt_tokens: int, completion_tokens: int) -> JsonObject:
+    """Return ``usage`` with its keys in the same order as vLLM."""
     total = prompt_tokens + completion_tokens
     counts = {"prompt_tokens": prompt_tokens, "total_tokens": total}
     return {**counts, "completion_tokens": completion_tokens}

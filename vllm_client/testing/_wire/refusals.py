@@ -1,15 +1,27 @@
-"""How vLLM says no: the bodies of its HTTP errors."""
+"""The bodies of vLLM's HTTP errors. The message texts are vLLM's own: do not reword them."""
 
 from __future__ import annotations
 
 import http.client
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
-__all__ = ["ENGINE_DIED", "RefusalError", "error_body", "invalid", "named", "phrase"]
+from .json_types import JsonObject
+
+__all__ = [
+    "ENGINE_DIED",
+    "FieldError",
+    "RefusalError",
+    "error_body",
+    "field_error",
+    "parameter_error",
+    "reason_phrase",
+    "validation_error",
+]
 
 ENGINE_DIED = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 
-_TYPES = {
+_TYPE_OF_STATUS = {
     400: "BadRequestError",
     403: "PermissionDeniedError",
     404: "NotFoundError",
@@ -20,15 +32,28 @@ _TYPES = {
 }
 
 
+class _FieldErrorBase(TypedDict):
+    type: str
+    loc: str
+    msg: str
+    input: str
+
+
+class FieldError(_FieldErrorBase, total=False):
+    """One entry of pydantic's list of errors."""
+
+    ctx: JsonObject
+
+
 class RefusalError(Exception):
-    """A request that the server answers with an error.
+    """Raised where vLLM refuses a request. The server then sends this error as the response.
 
     Args:
-        message: what `error.message` says.
-        status: the HTTP status, which is `error.code` too.
-        error_type: `error.type`; by default what vLLM writes for this status.
-        param: `error.param`.
-        body: the whole JSON, where it is not of the usual shape.
+        message: The text of ``error.message``.
+        status: The HTTP status, also sent as ``error.code``.
+        error_type: ``error.type``; by default the type that vLLM uses for this status.
+        param: ``error.param``.
+        body: The complete JSON body, if it does not have the usual shape.
     """
 
     def __init__(
@@ -38,7 +63,7 @@ class RefusalError(Exception):
         status: int = 400,
         error_type: str | None = None,
         param: str | None = None,
-        body: dict[str, Any] | None = None,
+        body: JsonObject | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -47,25 +72,47 @@ class RefusalError(Exception):
 
 def error_body(
     message: str, status: int, *, error_type: str | None = None, param: str | None = None
-) -> dict[str, Any]:
-    """Return the JSON of an error, as a body or as a frame in a stream."""
-    kind = error_type or _TYPES.get(status) or phrase(status)
-    return {"error": {"message": message, "type": kind, "param": param, "code": status}}
+) -> JsonObject:
+    """Return the JSON of an error, for the body of a response or for an SSE event."""
+    type_ = error_type or _TYPE_OF_STATUS.get(status) or reason_phrase(status)
+    return {"error": {"message": message, "type": type_, "param": param, "code": status}}
 
 
-def phrase(status: int) -> str:
-    """Return the reason phrase of a status, or nothing for one that has none."""
+def reason_phrase(status: int) -> str:
+    """Return the reason phrase of an HTTP status; an unknown status has an empty one."""
     return http.client.responses.get(status, "")
 
 
-def named(message: str, parameter: str, value: object = None) -> RefusalError:
-    """Return the refusal of one parameter, which vLLM repeats at the end of its message."""
-    shown = f"parameter={parameter}" + ("" if value is None else f", value={value}")
-    return RefusalError(f"{message} ({shown})", param=parameter)
+def parameter_error(message: str, parameter: str, value: object = None) -> RefusalError:
+    """Return the refusal of one parameter. vLLM repeats its name at the end of the message."""
+    suffix = f"parameter={parameter}" + ("" if value is None else f", value={value}")
+    return RefusalError(f"{message} ({suffix})", param=parameter)
 
 
-def invalid(errors: list[dict[str, Any]]) -> RefusalError:
-    """Return the refusal of fields of the wrong type, which vLLM lists as Python writes them."""
+def field_error(
+    error_type: str,
+    loc: str,
+    message: str,
+    shown: str,
+    context: JsonObject | None = None,
+) -> FieldError:
+    """Return one entry for ``validation_error``.
+
+    Args:
+        error_type: Pydantic's name of the error, such as ``int_parsing``.
+        loc: The place of the error, such as ``body.max_tokens``.
+        message: Pydantic's message.
+        shown: The invalid value as text.
+        context: Pydantic's ``ctx``, if the error has one.
+    """
+    error: FieldError = {"type": error_type, "loc": loc, "msg": message, "input": shown}
+    if context is not None:
+        error["ctx"] = context
+    return error
+
+
+def validation_error(errors: Sequence[FieldError]) -> RefusalError:
+    """Return the refusal of fields with a wrong type. vLLM prints each error as a Python dict."""
     count = f"{len(errors)} validation error{'s' if len(errors) > 1 else ''}"
     lines = "".join(f"\n  {error}" for error in errors)
     return RefusalError(f"{count}:{lines}", error_type="Bad Request", param=errors[0]["loc"])

@@ -1,4 +1,4 @@
-"""Answers as bytes on a connection, with the head, the framing and the faults that they have."""
+"""Sends responses on a connection: head, framing, and the faults of a script."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any, Callable
+from typing import Callable
 
 from ..script import Script
-from .refusals import ENGINE_DIED, error_body, phrase
+from .refusals import ENGINE_DIED, error_body, reason_phrase
 
 __all__ = [
     "DONE",
-    "STAND_IN",
+    "SERVER_NAME",
     "ClientGoneError",
-    "DroppedError",
     "EventStream",
+    "GenerationStats",
     "Reply",
-    "Wire",
-    "Work",
-    "event",
+    "ReplySender",
+    "ScriptedCutError",
     "json_reply",
+    "sse_event",
 ]
 
-STAND_IN = "fake-vllm (a stand-in, not vLLM)"
+SERVER_NAME = "fake-vllm (a stand-in, not vLLM)"
 DONE = b"data: [DONE]\n\n"
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class ClientGoneError(Exception):
     """The client closed its connection, or the server is closing it."""
 
 
-class DroppedError(Exception):
-    """The connection is to be closed as it is, since a script says so."""
+class ScriptedCutError(Exception):
+    """A script cuts the response: the server must close the connection and send nothing more."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What was generated for a reply, for the counts in /metrics."""
+class GenerationStats:
+    """What was generated for a response. ``GET /metrics`` counts it."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -50,57 +52,68 @@ class Work:
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole answer."""
+    """A response that is not streamed."""
 
     status: int = 200
     body: bytes = b""
     content_type: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    work: Work | None = None
+    stats: GenerationStats | None = None
 
 
 @dataclass(frozen=True)
 class EventStream:
-    """A streamed answer: its events, framing and all.
+    """A streamed response.
 
-    `tail` is what follows once everything is generated: usage and `[DONE]`.
+    Attributes:
+        events: The SSE events of the generated tokens, as the bytes to send.
+        tail: The SSE events after the last token: usage and ``[DONE]``.
+        status: The HTTP status.
+        headers: Additional headers.
+        stats: What was generated.
     """
 
     events: Sequence[bytes]
     tail: Sequence[bytes] = (DONE,)
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    work: Work | None = None
+    stats: GenerationStats | None = None
 
 
-def dumps(value: Any) -> bytes:
+def to_json(value: object) -> bytes:
     """Return JSON as vLLM writes it: UTF-8, without spaces."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    # Half a surrogate pair is legal in JSON's \uXXXX, but is no character.
+    # JSON allows a lone surrogate as "\ud800", but UTF-8 cannot encode it: send "?" instead.
     return text.encode("utf-8", "replace")
 
 
-def json_reply(value: Any, status: int = 200, **more: Any) -> Reply:
-    """Return a whole JSON answer."""
-    return Reply(status, dumps(value), "application/json", **more)
+def json_reply(
+    value: object,
+    status: int = 200,
+    *,
+    headers: Mapping[str, str] = _NO_HEADERS,
+    stats: GenerationStats | None = None,
+) -> Reply:
+    """Return a response with a JSON body."""
+    return Reply(status, to_json(value), "application/json", headers, stats)
 
 
-def event(data: Any) -> bytes:
+def sse_event(data: object) -> bytes:
     """Return one SSE event with JSON data."""
-    return b"data: " + dumps(data) + b"\n\n"
+    return b"data: " + to_json(data) + b"\n\n"
 
 
-def error_event(message: str, status: int) -> bytes:
-    """Return the event of an error; its JSON has spaces and escapes, other than all the rest."""
+def sse_error_event(message: str, status: int) -> bytes:
+    """Return the SSE event of an error. vLLM writes its JSON with spaces and ASCII escapes."""
     return f"data: {json.dumps(error_body(message, status))}\n\n".encode()
 
 
-class Wire:
-    """One connection, from the side of the server.
+class ReplySender:
+    """Sends the responses of one connection.
 
     Args:
-        connection: the socket.
-        closing: set when the server closes.
+        connection: The socket.
+        closing: An event that the server sets when it closes.
     """
 
     def __init__(self, connection: socket.socket, closing: threading.Event) -> None:
@@ -111,105 +124,90 @@ class Wire:
         self,
         reply: Reply,
         script: Script,
-        generated: Callable[[], None] = lambda: None,
+        on_generated: Callable[[], None] = lambda: None,
         *,
         close: bool = False,
         head: bool = False,
     ) -> None:
-        """Send a whole answer, or only its head.
+        """Send a response that is not streamed, or only its head.
 
         Args:
-            reply: the answer.
-            script: its faults.
-            generated: called before the first byte, so that who has read the answer finds it
-                counted.
-            close: whether the connection is closed after it.
-            head: whether to leave out the body.
+            reply: The response.
+            script: The faults to apply.
+            on_generated: Called before the first byte is sent, so that a client that has read
+                the response finds it in the counts.
+            close: Whether the head announces that the connection will be closed.
+            head: Whether to omit the body.
 
         Raises:
-            ClientGoneError: the client did not wait for it.
-            DroppedError: the script cuts the answer.
+            ClientGoneError: The client closed the connection before the response was sent.
+            ScriptedCutError: The script cuts the response.
         """
-        self._wait(None if script.stall_after is not None else script.delay)
-        generated()
-        start = self._head(reply.status, reply.headers, reply.content_type, len(reply.body), close)
+        self._pause(None if script.stall_after is not None else script.delay)
+        on_generated()
+        content_length = len(reply.body)
+        start = _response_head(
+            reply.status, reply.headers, reply.content_type, content_length, close
+        )
         if script.cut_after is not None:
-            self._send(start + reply.body[: len(reply.body) // 2])
-            raise DroppedError
+            self._send(start + reply.body[: content_length // 2])
+            raise ScriptedCutError
         self._send(start if head else start + reply.body)
 
     def send_stream(
         self,
         stream: EventStream,
         script: Script,
-        generated: Callable[[], None] = lambda: None,
+        on_generated: Callable[[], None] = lambda: None,
         *,
         close: bool = False,
     ) -> None:
-        """Send a streamed answer, one HTTP chunk an event.
+        """Send a streamed response, each SSE event as one HTTP chunk.
 
         Args:
-            stream: the answer.
-            script: its faults.
-            generated: called before the last event, unless the stream is to stall.
-            close: whether the connection is closed after it.
+            stream: The response.
+            script: The faults to apply.
+            on_generated: Called before the last generated event is sent, unless the script stalls
+                the stream.
+            close: Whether the head announces that the connection will be closed.
 
         Raises:
-            ClientGoneError: the client left before the last event.
-            DroppedError: the script cuts the stream.
+            ClientGoneError: The client closed the connection before the last generated event.
+            ScriptedCutError: The script cuts the stream.
         """
-        self._wait(0)
-        self._send(self._head(stream.status, stream.headers, None, None, close))
-        for number, chunk in enumerate([*stream.events, *stream.tail, b""]):
-            if self._fault(number, script):
+        self._pause(0)
+        self._send(_response_head(stream.status, stream.headers, None, None, close))
+        # The empty last part is sent as the HTTP chunk of length 0 that ends the body.
+        for number, part in enumerate([*stream.events, *stream.tail, b""]):
+            if self._apply_fault(number, script):
                 return
             if number < len(stream.events):
-                self._wait(script.delay)
+                self._pause(script.delay)
                 if number == len(stream.events) - 1 and script.stall_after is None:
-                    generated()
-                self._send_chunk(chunk)
+                    on_generated()
+                self._send_chunk(part)
             else:
-                # All is generated by now, so who leaves here has aborted nothing.
+                # All tokens are sent: a client that leaves now has not aborted the request.
                 with suppress(ClientGoneError):
-                    self._send_chunk(chunk)
+                    self._send_chunk(part)
 
-    def _fault(self, number: int, script: Script) -> bool:
-        """Do what the script wants after so many events; return whether the stream is over."""
-        if script.stall_after == number:
-            self._wait(None)
-        if script.cut_after == number and not script.clean:
-            raise DroppedError
-        if script.error_after == number:
-            self._send_chunk(error_event(script.error or ENGINE_DIED, script.status or 500))
+    def _apply_fault(self, sent_events: int, script: Script) -> bool:
+        """Apply the fault that the script sets after ``sent_events`` events, if there is one.
+
+        Returns:
+            Whether the response has ended.
+        """
+        if script.stall_after == sent_events:
+            self._pause(None)
+        if script.cut_after == sent_events and not script.clean:
+            raise ScriptedCutError
+        if script.error_after == sent_events:
+            self._send_chunk(sse_error_event(script.error or ENGINE_DIED, script.status or 500))
             self._send_chunk(DONE)
-        over = number in (script.cut_after, script.error_after)
-        if over:
+        ended = sent_events in (script.cut_after, script.error_after)
+        if ended:
             self._send_chunk(b"")
-        return over
-
-    def _head(
-        self,
-        status: int,
-        headers: Mapping[str, str],
-        content_type: str | None,
-        length: int | None,
-        close: bool,
-    ) -> bytes:
-        lines = [f"HTTP/1.1 {status} {phrase(status)}", f"date: {formatdate(usegmt=True)}"]
-        lines.append(f"server: {STAND_IN}")
-        given = {name.lower() for name in headers}
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        if length is None:
-            content_type = "text/event-stream; charset=utf-8"
-        else:
-            lines.append(f"content-length: {length}")
-        if content_type and "content-type" not in given:
-            lines.append(f"content-type: {content_type}")
-        # The layer that looks at keys lies before the one that adds this.
-        lines += ["vary: Origin"] if status != 401 else []
-        lines += ["connection: close"] if close else []
-        lines += ["transfer-encoding: chunked"] if length is None else []
-        return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
+        return ended
 
     def _send_chunk(self, data: bytes) -> None:
         self._send(b"%x\r\n%b\r\n" % (len(data), data))
@@ -220,11 +218,14 @@ class Wire:
         except OSError as error:
             raise ClientGoneError from error
 
-    def _wait(self, seconds: float | None) -> None:
-        """Wait so long (None: for ever), unless the connection ends before.
+    def _pause(self, seconds: float | None) -> None:
+        """Wait for ``seconds`` (None: without a limit), or until the connection ends.
 
-        A client that half-closes counts as gone, as with vLLM. Nothing is read: what a client
-        sends ahead of time stays for its next request.
+        A client that shuts down only its sending side has gone too, as in vLLM. The wait peeks at
+        the connection and reads nothing: bytes that arrive early belong to the next request.
+
+        Raises:
+            ClientGoneError: The client closed the connection, or the server is closing.
         """
         self._connection.settimeout(seconds)
         try:
@@ -238,3 +239,31 @@ class Wire:
             self._connection.settimeout(None)
         if gone:
             raise ClientGoneError
+
+
+def _response_head(
+    status: int,
+    headers: Mapping[str, str],
+    content_type: str | None,
+    content_length: int | None,
+    close: bool,
+) -> bytes:
+    """Return the status line and the headers, in vLLM's order.
+
+    Without ``content_length`` it is the head of an event stream.
+    """
+    lines = [f"HTTP/1.1 {status} {reason_phrase(status)}", f"date: {formatdate(usegmt=True)}"]
+    lines.append(f"server: {SERVER_NAME}")
+    scripted_names = {name.lower() for name in headers}
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if content_length is None:
+        content_type = "text/event-stream; charset=utf-8"
+    else:
+        lines.append(f"content-length: {content_length}")
+    if content_type and "content-type" not in scripted_names:
+        lines.append(f"content-type: {content_type}")
+    # In vLLM the middleware that checks the API key runs outside the one that adds "vary".
+    lines += ["vary: Origin"] if status != 401 else []
+    lines += ["connection: close"] if close else []
+    lines += ["transfer-encoding: chunked"] if content_length is None else []
+    return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")

@@ -1,4 +1,4 @@
-"""Requests as they come off a connection."""
+"""Reads HTTP requests from a connection."""
 
 from __future__ import annotations
 
@@ -10,70 +10,71 @@ from urllib.parse import urlsplit
 
 from ..recorded import Headers, RecordedRequest
 
-__all__ = ["Arrival", "MalformedError", "read_request"]
+__all__ = ["MalformedRequestError", "ReceivedRequest", "read_request"]
 
-_LONGEST_LINE = 65536
+_MAX_LINE_LENGTH = 65536
 
 
-class MalformedError(Exception):
-    """What arrived is no HTTP/1 request."""
+class MalformedRequestError(Exception):
+    """The received bytes are not an HTTP/1 request."""
 
 
 @dataclass(frozen=True)
-class Arrival:
-    """A request, and whether its connection is to be closed after the answer."""
+class ReceivedRequest:
+    """A request, and whether the server must close the connection after the response."""
 
     request: RecordedRequest
-    close: bool
+    close_after: bool
 
 
-def read_request(stream: BinaryIO, connection: socket.socket) -> Arrival | None:
-    """Return the next request of a connection, or None at its end.
+def read_request(stream: BinaryIO, connection: socket.socket) -> ReceivedRequest | None:
+    """Return the next request of a connection, or None if the client closed the connection.
 
     Args:
-        stream: what the client sends.
-        connection: where `100 Continue` goes, if the client waits for it.
+        stream: The bytes that the client sends.
+        connection: The socket on which ``100 Continue`` is sent, if the client waits for it.
 
     Raises:
-        MalformedError: the bytes are no HTTP/1 request.
-        OSError: the client went away within it.
+        MalformedRequestError: The bytes are not an HTTP/1 request.
+        OSError: The client closed the connection in the middle of the request.
     """
-    line = stream.readline(_LONGEST_LINE)
+    line = stream.readline(_MAX_LINE_LENGTH)
     if not line:
         return None
     try:
         method, target, version = line.decode("ascii").split()
-        fields = http.client.parse_headers(stream)
-        headers = Headers(fields.items())
+        headers = Headers(http.client.parse_headers(stream).items())
         if headers.get("Expect", "").lower() == "100-continue":
             connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = _read_body(stream, headers)
     except (ValueError, http.client.HTTPException) as error:
-        raise MalformedError from error
-    # urlsplit would take the first part of a path with two slashes for a host.
+        raise MalformedRequestError from error
+    # Without an origin, urlsplit would read "//a/b" as host "a" and path "/b".
     parts = urlsplit(f"http://server{target}")
     request = RecordedRequest(method, parts.path, parts.query, headers, body)
     wants_close = headers.get("Connection", "").lower() == "close"
-    return Arrival(request, wants_close or version != "HTTP/1.1")
+    return ReceivedRequest(request, wants_close or version != "HTTP/1.1")
 
 
 def _read_body(stream: BinaryIO, headers: Headers) -> bytes:
     if headers.get("Transfer-Encoding", "").lower() != "chunked":
         length = headers.get("Content-Length", "0")
         if not length.isdecimal():
-            raise ValueError(length)
-        return _read_whole(stream, int(length))
+            raise ValueError(f"Content-Length must be a number, 0 or greater, not {length!r}")
+        return _read_exactly(stream, int(length))
     body = b""
     while True:
-        size = int(stream.readline(_LONGEST_LINE).split(b";")[0], 16)
-        body += _read_whole(stream, size)
-        stream.readline(_LONGEST_LINE)
+        size = int(stream.readline(_MAX_LINE_LENGTH).split(b";")[0], 16)
+        body += _read_exactly(stream, size)
+        stream.readline(_MAX_LINE_LENGTH)
         if size == 0:
             return body
 
 
-def _read_whole(stream: BinaryIO, length: int) -> bytes:
+def _read_exactly(stream: BinaryIO, length: int) -> bytes:
     data = stream.read(length)
     if len(data) < length:
-        raise ConnectionError("the client went away within its request")
+        raise ConnectionError(
+            f"the client closed the connection after {len(data)} of {length} bytes of its request"
+        )
     return data

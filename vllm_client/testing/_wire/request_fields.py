@@ -1,22 +1,22 @@
-"""Reads the fields of a request body as loosely as vLLM does.
+"""Reads the fields of a request body as leniently as vLLM does.
 
-`"5"` passes for an integer, `"yes"` for a bool and `true` for 1. What cannot be read is refused
-with the list of errors that vLLM's validation (pydantic's) gives. Unknown fields are ignored.
+``"5"`` is read as an integer, ``"yes"`` as a bool and ``true`` as 1. A value that cannot be read is
+refused with the error list of vLLM's validation (pydantic). Unknown fields are kept unchanged.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Callable
+from typing import Callable, NamedTuple
 
-from .refusals import RefusalError, invalid
+from .json_types import Json, JsonObject
+from .refusals import FieldError, RefusalError, field_error, validation_error
 
-__all__ = ["Fields", "decode_body", "read_fields"]
+__all__ = ["RequestFields", "decode_body", "read_fields"]
 
-Fields = Mapping[str, Any]
-# Kind, message, and what else an error has.
-_Found = tuple[str, str, dict[str, Any]]
+RequestFields = Mapping[str, Json]
+"""The fields of a request body, converted to their types by ``read_fields``."""
 
 _INTEGERS = (
     "max_tokens",
@@ -77,11 +77,11 @@ _MAX_STOP_STRINGS = 4
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
-def decode_body(content_type: str, body: bytes) -> dict[str, Any]:
+def decode_body(content_type: str, body: bytes) -> dict[str, Json]:
     """Return the JSON object of a request.
 
     Raises:
-        RefusalError: it is none, or does not say that it is.
+        RefusalError: The body is not a JSON object, or its Content-Type is not JSON.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         message = (
@@ -89,51 +89,58 @@ def decode_body(content_type: str, body: bytes) -> dict[str, Any]:
         )
         raise RefusalError(message, error_type="Bad Request")
     if not body:
-        raise invalid([_error("missing", "body", "Field required", "None")])
+        raise validation_error([field_error("missing", "body", "Field required", "None")])
     decoded = _decode(body)
     if not isinstance(decoded, dict):
         message = "Input should be a valid dictionary or object to extract fields from"
-        raise invalid([_error("model_attributes_type", "body", message, _shown(decoded))])
+        shown = _describe(decoded)
+        raise validation_error([field_error("model_attributes_type", "body", message, shown)])
     return decoded
 
 
-def read_fields(body: Mapping[str, Any], *, chat: bool = False) -> Fields:
-    """Return the fields of a body in their own types; those that are null are left out.
+def read_fields(body: JsonObject, *, chat: bool = False) -> RequestFields:
+    """Return the fields of a body, converted to their types and without those that are null.
 
     Args:
-        body: the decoded JSON.
-        chat: whether `logprobs` is a bool, as in chat, or a number.
+        body: The decoded JSON.
+        chat: Whether this is a chat request, where ``logprobs`` is a bool instead of an int.
 
     Raises:
-        RefusalError: fields have the wrong type.
+        RefusalError: At least one field has a wrong type.
     """
     readers = {**_READERS, "logprobs": _boolean if chat else _integer}
-    fields: dict[str, Any] = {}
-    errors: list[dict[str, Any]] = []
+    fields: dict[str, Json] = {}
+    errors: list[FieldError] = []
     for name, value in body.items():
         if value is None:
             continue
         try:
             fields[name] = readers[name](value) if name in readers else value
-        except _WrongError as wrong:
-            errors += [
-                {**_error(kind, f"body.{name}", message, _shown(value)), **more}
-                for kind, message, more in wrong.found
-            ]
+        except _InvalidValueError as invalid:
+            loc, shown = f"body.{name}", _describe(value)
+            errors += [field_error(p.type, loc, p.message, shown, p.ctx) for p in invalid.problems]
     if errors:
-        raise invalid(errors)
+        raise validation_error(errors)
     return fields
 
 
-class _WrongError(Exception):
-    """What is wrong with a value: kind, message and context of each error."""
+class _Problem(NamedTuple):
+    """One thing that is wrong with a value, in pydantic's terms."""
 
-    def __init__(self, *found: _Found) -> None:
-        self.found = found
+    type: str
+    message: str
+    ctx: JsonObject | None = None
 
 
-def _wrong(kind: str, message: str) -> _WrongError:
-    return _WrongError((kind, message, {}))
+class _InvalidValueError(Exception):
+    """A value cannot be read as the type of its field."""
+
+    def __init__(self, *problems: _Problem) -> None:
+        self.problems = problems
+
+
+def _invalid_value(error_type: str, message: str) -> _InvalidValueError:
+    return _InvalidValueError(_Problem(error_type, message))
 
 
 def _decode(body: bytes) -> object:
@@ -142,15 +149,12 @@ def _decode(body: bytes) -> object:
     except UnicodeDecodeError as error:
         raise RefusalError("", body={"detail": "There was an error parsing the body"}) from error
     except json.JSONDecodeError as error:
-        wrong = _error("json_invalid", f"body.{error.pos}", "JSON decode error", _shown({}))
-        raise invalid([{**wrong, "ctx": {"error": error.msg}}]) from error
+        loc, context = f"body.{error.pos}", {"error": error.msg}
+        invalid = field_error("json_invalid", loc, "JSON decode error", _describe({}), context)
+        raise validation_error([invalid]) from error
 
 
-def _error(kind: str, loc: str, message: str, shown: str) -> dict[str, Any]:
-    return {"type": kind, "loc": loc, "msg": message, "input": shown}
-
-
-def _shown(value: object) -> str:
+def _describe(value: object) -> str:
     if isinstance(value, (list, dict)):
         return f"<{type(value).__name__} of {len(value)} items>"
     return str(value)
@@ -163,52 +167,54 @@ def _integer(value: object) -> int:
         if value.is_integer():
             return int(value)
         message = "Input should be a valid integer, got a number with a fractional part"
-        raise _wrong("int_from_float", message)
+        raise _invalid_value("int_from_float", message)
     if not isinstance(value, str):
-        raise _wrong("int_type", "Input should be a valid integer")
+        raise _invalid_value("int_type", "Input should be a valid integer")
     try:
         return int(value)
     except ValueError:
         message = "Input should be a valid integer, unable to parse string as an integer"
-        raise _wrong("int_parsing", message) from None
+        raise _invalid_value("int_parsing", message) from None
 
 
 def _number(value: object) -> float:
     if isinstance(value, (int, float)):
         return float(value)
     if not isinstance(value, str):
-        raise _wrong("float_type", "Input should be a valid number")
+        raise _invalid_value("float_type", "Input should be a valid number")
     try:
         return float(value)
     except ValueError:
         message = "Input should be a valid number, unable to parse string as a number"
-        raise _wrong("float_parsing", message) from None
+        raise _invalid_value("float_parsing", message) from None
 
 
 def _boolean(value: object) -> bool:
     if isinstance(value, (list, dict)):
-        raise _wrong("bool_type", "Input should be a valid boolean")
+        raise _invalid_value("bool_type", "Input should be a valid boolean")
     word = str(value).lower()
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
-    raise _wrong("bool_parsing", "Input should be a valid boolean, unable to interpret input")
+    raise _invalid_value(
+        "bool_parsing", "Input should be a valid boolean, unable to interpret input"
+    )
 
 
 def _string(value: object) -> str:
     if not isinstance(value, str):
-        raise _wrong("string_type", "Input should be a valid string")
+        raise _invalid_value("string_type", "Input should be a valid string")
     return value
 
 
-def _object(value: object) -> dict[str, Any]:
+def _object(value: object) -> dict[str, Json]:
     if not isinstance(value, dict):
-        raise _wrong("dict_type", "Input should be a valid dictionary")
+        raise _invalid_value("dict_type", "Input should be a valid dictionary")
     return value
 
 
-def _list(value: object) -> list[Any]:
+def _list(value: object) -> list[Json]:
     if not isinstance(value, list):
-        raise _wrong("list_type", "Input should be a valid list")
+        raise _invalid_value("list_type", "Input should be a valid list")
     return value
 
 
@@ -217,33 +223,35 @@ def _integers(value: object) -> list[int]:
 
 
 def _stop(value: object) -> list[str]:
-    no_string: _Found = ("string_type", "Input should be a valid string", {})
+    # pydantic reports both alternatives, string and list.
+    no_string = _Problem("string_type", "Input should be a valid string")
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):
-        raise _WrongError(no_string, ("list_type", "Input should be a valid list", {}))
+        raise _InvalidValueError(no_string, _Problem("list_type", "Input should be a valid list"))
     if len(value) > _MAX_STOP_STRINGS:
         limit = f"at most {_MAX_STOP_STRINGS} items after validation, not {len(value)}"
         lengths = {"max_length": _MAX_STOP_STRINGS, "actual_length": len(value)}
-        context = {"ctx": {"field_type": "List", **lengths}}
-        raise _WrongError(no_string, ("too_long", f"List should have {limit}", context))
+        context = {"field_type": "List", **lengths}
+        too_long = _Problem("too_long", f"List should have {limit}", context)
+        raise _InvalidValueError(no_string, too_long)
     return [_string(item) for item in value]
 
 
 def _logit_bias(value: object) -> dict[str, float]:
-    return {key: _number(each) for key, each in _object(value).items()}
+    return {token_id: _number(bias) for token_id, bias in _object(value).items()}
 
 
 def _prompt(value: object) -> object:
+    """Read a text, a list of token ids, a list of texts, or a list of lists of token ids."""
     if isinstance(value, str):
         return value
     items = _list(value)
-    kinds = (str, int)
-    plain = any(all(isinstance(item, kind) for item in items) for kind in kinds)
-    return items if plain else [_integers(item) for item in items]
+    one_type = any(all(isinstance(item, type_) for item in items) for type_ in (str, int))
+    return items if one_type else [_integers(item) for item in items]
 
 
-def _tools(value: object) -> list[Any]:
+def _tools(value: object) -> list[Json]:
     for tool in _list(value):
         _string(_object(_object(tool).get("function")).get("name"))
     return _list(value)
@@ -253,8 +261,8 @@ def _effort(value: object) -> str:
     if value not in _EFFORTS:
         *others, last = map(repr, _EFFORTS)
         expected = f"{', '.join(others)} or {last}"
-        context = {"ctx": {"expected": expected}}
-        raise _WrongError(("literal_error", f"Input should be {expected}", context))
+        context = {"expected": expected}
+        raise _InvalidValueError(_Problem("literal_error", f"Input should be {expected}", context))
     return str(value)
 
 
