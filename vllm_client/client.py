@@ -22,6 +22,7 @@ __all__ = ["VllmClient"]
 
 DEFAULT_BASE_URL = "http://localhost:8000/v1"
 DEFAULT_TIMEOUT = Timeout()
+DEFAULT_MAX_RESPONSE_BYTES = 1 << 30
 _UNSET: Any = object()
 """Stands for an argument that was not given."""
 
@@ -41,6 +42,8 @@ class VllmClient:
             before the response, and after 408, 429, 500, 502, 503 and 504. A response that has
             begun is never retried.
         headers: Sent with every request.
+        max_response_bytes: The largest body of a response that is not streamed, after
+            decompression; 1 GiB by default. It bounds the memory that a faulty server can take.
         session: Your own ``requests.Session``, for proxies, certificates or mocks. The client uses
             it unchanged and does not close it.
 
@@ -57,6 +60,7 @@ class VllmClient:
         max_retries: int = 2,
         headers: Optional[Headers] = None,
         session: Optional[requests.Session] = None,
+        max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
     ) -> None:
         self._session = session
         self._owns_connections = True
@@ -68,6 +72,7 @@ class VllmClient:
                 Timeout.of(timeout),
                 _retries(max_retries),
                 ClientSession(session),
+                _positive("max_response_bytes", max_response_bytes),
             )
         )
 
@@ -107,6 +112,7 @@ class VllmClient:
         timeout: TimeoutTypes = _UNSET,
         max_retries: int = _UNSET,
         headers: Optional[Headers] = _UNSET,
+        max_response_bytes: int = _UNSET,
     ) -> VllmClient:
         """A copy with other settings that shares the connections.
 
@@ -121,6 +127,8 @@ class VllmClient:
             changes["max_retries"] = _retries(max_retries)
         if headers is not _UNSET:
             changes["headers"] = merged_headers(self._transport.headers, checked_headers(headers))
+        if max_response_bytes is not _UNSET:
+            changes["max_response_bytes"] = _positive("max_response_bytes", max_response_bytes)
         return self._sharing(evolve(self._transport, **changes))
 
     def _sharing(self, transport: Transport) -> VllmClient:
@@ -163,7 +171,7 @@ class VllmClient:
             method.upper(), self._url(path), json, accept="*/*", params=params, options=options
         )
         with opened.redacting():
-            opened.read_all()
+            opened.read_all(self._transport.max_response_bytes)
         return opened.response
 
     def _url(self, path: str) -> str:
@@ -199,6 +207,7 @@ class VllmClient:
             max_retries=self.max_retries,
             headers=dict(self._transport.headers),
             session=self._session,
+            max_response_bytes=self._transport.max_response_bytes,
         ), ()
 
 
@@ -257,6 +266,12 @@ def _own_headers(headers: Optional[Headers], session: Optional[requests.Session]
     if session is None:  # The user's own session brings a User-Agent of its own.
         own["User-Agent"] = f"vllm-sync-client/{__version__}"
     return merged_headers(own, checked_headers(headers))
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an int, 1 or greater, not {value!r}")
+    return value
 
 
 def _retries(value: int) -> int:

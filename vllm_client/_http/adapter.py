@@ -9,7 +9,6 @@ the longest wait for the peer to accept more.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import http.client
 import queue
@@ -17,7 +16,7 @@ import socket
 import sys
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Type
+from typing import TYPE_CHECKING, Any, Dict, Optional, Type
 
 import requests
 import requests.adapters
@@ -139,25 +138,23 @@ class TrackedConnection(urllib3.connection.HTTPConnection):
 
     def _tunnel(self) -> None:
         # A timeout of the socket restarts with each byte, so a proxy that trickles its answer
-        # needs a timer.
-        with self._shut_at_deadline():
-            super()._tunnel()
-
-    @contextlib.contextmanager
-    def _shut_at_deadline(self) -> Iterator[None]:
-        if self._deadline is None or self.sock is None:
-            yield
-            return
-        left = max(self._deadline - monotonic(), 0)
-        alarm = watchdog.call_later(left, functools.partial(shut_socket, self.sock))
+        # needs a timer. Shutting the socket down looks like the end of the answer, so ask after it.
+        alarm: Optional[object] = None
+        if self._deadline is not None and self.sock is not None:
+            left = max(self._deadline - monotonic(), 0)
+            alarm = watchdog.call_later(left, functools.partial(shut_socket, self.sock))
         try:
-            yield
-        except OSError as error:
-            if monotonic() >= self._deadline:
-                raise ConnectTimeoutError(self, "the proxy did not answer in time") from error
-            raise
+            super()._tunnel()
         finally:
-            watchdog.forget(alarm)
+            if alarm is not None:
+                watchdog.forget(alarm)
+            self._check_time()
+
+    def _check_time(self) -> None:
+        if current.call is not None and current.call.is_over():
+            raise NewConnectionError(self, "the call was cancelled while it connected")
+        if self._deadline is not None and monotonic() >= self._deadline:
+            raise ConnectTimeoutError(self, "the proxy did not answer in time")
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request."""
@@ -213,6 +210,8 @@ class TrackedTLSConnection(TrackedConnection, urllib3.connection.HTTPSConnection
         """Open the connection within its time limit."""
         try:
             super().connect()
+        except socket.timeout as error:
+            raise ConnectTimeoutError(self, "the TLS handshake did not end in time") from error
         finally:
             if self._connecting is not None:
                 self._connecting.close()

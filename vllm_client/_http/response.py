@@ -30,8 +30,6 @@ from .watchdog import watchdog
 READ_SIZE = 65536
 CONTENT_SIZE = 1 << 20
 COMPRESSED_SIZE = 1 << 16
-LARGEST_RESPONSE = 1 << 30
-"""Bytes of a whole body, after decompression."""
 DRAIN_SECONDS = 0.5
 DRAIN_BYTES = 4096
 
@@ -125,7 +123,7 @@ class OpenResponse:
                 self.call.wire_response.close()
             self.response.raw.release_conn()
 
-    def read_all(self, limit: int = LARGEST_RESPONSE) -> bytes:
+    def read_all(self, limit: int) -> bytes:
         """The whole body, which ``response.content`` keeps as well.
 
         Args:

@@ -45,6 +45,7 @@ class Transport:
     timeout: Timeout
     max_retries: int
     session: ClientSession
+    max_response_bytes: int
     _headers_cache: Dict[Tuple[str, bool], Headers] = field(factory=dict, init=False)
 
     @property

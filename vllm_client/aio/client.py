@@ -23,7 +23,7 @@ from typing import (
 import requests
 
 from .._http.headers import Headers
-from ..client import _UNSET, DEFAULT_TIMEOUT, VllmClient
+from ..client import _UNSET, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT, VllmClient
 from ..resources.chat import ChatCompletions
 from ..resources.completions import Completions
 from ..streams import Stream
@@ -129,6 +129,7 @@ class AsyncVllmClient(_AsyncTwin):
         max_retries: int = 2,
         headers: Optional[Headers] = None,
         session: Optional[requests.Session] = None,
+        max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
         max_calls: int = MOST_CALLS,
     ) -> None:
         sync = VllmClient(
@@ -138,6 +139,7 @@ class AsyncVllmClient(_AsyncTwin):
             max_retries=max_retries,
             headers=headers,
             session=session,
+            max_response_bytes=max_response_bytes,
         )
         self._use(sync, CallExecutor(max_calls), owns_executor=True)
 
@@ -183,9 +185,15 @@ class AsyncVllmClient(_AsyncTwin):
         timeout: TimeoutTypes = _UNSET,
         max_retries: int = _UNSET,
         headers: Optional[Headers] = _UNSET,
+        max_response_bytes: int = _UNSET,
     ) -> AsyncVllmClient:
         """As :meth:`VllmClient.with_options`."""
-        sync = self._sync.with_options(timeout=timeout, max_retries=max_retries, headers=headers)
+        sync = self._sync.with_options(
+            timeout=timeout,
+            max_retries=max_retries,
+            headers=headers,
+            max_response_bytes=max_response_bytes,
+        )
         return self._over(sync, self._executor, owns_executor=False)
 
     async def aclose(self) -> None:

@@ -36,7 +36,8 @@ class Resource:
         url = self._transport.base_url + path
         opened = self._transport.open("POST", url, body, options=_call_options(options))
         with opened.redacting():
-            return decoded_answer(opened.read_all(), from_raw, expected)
+            content = opened.read_all(self._transport.max_response_bytes)
+            return decoded_answer(content, from_raw, expected)
 
     def _stream(
         self,
