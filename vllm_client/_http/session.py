@@ -9,10 +9,12 @@ import threading
 import weakref
 from datetime import timedelta
 from time import perf_counter
+from types import FunctionType
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import requests
 import requests.auth
+import requests.sessions
 import requests.utils
 import urllib3
 from attrs import frozen
@@ -61,18 +63,21 @@ def _netrc_login(url: str) -> Optional[Tuple[str, str]]:
         return None
 
 
-# requests and urllib3 as they were imported. Tools that record, mock or trace calls replace these.
-_SESSION_SEND = requests.Session.send
-_CONNECTION_CLASSES = (
-    urllib3.HTTPConnectionPool.ConnectionCls,
-    urllib3.HTTPSConnectionPool.ConnectionCls,
-)
+# Tools that record, mock or trace calls replace parts of requests and urllib3, perhaps before this
+# module is imported. So ask where a part comes from, not whether it has changed since.
+
+
+def _send_is_replaced() -> bool:
+    """Whether a tool such as requests-mock or OpenTelemetry has replaced ``Session.send``."""
+    send: Any = requests.Session.send
+    # A wrapper copies the name of what it wraps, but has the globals of its own module.
+    return type(send) is not FunctionType or send.__globals__ is not vars(requests.sessions)
 
 
 def _connections_are_replaced() -> bool:
     """Whether a tool such as vcrpy has replaced urllib3's connections, which ours bypass."""
-    classes = urllib3.HTTPConnectionPool.ConnectionCls, urllib3.HTTPSConnectionPool.ConnectionCls
-    return classes != _CONNECTION_CLASSES
+    pools = urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool
+    return any(pool.ConnectionCls.__module__ != "urllib3.connection" for pool in pools)
 
 
 class ClientSession:
@@ -139,8 +144,7 @@ class ClientSession:
         prepared = self._prepare(request)
         # The stubs of requests know no pair of which only the second is a number.
         limits: Any = timeout
-        if requests.Session.send is not _SESSION_SEND:
-            # A tool such as requests-mock or OpenTelemetry has replaced it and must see the call.
+        if _send_is_replaced():  # And must see the call.
             return own.session.send(prepared, timeout=limits, allow_redirects=False, **own.settings)
         # Hot path, measured, see docs/performance.md: Session.send would add cookies, hooks and
         # redirects, which we do not use, and takes a third of a short call's time.
