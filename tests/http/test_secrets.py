@@ -343,8 +343,7 @@ def test_sentry_does_not_report_the_key(serve: Serve, how: str, given: str) -> N
         sentry_sdk.capture_exception(error)
         scope.get_client().close()
     assert len(events) == 1
-    assert "until_response" in events[0]  # The frames are there, with their variables.
-    assert '"vars"' in events[0]
+    assert '"vars"' in events[0]  # The frames are there, with their variables.
     ours = [part for part in events[0].split('"filename"') if "vllm_client" in part[:80]]
     assert ours
     assert PLAIN not in "".join(ours)

@@ -10,7 +10,7 @@ import weakref
 from datetime import timedelta
 from time import perf_counter
 from types import FunctionType
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Set, Tuple
 
 import requests
 import requests.auth
@@ -24,6 +24,7 @@ from requests.structures import CaseInsensitiveDict
 from ..exceptions import APIConnectionError
 from .adapter import URL_CACHE_SIZE, TrackingAdapter
 from .call import Call, current
+from .redaction import header_texts, login_texts
 
 logger = logging.getLogger("vllm_client")
 
@@ -217,16 +218,18 @@ class ClientSession:
             **given,
         )
 
-    def credentials(self) -> List[str]:
-        """The passwords and keys of ``.netrc`` or of the user's session, which errors must hide."""
-        login = self._netrc[0] if self._netrc else None
-        found = list(login or ())[1:]
-        auth = getattr(self._user_session, "auth", None)
-        if isinstance(auth, tuple):
-            found += auth[1:]
-        headers = getattr(self._user_session, "headers", None) or {}
-        found += [str(headers[name]) for name in headers if name.lower() == "authorization"]
-        return [str(each).rpartition(" ")[2] for each in found]
+    def credentials(self, url: str) -> Set[str]:
+        """What errors must hide besides the key: the login of ``.netrc`` or of a user's session."""
+        session: Any = self._user_session
+        if session is None:
+            login = self._netrc[0] if self._netrc else None
+            return login_texts(*login) if login else set()
+        auth = getattr(session, "auth", None)
+        if not auth and getattr(session, "trust_env", False):
+            auth = _netrc_login(url)  # requests reads it.
+        if not isinstance(auth, tuple):
+            auth = getattr(auth, "username", None), getattr(auth, "password", None)
+        return login_texts(*auth[:2]) | header_texts(getattr(session, "headers", None) or {})
 
     def proxy_for(self, url: str) -> Optional[str]:
         """The URL of the proxy that requests to this URL go through, for messages."""
