@@ -347,3 +347,28 @@ def test_sentry_does_not_report_the_key(serve: Serve, how: str, given: str) -> N
     ours = [part for part in events[0].split('"filename"') if "vllm_client" in part[:80]]
     assert ours
     assert PLAIN not in "".join(ours)
+
+
+def test_a_basic_header_that_is_no_base64_is_hidden(serve: Serve) -> None:
+    """Credentials of the scheme Basic that cannot be decoded are hidden as they were sent."""
+    reply = json_bytes({"error": {"message": f"bad: {PLAIN}"}}, "401 No")
+    client = serve(reply, headers={"Authorization": f"Basic {PLAIN}"}).client
+    hidden_in(failure(client), PLAIN)
+
+
+def test_netrc_under_a_session_is_hidden(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The password of .netrc that a user's session sends is hidden."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password password1\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with requests.Session() as session:
+        repeats_login(serve, session=session)
+
+
+def test_another_kind_of_auth_is_no_error(serve: Serve) -> None:
+    """A user's session with an auth object that has no login works as before."""
+    with requests.Session() as session:
+        session.auth = lambda prepared: prepared
+        error = failure(serve(json_bytes({"error": "no"}, "401 No"), session=session).client)
+    assert "no" in str(error)

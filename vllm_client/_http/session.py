@@ -227,9 +227,9 @@ class ClientSession:
         auth = getattr(session, "auth", None)
         if not auth and getattr(session, "trust_env", False):
             auth = _netrc_login(url)  # requests reads it.
-        if not isinstance(auth, tuple):
+        if not isinstance(auth, tuple) or len(auth) != 2:
             auth = getattr(auth, "username", None), getattr(auth, "password", None)
-        return login_texts(*auth[:2]) | header_texts(getattr(session, "headers", None) or {})
+        return login_texts(*auth) | header_texts(getattr(session, "headers", None) or {})
 
     def proxy_for(self, url: str) -> Optional[str]:
         """The URL of the proxy that requests to this URL go through, for messages."""
