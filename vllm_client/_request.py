@@ -60,12 +60,12 @@ def _known(params: type) -> FrozenSet[str]:
     return frozenset(names(params))
 
 
-def split(method: str, given: Mapping[str, Any], params: type) -> Tuple[JsonObject, RequestOptions]:
+def split(method: str, given: Any, params: type) -> Tuple[JsonObject, RequestOptions]:
     """Split the keyword arguments of a call into the JSON body and the options of the call.
 
     Args:
         method: The name of the called method, for messages.
-        given: The keyword arguments.
+        given: The keyword arguments, a dict; ``extra_headers`` is taken out of it.
         params: The TypedDict of the fields that the method takes.
 
     Raises:
@@ -77,6 +77,7 @@ def split(method: str, given: Mapping[str, Any], params: type) -> Tuple[JsonObje
     options: Dict[str, Any] = {}
     for name, value in given.items():
         (options if name in _OPTIONS else body)[name] = value
+    given.pop("extra_headers", None)  # May be secret: whoever logs the caller's frame sees none.
     extra = options.pop("extra_body", None)
     if extra is not None:
         body.update(_checked_extra(extra))

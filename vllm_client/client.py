@@ -167,6 +167,7 @@ class VllmClient:
             APIConnectionError: No complete response arrived.
         """
         options = CallOptions(timeout, extra_headers)
+        del extra_headers  # May be secret: whoever logs this frame sees none.
         opened = self._transport.open(
             method.upper(), self._url(path), json, accept="*/*", params=params, options=options
         )

@@ -150,6 +150,21 @@ def test_visible_keeps_ordinary_text():
     assert visible("żółw\t🐢\n") == "żółw\t🐢\n"
 
 
+HIDDEN = [
+    *range(0x200B, 0x2010),
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x2065),
+    *range(0x2066, 0x206A),
+    *(0x061C, 0xFEFF),
+]
+
+
+@pytest.mark.parametrize("code", HIDDEN, ids=hex)
+def test_characters_that_cannot_be_seen_become_visible(code):
+    """A character without width or one that changes the direction becomes an escape."""
+    assert visible(f"a{chr(code)}b") == f"a\\u{code:04x}b"
+
+
 @contextlib.contextmanager
 def ctrl_c(stall: Stall) -> Iterator[None]:
     """Press Ctrl-C once the response has begun, and again until the client closes.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 
 import pytest
 
 from vllm_client import audio_part, image_part
+from vllm_client.resources import _media
 
 IMAGES = {
     "image/png": b"\x89PNG\r\n\x1a\n123",
@@ -52,11 +54,56 @@ def test_mp3_without_a_tag():
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"hello world", b"RIFF\x00\x00\x00\x00AVI "])
 def test_neither_image_nor_recording(data):
-    """Any other content is refused with an error that shows its first bytes."""
-    with pytest.raises(ValueError, match=r"not an image .*begins with"):
+    """Any other content is refused with an error that tells its length."""
+    with pytest.raises(ValueError, match=rf"^{len(data)} bytes: not an image \(PNG.*\)$"):
         image_part(data)
-    with pytest.raises(ValueError, match=r"not a recording .*begins with"):
+    with pytest.raises(ValueError, match=rf"^{len(data)} bytes: not a recording \(WAV.*\)$"):
         audio_part(data)
+
+
+@pytest.mark.parametrize("part", [image_part, audio_part])
+def test_no_error_quotes_a_file(part, tmp_path):
+    """The error for a file of another type names the file and quotes nothing of it."""
+    file = tmp_path / "id_rsa"
+    file.write_text("password1")
+    with pytest.raises(ValueError, match="id_rsa: not a") as raised:
+        part(file)
+    assert "pass" not in str(raised.value)
+
+
+@pytest.mark.parametrize("part", [image_part, audio_part])
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device", "link to a device"])
+def test_only_regular_files_are_read(part, kind, tmp_path):
+    """A FIFO, a directory or a device is refused before it is opened."""
+    path = tmp_path / "source"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "link to a device":
+        path.symlink_to("/dev/zero")
+    else:
+        path = "/dev/zero"
+    with pytest.raises(ValueError, match="not a regular file"):
+        part(path)
+
+
+@pytest.mark.parametrize("part", [image_part, audio_part])
+def test_a_huge_file_is_not_read(part, tmp_path):
+    """A file of more than 100 MB is refused."""
+    file = tmp_path / "huge.png"
+    with file.open("wb") as huge:
+        huge.truncate(100_000_001)
+    with pytest.raises(ValueError, match=r"huge\.png: larger than 100000000 bytes"):
+        part(file)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs /proc")
+def test_a_file_that_hides_its_size(monkeypatch):
+    """A file that claims to be empty, as those of /proc do, is read up to the limit only."""
+    monkeypatch.setattr(_media, "LARGEST_FILE", 10)
+    with pytest.raises(ValueError, match="larger than 10 bytes"):
+        image_part("/proc/self/maps")
 
 
 def test_the_wrong_kind(tmp_path):

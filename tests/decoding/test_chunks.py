@@ -507,3 +507,8 @@ def test_aborted_error(partial: Optional[str]) -> None:
     error = aborted_error(partial)
     kind: Type[Exception] = GenerationAbortedError
     assert (type(error), error.partial, error.is_retryable) == (kind, partial, True)
+
+
+def test_a_body_without_choices_is_read_if_none_are_expected() -> None:
+    """Routes whose responses have no choices use the same function."""
+    assert decoded_answer(b'{"data": [1]}', lambda raw: raw["data"]) == [1]

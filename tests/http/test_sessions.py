@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
 import requests
 import requests.adapters
 import requests.auth
+import requests.certs
 import urllib3
 
 from vllm_client import (
@@ -25,6 +27,7 @@ from vllm_client import (
 
 from ..recorded import UNCHUNKED_HEAD, WHOLE, answer, stream_bytes
 from ..servers import FINE, Serve
+from .conftest import tls_context
 
 EVENTS = stream_bytes(*WHOLE, head=UNCHUNKED_HEAD).removeprefix(UNCHUNKED_HEAD)
 ANSWER = json.dumps(answer("mocked")).encode()
@@ -234,3 +237,13 @@ def test_a_child_with_an_adapter_that_cannot_be_closed() -> None:
             finally:
                 os._exit(code)
         assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_the_certificates_of_a_session_win(
+    serve: Serve, session: requests.Session, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session's ``verify`` counts, whatever REQUESTS_CA_BUNDLE says."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
+    session.verify = str(certificate)
+    served = serve(FINE, tls=tls_context(certificate), session=session, max_retries=0)
+    assert served.client.completions.create(prompt="x").text == "fine"

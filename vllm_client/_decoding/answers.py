@@ -49,7 +49,8 @@ def decoded_answer(content: bytes, from_raw: Callable[[JsonObject], R], expected
 
 def _check_complete(raw: JsonObject, answer: object, expected: int) -> None:
     # The same rule as for streams: every choice that was asked for, each with a finish reason.
-    finished = {choice.get("index", 0) for choice in raw["choices"] if choice.get("finish_reason")}
+    choices = raw["choices"] if expected else ()
+    finished = {choice.get("index", 0) for choice in choices if choice.get("finish_reason")}
     missing = [index for index in range(expected) if index not in finished]
     if missing:
         raise InvalidResponseError(

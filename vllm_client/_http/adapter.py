@@ -21,12 +21,18 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Type
 import requests
 import requests.adapters
 import urllib3
-import urllib3.connection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
 from .call import current, shut_socket
 from .watchdog import watchdog
+
+if TYPE_CHECKING:
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+else:
+    # vcrpy replaces these names in urllib3.connection. Ours derive from the real classes even if a
+    # cassette is in use while this module is imported.
+    from urllib3.connectionpool import HTTPConnection, HTTPSConnection
 
 URL_CACHE_SIZE = 64
 """Size of the caches of URLs. Further URLs are parsed on every request."""
@@ -69,7 +75,7 @@ def _attach_to_call(sock: Optional[socket.socket]) -> None:
         current.call.attach_socket(sock)
 
 
-class TrackedConnection(urllib3.connection.HTTPConnection):
+class TrackedConnection(HTTPConnection):
     """A connection whose socket the current call knows."""
 
     response_class = WireResponse
@@ -201,7 +207,7 @@ class TrackedConnection(urllib3.connection.HTTPConnection):
             super().send(view[start : start + _ONE_PACKET])
 
 
-class TrackedTLSConnection(TrackedConnection, urllib3.connection.HTTPSConnection):
+class TrackedTLSConnection(TrackedConnection, HTTPSConnection):
     """The same over TLS."""
 
     _connecting: Optional[socket.socket] = None
@@ -246,6 +252,12 @@ class _ReentrantQueue(_Queue):
         self.not_empty = threading.Condition(mutex)
         self.not_full = threading.Condition(mutex)
         self.all_tasks_done = threading.Condition(mutex)
+
+    def _get(self) -> Any:
+        try:
+            return super()._get()
+        except IndexError:  # A handler took the last one after get() had seen it.
+            raise queue.Empty from None
 
 
 class TrackedPool(urllib3.HTTPConnectionPool):

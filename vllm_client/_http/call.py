@@ -106,7 +106,7 @@ class Call:
                 self._shut_down_own()
 
     def attach_if_unset(self, shut_down: Callable[[], None]) -> None:
-        """The same, for the connections of a foreign session, which attach no socket."""
+        """The same, for the connections of a user's session, which attach no socket."""
         if self._shut_down is None:
             self.attach(shut_down)
 

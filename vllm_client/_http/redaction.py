@@ -11,10 +11,12 @@ import base64
 import contextlib
 import html
 import json
+import re
 from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 from urllib.parse import quote
 
 import requests
+import requests.auth
 from attrs import frozen
 
 from ..exceptions import VllmError
@@ -41,11 +43,7 @@ class Secrets:
     @property
     def values(self) -> Tuple[str, ...]:
         """The texts that must not appear in an error, the longest first."""
-        named = [str(self.headers[name]) for name in self.headers if name.lower() == _HEADER]
-        values = {self.api_key or "", *self.others()}
-        for value in named:
-            scheme, _, credentials = value.rpartition(" ")
-            values |= {credentials, *_decoded_login(scheme, credentials)}
+        values = {self.api_key or "", *header_texts(self.headers), *self.others()}
         return tuple(sorted((v for v in values if len(v) > SHORTEST_SECRET), key=len, reverse=True))
 
     @contextlib.contextmanager
@@ -91,7 +89,23 @@ class Secrets:
             _clean(cause, values)
 
 
-_HEADER = "authorization"
+def header_texts(headers: Mapping[str, object]) -> Set[str]:
+    """The credentials in an ``Authorization`` header, as it has them and decoded."""
+    found: Set[str] = set()
+    for name in headers:
+        if name.lower() == "authorization":
+            scheme, _, credentials = str(headers[name]).rpartition(" ")
+            found |= {credentials, *_decoded_login(scheme, credentials)}
+    return found
+
+
+def login_texts(user: object, password: object) -> Set[str]:
+    """A password, and the login as it is sent."""
+    if not isinstance(user, (str, bytes)) or not isinstance(password, (str, bytes)):
+        return set()  # Some other kind of auth object.
+    sent = requests.auth._basic_auth_str(user, password)
+    clear = password if isinstance(password, str) else password.decode("latin-1")
+    return {clear, sent.rpartition(" ")[2]}
 
 
 def _decoded_login(scheme: str, credentials: str) -> List[str]:
@@ -139,12 +153,16 @@ def _redacted(value: object, secrets: Tuple[str, ...], depth: int = 0) -> object
 
 def _spellings(secret: str) -> Set[str]:
     """A secret as JSON, Python, a URL and HTML spell it."""
+    in_url = {quote(secret, safe=""), quote(secret)}
+    in_html = html.escape(secret)
     return {
         secret,
         json.dumps(secret)[1:-1],
         repr(secret)[1:-1],
-        quote(secret, safe=""),
-        html.escape(secret),
+        *in_url,
+        *(re.sub("%..", lambda found: found[0].lower(), each) for each in in_url),
+        in_html,
+        in_html.replace("&quot;", "&#34;").replace("&#x27;", "&#39;"),
     }
 
 

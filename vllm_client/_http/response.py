@@ -40,7 +40,7 @@ class OpenResponse:
     Args:
         response: The response of requests.
         call: Its call. ``call.sock`` and ``call.wire_response`` were written while the response
-            arrived, unless a foreign session or a mock made it.
+            arrived, unless a user's session or a mock made it.
         timeout: The time limits of the call, for messages.
         secrets: The credentials of the request.
         started: When the request was sent, by ``perf_counter``.
@@ -277,7 +277,7 @@ def _attach(raw: object, call: Call) -> None:
     if not isinstance(raw, urllib3.BaseHTTPResponse):
         return
     if call.sock is None:
-        # The connection of a foreign session. raw.shutdown() checks that the connection has not
+        # The connection of a user's session. raw.shutdown() checks that the connection has not
         # been released and then shuts it down, but not atomically.
         call.attach_if_unset(functools.partial(_shut_down, raw))
     # Weak references: a cycle would keep a dropped stream, and its generation, alive.

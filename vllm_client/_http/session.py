@@ -9,10 +9,12 @@ import threading
 import weakref
 from datetime import timedelta
 from time import perf_counter
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from types import FunctionType
+from typing import Any, Dict, Mapping, Optional, Set, Tuple
 
 import requests
 import requests.auth
+import requests.sessions
 import requests.utils
 import urllib3
 from attrs import frozen
@@ -22,6 +24,7 @@ from requests.structures import CaseInsensitiveDict
 from ..exceptions import APIConnectionError
 from .adapter import URL_CACHE_SIZE, TrackingAdapter
 from .call import Call, current
+from .redaction import header_texts, login_texts
 
 logger = logging.getLogger("vllm_client")
 
@@ -61,18 +64,21 @@ def _netrc_login(url: str) -> Optional[Tuple[str, str]]:
         return None
 
 
-# requests and urllib3 as they were imported. Tools that record, mock or trace calls replace these.
-_SESSION_SEND = requests.Session.send
-_CONNECTION_CLASSES = (
-    urllib3.HTTPConnectionPool.ConnectionCls,
-    urllib3.HTTPSConnectionPool.ConnectionCls,
-)
+# Tools that record, mock or trace calls replace parts of requests and urllib3, perhaps before this
+# module is imported. So ask where a part comes from, not whether it has changed since.
+
+
+def _send_is_replaced() -> bool:
+    """Whether a tool such as requests-mock or OpenTelemetry has replaced ``Session.send``."""
+    send: Any = requests.Session.send
+    # A wrapper copies the name of what it wraps, but has the globals of its own module.
+    return type(send) is not FunctionType or send.__globals__ is not vars(requests.sessions)
 
 
 def _connections_are_replaced() -> bool:
     """Whether a tool such as vcrpy has replaced urllib3's connections, which ours bypass."""
-    classes = urllib3.HTTPConnectionPool.ConnectionCls, urllib3.HTTPSConnectionPool.ConnectionCls
-    return classes != _CONNECTION_CLASSES
+    pools = urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool
+    return any(pool.ConnectionCls.__module__ != "urllib3.connection" for pool in pools)
 
 
 class ClientSession:
@@ -139,8 +145,7 @@ class ClientSession:
         prepared = self._prepare(request)
         # The stubs of requests know no pair of which only the second is a number.
         limits: Any = timeout
-        if requests.Session.send is not _SESSION_SEND:
-            # A tool such as requests-mock or OpenTelemetry has replaced it and must see the call.
+        if _send_is_replaced():  # And must see the call.
             return own.session.send(prepared, timeout=limits, allow_redirects=False, **own.settings)
         # Hot path, measured, see docs/performance.md: Session.send would add cookies, hooks and
         # redirects, which we do not use, and takes a third of a short call's time.
@@ -213,16 +218,18 @@ class ClientSession:
             **given,
         )
 
-    def credentials(self) -> List[str]:
-        """The passwords and keys of ``.netrc`` or of the user's session, which errors must hide."""
-        login = self._netrc[0] if self._netrc else None
-        found = list(login or ())[1:]
-        auth = getattr(self._user_session, "auth", None)
-        if isinstance(auth, tuple):
-            found += auth[1:]
-        headers = getattr(self._user_session, "headers", None) or {}
-        found += [str(headers[name]) for name in headers if name.lower() == "authorization"]
-        return [str(each).rpartition(" ")[2] for each in found]
+    def credentials(self, url: str) -> Set[str]:
+        """What errors must hide besides the key: the login of ``.netrc`` or of a user's session."""
+        session: Any = self._user_session
+        if session is None:
+            login = self._netrc[0] if self._netrc else None
+            return login_texts(*login) if login else set()
+        auth = getattr(session, "auth", None)
+        if not auth and getattr(session, "trust_env", False):
+            auth = _netrc_login(url)  # requests reads it.
+        if not isinstance(auth, tuple) or len(auth) != 2:
+            auth = getattr(auth, "username", None), getattr(auth, "password", None)
+        return login_texts(*auth) | header_texts(getattr(session, "headers", None) or {})
 
     def proxy_for(self, url: str) -> Optional[str]:
         """The URL of the proxy that requests to this URL go through, for messages."""

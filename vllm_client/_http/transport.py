@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Dict, Mapping, Optional, Tuple
 
 import requests
@@ -32,7 +33,7 @@ class CallOptions:
     """
 
     timeout: TimeoutTypes = UNSET
-    extra_headers: Optional[Headers] = None
+    extra_headers: Optional[Headers] = field(default=None, repr=False)
 
 
 @frozen(eq=False, repr=False)
@@ -77,8 +78,24 @@ class Transport:
             APIConnectionError, APITimeoutError, APIStatusError: The last attempt failed.
         """
         timeout = self.timeout if options.timeout is UNSET else Timeout.of(options.timeout)
+        # The headers may be secret and are no variable here: error trackers record variables.
+        request = self._request(method, url, json, accept, params, options)
+        others = functools.partial(self.session.credentials, url)
+        secrets = Secrets(self.api_key, request.headers, others)
+        attempts = Attempts(self.session, request, json, timeout, self.max_retries, secrets)
+        return attempts.until_response(self)
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        json: object,
+        accept: str,
+        params: Optional[Mapping[str, object]],
+        options: CallOptions,
+    ) -> requests.Request:
         headers = self._headers(accept, json is not None, options.extra_headers)
-        request = requests.Request(
+        return requests.Request(
             method,
             url,
             headers=headers,
@@ -86,9 +103,6 @@ class Transport:
             auth=self._auth(headers),
             data=b"" if json is None else encoded(json),
         )
-        secrets = Secrets(self.api_key, headers, self.session.credentials)
-        attempts = Attempts(self.session, request, json, timeout, self.max_retries, secrets)
-        return attempts.until_response(self)
 
     def _headers(self, accept: str, has_body: bool, extra: Optional[Headers]) -> Headers:
         key = accept, has_body

@@ -9,9 +9,11 @@ from typing import List, TextIO, Union
 from ..events import CompletionStreamEvent, Content, StreamEvent, Text
 from ..streams import ChatCompletionStream, CompletionStream
 
-# C0 and C1 control characters except tab and line feed, and those that change the direction of
-# writing.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 control characters except tab and line feed, those that have no width, and those that
+# change the direction of writing.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
+)
 
 
 def print_stream(

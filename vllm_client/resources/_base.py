@@ -61,4 +61,5 @@ class Resource:
 
 
 def _call_options(options: RequestOptions) -> CallOptions:
-    return CallOptions(options.get("timeout", UNSET), options.get("extra_headers"))
+    # Taken out, because the caller's frame holds these options while the request is sent.
+    return CallOptions(options.get("timeout", UNSET), options.pop("extra_headers", None))

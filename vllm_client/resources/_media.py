@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import os
-from pathlib import Path
+import stat
 from typing import Callable, Optional, Union
 
 from ..types.messages import AudioPart, ImagePart
 
 Media = Union[bytes, bytearray, str, "os.PathLike[str]"]
+
+LARGEST_FILE = 100_000_000
+"""Bytes. A larger file is refused; pass the URL of one that the server can fetch instead."""
 
 
 def image_part(source: Media) -> ImagePart:
@@ -19,7 +22,8 @@ def image_part(source: Media) -> ImagePart:
         source: The bytes of a PNG, JPEG, GIF, WebP, BMP or TIFF image, or the path of such a file.
 
     Raises:
-        ValueError: The content is not an image of one of these types.
+        ValueError: The content is not an image of one of these types, or the file is larger than
+            100 MB or not a regular file.
         OSError: The file cannot be read.
     """
     url = _data_url(source, _image_type, "an image (PNG, JPEG, GIF, WebP, BMP, TIFF)")
@@ -33,7 +37,8 @@ def audio_part(source: Media) -> AudioPart:
         source: The bytes of a WAV, MP3, FLAC, Ogg or MPEG-4 recording, or the path of such a file.
 
     Raises:
-        ValueError: The content is not a recording of one of these types.
+        ValueError: The content is not a recording of one of these types, or the file is larger than
+            100 MB or not a regular file.
         OSError: The file cannot be read.
     """
     url = _data_url(source, _audio_type, "a recording (WAV, MP3, FLAC, Ogg, MPEG-4)")
@@ -45,11 +50,29 @@ def _data_url(source: Media, type_of: Callable[[bytes], Optional[str]], expected
     if isinstance(source, (bytes, bytearray)):
         data, name = bytes(source), f"{len(source)} bytes"
     else:
-        data, name = Path(source).read_bytes(), str(source)
+        data, name = _content(source), str(source)
     media_type = type_of(data)
     if media_type is None:
-        raise ValueError(f"{name}: not {expected}; it begins with {data[:12]!r}")
+        raise ValueError(f"{name}: not {expected}")  # The content may be secret: quote none of it.
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _content(path: Union[str, os.PathLike[str]]) -> bytes:
+    # Opening a FIFO blocks, and opening a device may act on it: check before.
+    _check_regular(path, os.stat(path))
+    with open(path, "rb") as file:
+        _check_regular(path, os.fstat(file.fileno()))  # Another file may have taken its place.
+        data = file.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
+        raise ValueError(f"{path}: larger than {LARGEST_FILE} bytes")
+    return data
+
+
+def _check_regular(path: object, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path}: not a regular file")
+    if found.st_size > LARGEST_FILE:
+        raise ValueError(f"{path}: larger than {LARGEST_FILE} bytes")
 
 
 # Detect the type by content; file names can be wrong. https://mimesniff.spec.whatwg.org/
