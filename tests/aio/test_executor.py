@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from vllm_client import APIConnectionError, AsyncVllmClient, StreamConsumedError, Text
+from vllm_client import APIConnectionError, AsyncStream, AsyncVllmClient, StreamConsumedError, Text
 
 from ..recorded import beginning, chunk
 from ..servers import FINE, Connection, Serve, Stall
 from ..threads import WAIT
-from .conftest import in_thread, run
+from .conftest import in_thread, reader_threads, run
 
 
 @pytest.fixture
@@ -215,3 +215,38 @@ def test_a_child_makes_calls_with_its_parents_client(serve: Serve) -> None:
     assert os.waitpid(child, 0)[1] == 0
     assert asyncio.run(call()) == "fine"
     asyncio.run(client.aclose())
+
+
+def test_a_forked_executor_starts_afresh(serve: Serve) -> None:
+    """In another process than the one that made it, the client starts threads of its own."""
+    served = serve(FINE)
+
+    async def main() -> None:
+        async with AsyncVllmClient(served.base_url) as client:
+            await client.completions.create(prompt="x")
+            client._executor._pid = -1
+            assert (await client.completions.create(prompt="x")).text == "fine"
+
+    run(main)
+
+
+def test_a_short_stream_dropped_unread_warns(serve: Serve) -> None:
+    """Events that nobody took are a reason to warn, also after the thread has read them all."""
+    served = serve(FINE)
+
+    async def main() -> None:
+        async with AsyncVllmClient(served.base_url) as client:
+            stream = client.completions.stream(prompt="x")
+            await stream.__anext__()
+            for thread in reader_threads():
+                await in_thread(thread.join)
+            with pytest.warns(ResourceWarning, match="dropped before its end"):
+                del stream
+
+    run(main)
+
+
+def test_a_stream_that_cannot_be_made_is_no_second_error() -> None:
+    """A wrong call of the constructor raises its TypeError alone."""
+    with pytest.raises(TypeError):
+        AsyncStream()  # type: ignore[call-arg]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any, List, Tuple
 
 import pytest
@@ -294,3 +295,32 @@ def test_an_error_of_a_gateway_is_never_a_success() -> None:
     body = b"upstream is not there"
     with pytest.raises(VllmError):
         read(STREAM_HEAD + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+
+
+def test_a_number_that_is_taken_is_not_given_twice() -> None:
+    """A new call gets a free number, whatever numbers the server has used."""
+    _, completion = read_chat(
+        delta(tool_calls=[piece("{}", index=0, id="a", name="f")]),
+        delta(tool_calls=[piece("{}", index=2, id="b", name="g")]),
+        delta(tool_calls=[piece("{}", index=0, id="c", name="h")]),
+        delta(None, "tool_calls"),
+    )
+    assert [call.id for call in completion.tool_calls] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_a_document_in_pieces_is_quoted(size: int) -> None:
+    """Its first bytes are read, however they arrive, and the message is found in them."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+    body = json.dumps({"detail": "asleep", "padding": "x" * size}).encode()
+
+    def handler(connection: Any) -> None:
+        connection.receive()
+        connection.send(head + body[:5])
+        threading.Event().wait(0.05)
+        connection.send(body[5:])
+
+    with WireServer(handler) as server, VllmClient(server.base_url) as client:
+        with pytest.raises(InvalidStreamError) as raised:
+            client.completions.stream(prompt="x")
+    assert ("asleep" if size == 10 else "it begins") in str(raised.value)

@@ -219,17 +219,19 @@ class TrackedTLSConnection(TrackedConnection, HTTPSConnection):
         except socket.timeout as error:
             raise ConnectTimeoutError(self, "the TLS handshake did not end in time") from error
         finally:
-            if self._connecting is not None:
-                self._connecting.close()
-                self._connecting = None
+            self._close_connecting()
 
     def _attach_connecting(self, sock: socket.socket) -> None:
         # The TLS object takes the file descriptor away from this socket. A second descriptor of
         # the same connection can still shut it down during the handshake.
-        if self._connecting is not None:
-            self._connecting.close()
+        self._close_connecting()
         self._connecting = sock.dup()
         _attach_to_call(self._connecting)
+
+    def _close_connecting(self) -> None:
+        if self._connecting is not None:
+            self._connecting.close()
+            self._connecting = None
 
 
 if TYPE_CHECKING:

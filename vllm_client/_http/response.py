@@ -118,9 +118,9 @@ class OpenResponse:
     def _end_body(self) -> None:
         # What urllib3 does when it has read a body to its end. If more bytes follow the body, the
         # connection is closed instead.
-        if self._framed is not None and not self._framed.overrun:
-            if self.call.wire_response is not None:
-                self.call.wire_response.close()
+        wire = self.call.wire_response
+        if wire is not None and self._framed is not None and not self._framed.overrun:
+            wire.close()
             self.response.raw.release_conn()
 
     def read_all(self, limit: int) -> bytes:
@@ -207,9 +207,9 @@ class OpenResponse:
 
     def break_off(self) -> None:
         """Close the connection, whatever was read of the body."""
-        connection = getattr(self.response.raw, "connection", None)
-        if connection is not None:
-            connection.close()
+        raw: Any = self.response.raw
+        with contextlib.suppress(AttributeError):  # A mock has no connection.
+            raw.connection.close()
         self.release_or_close()
 
     @contextlib.contextmanager

@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from typing import Any, Callable, Deque, TypeVar
+from typing import Any, Callable, Deque, Optional, TypeVar
 
 from .._http.call import CancelScope
 from ..exceptions import APIConnectionError
@@ -31,28 +31,26 @@ class _Job:
         """Make the call, in the running thread, unless its task was cancelled before."""
         if self.future.cancelled():
             return
+        result: Any = None
+        error: Optional[BaseException] = None
         try:
             with self.scope:
                 result = self._call()
-        except BaseException as error:  # noqa: BLE001 — raised in the task that awaits
-            self._deliver(self._set_error, error)
-        else:
-            self._deliver(self._set_result, result)
+        except BaseException as raised:  # noqa: BLE001 — raised in the task that awaits
+            error = raised
+        self.settle(result, error)
 
-    def fail(self, error: BaseException) -> None:
-        """Raise this error in the task that awaits."""
-        self._deliver(self._set_error, error)
-
-    def _deliver(self, setter: Callable[[Any], None], value: Any) -> None:
+    def settle(self, result: Any, error: Optional[BaseException]) -> None:
+        """Deliver the result or the error to the task that awaits, from any thread."""
         with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
-            self._loop.call_soon_threadsafe(setter, value)
+            self._loop.call_soon_threadsafe(self._settle, result, error)
 
-    def _set_result(self, result: Any) -> None:
-        if not self.future.done():
+    def _settle(self, result: Any, error: Optional[BaseException]) -> None:
+        if self.future.done():
+            return  # The task was cancelled.
+        if error is None:
             self.future.set_result(result)
-
-    def _set_error(self, error: BaseException) -> None:
-        if not self.future.done():
+        else:
             self.future.set_exception(error)
 
 
@@ -138,4 +136,4 @@ class CallExecutor:
             waiting, self._jobs = list(self._jobs), deque()
             self._changed.notify_all()
         for job in waiting:
-            job.fail(APIConnectionError("the client was closed before the call was sent"))
+            job.settle(None, APIConnectionError("the client was closed before the call was sent"))

@@ -164,8 +164,8 @@ class EventHandover(Generic[E, R]):
 
     @property
     def has_events(self) -> bool:
-        """Whether events wait to be taken."""
-        return bool(self._events)
+        """Whether events wait to be taken; while collecting, nobody will take any."""
+        return bool(self._events) and not self._collecting
 
     def take(self) -> E:
         """The next event. Raises IndexError if none waits."""

@@ -164,9 +164,10 @@ class AsyncStream(Generic[E, R]):
             self._stream.close()
 
     def __del__(self) -> None:
-        unread = self._is_unread() if hasattr(self, "_in_a_row") else False
-        if hasattr(self, "_in_a_row"):
-            self._stop()  # First: a filter may turn the warning into an error.
+        if not hasattr(self, "_in_a_row"):
+            return  # The constructor has failed.
+        unread = self._is_unread()
+        self._stop()  # First: a filter may turn the warning into an error.
         if unread:
             warnings.warn(
                 "AsyncStream was dropped before its end: use `async with`, or aclose() it",
@@ -179,9 +180,11 @@ class AsyncStream(Generic[E, R]):
         """Whether the stream was opened, and neither closed nor read to its end."""
         handover = self._handover
         stream = handover.stream if handover else self._stream
-        if self._closed or stream is None or stream._is_cancelled:
+        if self._closed or stream is None:
             return False
-        return not stream._at_end or (handover is not None and handover.has_events)
+        if stream._at_end:
+            return handover is not None and handover.has_events
+        return not stream._is_cancelled
 
     @property
     def _known(self) -> Stream[E, R]:
