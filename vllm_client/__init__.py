@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         VllmError,
     )
     from .params import (
+        CallParams,
         ChatCompletionParams,
         CompletionParams,
         Prompt,
@@ -65,7 +66,12 @@ if TYPE_CHECKING:
         StructuredOutputs,
     )
     from .resources._media import audio_part, image_part
-    from .streams import ChatCompletionStream, CompletionStream
+    from .streams import (
+        ChatCompletionStream,
+        CompletionStream,
+        ServerSentEvent,
+        ServerSentEventStream,
+    )
     from .timeouts import Timeout, TimeoutTypes
     from .timings import Timings
     from .types import (
@@ -74,6 +80,7 @@ if TYPE_CHECKING:
         ChatCompletionMessage,
         Completion,
         CompletionChoice,
+        Model,
         TokenLogprob,
         ToolCall,
         Usage,
@@ -88,6 +95,7 @@ __all__ = [
     "AsyncVllmClient",
     "AuthenticationError",
     "BadRequestError",
+    "CallParams",
     "ChatCompletion",
     "ChatCompletionChoice",
     "ChatCompletionMessage",
@@ -109,6 +117,7 @@ __all__ = [
     "InvalidResponseError",
     "InvalidStreamError",
     "Message",
+    "Model",
     "ModelNotFoundError",
     "NotFoundError",
     "PermissionDeniedError",
@@ -118,6 +127,8 @@ __all__ = [
     "RepetitionDetection",
     "RequestOptions",
     "SamplingParams",
+    "ServerSentEvent",
+    "ServerSentEventStream",
     "ServerStreamError",
     "ServiceUnavailableError",
     "StreamConsumedError",
@@ -161,17 +172,20 @@ __getattr__ = names_of(
         StreamInterruptedError UnprocessableEntityError VllmError
     """,
         "params": """
-        ChatCompletionParams CompletionParams Prompt RepetitionDetection RequestOptions
+        CallParams ChatCompletionParams CompletionParams Prompt RepetitionDetection RequestOptions
         SamplingParams StreamOptions StructuredOutputs
     """,
         "resources._media": "audio_part image_part",
-        "streams": "ChatCompletionStream CompletionStream",
+        "streams": """
+        ChatCompletionStream CompletionStream ServerSentEvent ServerSentEventStream
+    """,
         "timeouts": "Timeout TimeoutTypes",
         "timings": "Timings",
         "types.chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "types.completion": "Completion CompletionChoice",
         "types.logprobs": "TokenLogprob",
         "types.messages": "ContentPart Message Tool",
+        "types.model": "Model",
         "types.shared": "Usage",
         "types.tool_calls": "ToolCall",
     },

@@ -5,18 +5,23 @@ from __future__ import annotations
 import functools
 import os
 import re
+from time import perf_counter
 from types import TracebackType
-from typing import Any, Dict, Mapping, Optional, Type
+from typing import TYPE_CHECKING, Any, Dict, Literal, Mapping, Optional, Type, Union, overload
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import requests
 from attrs import evolve
 
 from ._http.headers import Headers, checked_headers, merged_headers
+from ._http.payload import Data, Payload
 from ._http.session import ClientSession
-from ._http.transport import UNSET, CallOptions, Transport
+from ._http.transport import EVENT_STREAM, UNSET, CallOptions, Transport
 from ._version import __version__
 from .timeouts import Timeout, TimeoutTypes
+
+if TYPE_CHECKING:
+    from .streams import ServerSentEventStream
 
 __all__ = ["VllmClient"]
 
@@ -81,10 +86,12 @@ class VllmClient:
         # them, so a child forked later inherits them.
         from .resources.chat import Chat  # noqa: PLC0415
         from .resources.completions import Completions  # noqa: PLC0415
+        from .resources.models import Models  # noqa: PLC0415
 
         self._transport = transport
         self.completions = Completions(transport)
         self.chat = Chat(transport)
+        self.models = Models(transport)
 
     @property
     def base_url(self) -> str:
@@ -138,39 +145,97 @@ class VllmClient:
         copy._use(transport)
         return copy
 
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = ...,
+        data: Optional[Data] = ...,
+        files: Optional[Mapping[str, Any]] = ...,
+        params: Optional[Mapping[str, Any]] = ...,
+        stream: Literal[False] = ...,
+        extra_headers: Optional[Headers] = ...,
+        timeout: TimeoutTypes = ...,
+    ) -> requests.Response: ...
+
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = ...,
+        data: Optional[Data] = ...,
+        files: Optional[Mapping[str, Any]] = ...,
+        params: Optional[Mapping[str, Any]] = ...,
+        stream: Literal[True],
+        extra_headers: Optional[Headers] = ...,
+        timeout: TimeoutTypes = ...,
+    ) -> ServerSentEventStream: ...
+
     def request(
         self,
         method: str,
         path: str,
         *,
         json: Any = None,
+        data: Optional[Data] = None,
+        files: Optional[Mapping[str, Any]] = None,
         params: Optional[Mapping[str, Any]] = None,
+        stream: bool = False,
         extra_headers: Optional[Headers] = None,
         timeout: TimeoutTypes = UNSET,
-    ) -> requests.Response:
+    ) -> Union[requests.Response, ServerSentEventStream]:
         """Call a route that has no method here, with the same time limits, retries and errors.
 
         Args:
             method: ``"GET"``, ``"POST"``, …
             path: A route of the server as vLLM writes it (``"/v1/models"``, ``"/health"``).
                 Without a slash at the beginning it is relative to ``base_url`` (``"models"``).
-            json: The body of the request; None for none.
+            json: The body of the request as JSON; None for none.
+            data: A body of bytes or text, or a dict of the fields of a form.
+            files: The files of a multipart form, by field: bytes, an open file, or a tuple
+                ``(name, content[, content type])``. ``data`` has the other fields of the form.
             params: The query.
+            stream: Read server-sent events while they arrive. Ask for a stream in the body too.
             extra_headers: Headers for this call.
             timeout: The time limits of this call.
 
         Returns:
-            The response, whose body has been read.
+            The response, whose body has been read; with ``stream`` an iterator of
+            ``ServerSentEvent``, to be used in ``with``.
 
         Raises:
+            TypeError, ValueError: The body cannot be sent.
             APIStatusError: The status is not a success.
             APIConnectionError: No complete response arrived.
+            InvalidStreamError: With ``stream``, the response is a document.
         """
         options = CallOptions(timeout, extra_headers)
         del extra_headers  # May be secret: whoever logs this frame sees none.
+        payload = Payload.of(json, data, files)
+        return self._requested(method.upper(), path, payload, params, options, stream)
+
+    def _requested(
+        self,
+        method: str,
+        path: str,
+        payload: Payload,
+        params: Optional[Mapping[str, Any]],
+        options: CallOptions,
+        stream: bool,
+    ) -> Union[requests.Response, ServerSentEventStream]:
+        called = perf_counter()
+        accept = EVENT_STREAM if stream else "*/*"
         opened = self._transport.open(
-            method.upper(), self._url(path), json, accept="*/*", params=params, options=options
+            method, self._url(path), payload, accept=accept, params=params, options=options
         )
+        if stream:
+            from .streams.server_sent import server_sent_events  # noqa: PLC0415 — as in _use
+
+            return server_sent_events(opened, called)
         with opened.redacting():
             opened.read_all(self._transport.max_response_bytes)
         return opened.response
@@ -178,7 +243,7 @@ class VllmClient:
     def _url(self, path: str) -> str:
         if "://" in path.partition("?")[0]:
             raise ValueError(f"path must be a route of {self.server_url}, not an address: {path!r}")
-        return self.server_url + path if path.startswith("/") else f"{self.base_url}/{path}"
+        return self._transport.url(path)
 
     def close(self) -> None:
         """Cancel the open streams and calls, and close the connections. May be called again."""

@@ -135,7 +135,7 @@ def test_errors_keep_class_partial_and_traceback(serve: Serve) -> None:
                 [event async for event in stream]
             assert raised.value.partial.text == "Hel"
             modules = [f.f_globals["__name__"] for f, _ in traceback.walk_tb(raised.tb)]
-            assert "vllm_client.streams" in modules
+            assert "vllm_client.streams.base" in modules
             with pytest.raises(StreamInterruptedError):
                 await stream.collect()
         async with client.completions.stream(prompt="x") as stream:

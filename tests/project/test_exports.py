@@ -181,7 +181,7 @@ THINGS = dict(public_things())
 
 def test_things_are_found() -> None:
     """The search finds methods, properties and classes."""
-    for path in ("client.VllmClient.with_options", "streams.Stream.snapshot", "events.Text"):
+    for path in ("client.VllmClient.with_options", "streams.base.Stream.snapshot", "events.Text"):
         assert f"vllm_client.{path}" in THINGS
 
 

@@ -111,6 +111,16 @@ class OpenResponse:
         closed = StreamConsumedError("the stream was closed")
         raise cancelled(self.call, self.timeout, if_closed=closed)
 
+    def check_length(self) -> None:
+        """Check that the body that was read is as long as its head said.
+
+        Raises:
+            StreamInterruptedError: It is shorter.
+        """
+        missing = getattr(self.response.raw, "length_remaining", None)
+        if missing:
+            raise StreamInterruptedError(f"the stream ended {missing} bytes before its length")
+
     def unread(self, data: bytes) -> None:
         """Have the next :meth:`read1` return ``data``, the bytes it has just returned."""
         self._unread = data

@@ -12,12 +12,11 @@ from attrs import field, frozen
 from ..timeouts import Timeout, TimeoutTypes
 from .attempts import Attempts
 from .headers import Authorization, Headers, checked_headers, merged_headers
-from .payload import encoded
+from .payload import JSON, Payload
 from .redaction import Secrets
 from .response import OpenResponse
 from .session import ClientSession
 
-JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 UNSET = Timeout()
 """Stands for a ``timeout`` that was not given; compared by identity."""
@@ -47,18 +46,27 @@ class Transport:
     max_retries: int
     session: ClientSession
     max_response_bytes: int
-    _headers_cache: Dict[Tuple[str, bool], Headers] = field(factory=dict, init=False)
+    _headers_cache: Dict[Tuple[str, Optional[str]], Headers] = field(factory=dict, init=False)
 
     @property
     def server_url(self) -> str:
         """The API root without its last ``/v1``."""
         return self.base_url.removesuffix("/v1")
 
+    def url(self, path: str) -> str:
+        """The URL of a route.
+
+        Args:
+            path: As vLLM writes it (``"/health"``), or relative to the API root, without a slash
+                at the beginning (``"models"``).
+        """
+        return self.server_url + path if path.startswith("/") else f"{self.base_url}/{path}"
+
     def open(
         self,
         method: str,
         url: str,
-        json: object = None,
+        payload: Payload = Payload(),  # noqa: B008 — frozen
         *,
         accept: str = JSON,
         params: Optional[Mapping[str, object]] = None,
@@ -69,7 +77,7 @@ class Transport:
         Args:
             method: ``"GET"``, ``"POST"``, …
             url: A full URL.
-            json: The body; None for none.
+            payload: The body.
             accept: The content type to ask for.
             params: The query.
             options: What the caller set for this call.
@@ -79,43 +87,48 @@ class Transport:
         """
         timeout = self.timeout if options.timeout is UNSET else Timeout.of(options.timeout)
         # The headers may be secret and are no variable here: error trackers record variables.
-        request = self._request(method, url, json, accept, params, options)
+        request = self._request(method, url, payload, accept, params, options)
         others = functools.partial(self.session.credentials, url)
         secrets = Secrets(self.api_key, request.headers, others)
-        attempts = Attempts(self.session, request, json, timeout, self.max_retries, secrets)
+        attempts = Attempts(self.session, request, payload.json, timeout, self.max_retries, secrets)
         return attempts.until_response(self)
 
     def _request(
         self,
         method: str,
         url: str,
-        json: object,
+        payload: Payload,
         accept: str,
         params: Optional[Mapping[str, object]],
         options: CallOptions,
     ) -> requests.Request:
-        headers = self._headers(accept, json is not None, options.extra_headers)
+        headers = self._headers(accept, payload.content_type, options.extra_headers)
         return requests.Request(
             method,
             url,
             headers=headers,
             params=params or {},
             auth=self._auth(headers),
-            data=b"" if json is None else encoded(json),
+            data=payload.content,
         )
 
-    def _headers(self, accept: str, has_body: bool, extra: Optional[Headers]) -> Headers:
-        key = accept, has_body
-        headers = self._headers_cache.get(key)
+    def _headers(
+        self, accept: str, content_type: Optional[str], extra: Optional[Headers]
+    ) -> Headers:
+        # The content type of a multipart form differs with each request: not worth remembering.
+        cached = content_type if content_type in {None, JSON} else None
+        headers = self._headers_cache.get((accept, cached))
         if headers is None:
             own: Dict[str, Optional[str]] = {"Accept": accept}
             if accept == EVENT_STREAM:
                 own["Accept-Encoding"] = "identity"  # Compression would delay events.
-            if has_body:
-                own["Content-Type"] = JSON
-            headers = self._headers_cache[key] = merged_headers(
+            if cached is not None:
+                own["Content-Type"] = cached
+            headers = self._headers_cache[accept, cached] = merged_headers(
                 self.session.default_headers, own, self.headers
             )
+        if content_type != cached:
+            headers = merged_headers({"Content-Type": content_type}, headers)
         return merged_headers(headers, checked_headers(extra)) if extra else headers
 
     def _auth(self, headers: Headers) -> Optional[requests.auth.AuthBase]:

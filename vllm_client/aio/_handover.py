@@ -16,19 +16,17 @@ from typing import (
     List,
     Optional,
     TypeVar,
-    Union,
 )
 
 from .._http.call import CancelScope
 from ..exceptions import APIConnectionError, StreamConsumedError
 from ..streams import Stream
-from ..types import ChatCompletion, Completion
 
 MOST_WAITING = 256
 """Events between thread and loop. When as many wait, the thread stops reading."""
 
 E = TypeVar("E")
-R = TypeVar("R", bound=Union[Completion, ChatCompletion])
+R = TypeVar("R")
 
 
 class LoopNotifier:

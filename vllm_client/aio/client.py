@@ -16,7 +16,6 @@ from typing import (
     Optional,
     Type,
     TypeVar,
-    Union,
     cast,
 )
 
@@ -26,9 +25,9 @@ from .._http.headers import Headers
 from ..client import _UNSET, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT, VllmClient
 from ..resources.chat import ChatCompletions
 from ..resources.completions import Completions
+from ..resources.models import Models
 from ..streams import Stream
 from ..timeouts import Timeout, TimeoutTypes
-from ..types import ChatCompletion, Completion
 from ._executor import CallExecutor
 from .stream import AsyncStream
 
@@ -41,7 +40,7 @@ __all__ = ["AsyncVllmClient"]
 
 T = TypeVar("T")
 E = TypeVar("E")
-R = TypeVar("R", bound=Union[Completion, ChatCompletion])
+R = TypeVar("R")
 
 MOST_CALLS = 256
 """Calls in progress at once, not counting streams; further calls wait for a thread."""
@@ -111,6 +110,14 @@ class AsyncChat(_AsyncTwin):
         return AsyncChatCompletions(self._sync.completions, self._executor)
 
 
+class AsyncModels(_AsyncTwin):
+    """``GET /v1/models``."""
+
+    list = in_thread(Models.list)
+    retrieve = in_thread(Models.retrieve)
+    default = in_thread(Models.default)
+
+
 class AsyncVllmClient(_AsyncTwin):
     """:class:`~vllm_client.VllmClient` for ``asyncio``; arguments and errors are the same.
 
@@ -156,6 +163,7 @@ class AsyncVllmClient(_AsyncTwin):
         self._owns_executor = owns_executor
         self.completions = AsyncCompletions(sync.completions, executor)
         self.chat = AsyncChat(sync.chat, executor)
+        self.models = AsyncModels(sync.models, executor)
 
     request = in_thread(VllmClient.request)
 

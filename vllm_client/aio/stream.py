@@ -7,7 +7,6 @@ import warnings
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
-    Any,
     AsyncIterator,
     Callable,
     Generic,
@@ -19,9 +18,9 @@ from typing import (
 
 import requests
 
+from ..events import Error
 from ..streams import Stream
 from ..timings import Timings
-from ..types import ChatCompletion, Completion
 from ._handover import EventHandover, notifier_of_running_loop
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncStream"]
 
 E = TypeVar("E")
-R = TypeVar("R", bound=Union[Completion, ChatCompletion])
+R = TypeVar("R")
 
 _EVENTS_IN_A_ROW = 64
 """After as many events that needed no waiting, other tasks may run."""
@@ -127,13 +126,13 @@ class AsyncStream(Generic[E, R]):
 
     async def text_deltas(self, index: int = 0) -> AsyncIterator[str]:
         """As :meth:`Stream.text_deltas <vllm_client.streams.Stream.text_deltas>`."""
-        text_event = (await self._opened())._text_event
-        async for each in self:
-            event: Any = each
-            if event.type == "error":
+        text_of = (await self._opened())._text_of
+        async for event in self:
+            if isinstance(event, Error):
                 raise event.error
-            if event.type == text_event and event.index == index and event.text:
-                yield event.text
+            text = text_of(event, index)
+            if text:
+                yield text
 
     async def collect(self) -> R:
         """As :meth:`Stream.collect <vllm_client.streams.Stream.collect>`."""
@@ -150,7 +149,9 @@ class AsyncStream(Generic[E, R]):
 
     async def collect_text(self) -> str:
         """As :meth:`Stream.collect_text <vllm_client.streams.Stream.collect_text>`."""
-        return (await self.collect()).text
+        stream = await self._opened()
+        await self.collect()
+        return stream.collect_text()
 
     async def aclose(self) -> None:
         """Close the connection, and the server stops generating. May be called again."""

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any, Callable, Type, TypeVar
+from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
 
 from .._decoding.answers import decoded_answer
-from .._decoding.chunks import Decoder
+from .._http.payload import JSON, Payload
+from .._http.response import OpenResponse
 from .._http.transport import EVENT_STREAM, UNSET, CallOptions, Transport
 from ..params import RequestOptions
-from ..streams import OnError, Stream, check_event_stream
+from ..streams import OnError, Stream
+from ..streams.base import StreamDecoder, check_event_stream
 from ..timings import Timings
 from ..types._json import JsonObject
 
 R = TypeVar("R")
 S = TypeVar("S", bound=Stream[Any, Any])
 
+Query = Mapping[str, object]
+"""The query of a URL. A list is a name that is repeated; None is left out."""
+
 
 class Resource:
-    """Some routes of one server."""
+    """Some routes of one server.
+
+    Paths are relative to the API root (``"completions"``), or begin with a slash
+    (``"/tokenize"``) as those of routes beside ``/v1`` do.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    def _get(
+        self,
+        path: str,
+        options: RequestOptions,
+        from_raw: Callable[[JsonObject], R],
+        *,
+        params: Optional[Query] = None,
+    ) -> R:
+        """The response to a GET request, made by ``from_raw`` from its decoded JSON."""
+        return self._answer("GET", path, Payload(), options, from_raw, params=params)
 
     def _post(
         self,
@@ -31,33 +51,81 @@ class Resource:
         from_raw: Callable[[JsonObject], R],
         *,
         expected: int = 0,
+        params: Optional[Query] = None,
     ) -> R:
         """The response to a request, made by ``from_raw``, with ``expected`` finished choices."""
-        url = self._transport.base_url + path
-        opened = self._transport.open("POST", url, body, options=_call_options(options))
+        payload = Payload.of_json(body)
+        return self._answer(
+            "POST", path, payload, options, from_raw, expected=expected, params=params
+        )
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        payload: Payload,
+        options: RequestOptions,
+        from_raw: Callable[[JsonObject], R],
+        *,
+        expected: int = 0,
+        params: Optional[Query] = None,
+    ) -> R:
+        opened = self._open(method, path, payload, options, params=params)
         with opened.redacting():
             content = opened.read_all(self._transport.max_response_bytes)
             return decoded_answer(content, from_raw, expected)
 
+    def _content(
+        self,
+        method: str,
+        path: str,
+        payload: Payload,
+        options: RequestOptions,
+        *,
+        accept: str = JSON,
+        params: Optional[Query] = None,
+    ) -> Tuple[bytes, Mapping[str, str]]:
+        """The body and the headers of a response that may be other than JSON."""
+        opened = self._open(method, path, payload, options, accept=accept, params=params)
+        with opened.redacting():
+            content = opened.read_all(self._transport.max_response_bytes)
+        return content, opened.response.headers
+
     def _stream(
         self,
         path: str,
-        body: JsonObject,
+        payload: Payload,
         options: RequestOptions,
-        decoder: Decoder[Any, Any, Any],
+        decoder: StreamDecoder[Any],
         stream_class: Type[S],
         *,
         on_error: OnError,
     ) -> S:
         """The stream of a request, opened."""
         called = perf_counter()
-        url = self._transport.base_url + path
-        opened = self._transport.open(
-            "POST", url, body, accept=EVENT_STREAM, options=_call_options(options)
-        )
+        opened = self._open("POST", path, payload, options, accept=EVENT_STREAM)
         check_event_stream(opened)
         timings = Timings(opened.started, called=called)
         return stream_class(opened, decoder, timings, on_error)
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        payload: Payload,
+        options: RequestOptions,
+        *,
+        accept: str = JSON,
+        params: Optional[Query] = None,
+    ) -> OpenResponse:
+        return self._transport.open(
+            method,
+            self._transport.url(path),
+            payload,
+            accept=accept,
+            params=params,
+            options=_call_options(options),
+        )
 
 
 def _call_options(options: RequestOptions) -> CallOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Mapping, NoReturn, Union, overload
 
 from .._decoding.chat import ChatDecoder
+from .._http.payload import Payload
 from .._http.transport import Transport
 from .._request import expected_choices, refuse_positional, split, streamed, takes
 from ..params import ChatCompletionParams
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Chat", "ChatCompletions"]
 
-_PATH = "/chat/completions"
+_PATH = "chat/completions"
 _EXAMPLE = 'messages=[{"role": "user", "content": "…"}]'
 
 
@@ -102,7 +103,9 @@ class ChatCompletions(Resource):
         expected = expected_choices(body)
         check_chat(body)
         decoder = ChatDecoder(expected, forced=forces_calls(body))
-        return self._stream(_PATH, body, options, decoder, ChatCompletionStream, on_error=on_error)
+        return self._stream(
+            _PATH, Payload.of_json(body), options, decoder, ChatCompletionStream, on_error=on_error
+        )
 
 
 class Chat:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, overload
 
 from .._decoding.completion import CompletionDecoder
+from .._http.payload import Payload
 from .._request import expected_choices, refuse_positional, split, streamed, takes
 from ..params import CompletionParams
 from ..streams import CompletionStream, OnError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Completions"]
 
-_PATH = "/completions"
+_PATH = "completions"
 _EXAMPLE = 'prompt="…"'
 
 
@@ -98,7 +99,9 @@ class Completions(Resource):
         expected = expected_choices(body)
         check_completion(body)
         decoder = CompletionDecoder(expected)
-        return self._stream(_PATH, body, options, decoder, CompletionStream, on_error=on_error)
+        return self._stream(
+            _PATH, Payload.of_json(body), options, decoder, CompletionStream, on_error=on_error
+        )
 
 
 def check_completion(body: JsonObject) -> None:

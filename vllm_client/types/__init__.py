@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         UserMessage,
         VideoPart,
     )
+    from .model import Model
     from .shared import JSONObject, JSONValue, Usage
     from .tool_calls import ToolCall
 
@@ -56,6 +57,7 @@ __all__ = [
     "MediaURL",
     "Message",
     "MessageContent",
+    "Model",
     "NamedToolChoice",
     "SystemMessage",
     "TextPart",
@@ -82,6 +84,7 @@ __getattr__ = names_of(
         SystemMessage TextPart Tool ToolCallMessagePart ToolChoice ToolMessage UserMessage
         VideoPart
     """,
+        "model": "Model",
         "shared": "JSONObject JSONValue Usage",
         "tool_calls": "ToolCall",
     },

@@ -1,4 +1,4 @@
-"""The streams that a program reads: iterators of events whose end can be trusted."""
+"""What all streams have in common: one reader, one end, and what happens when it is dropped."""
 
 from __future__ import annotations
 
@@ -8,47 +8,67 @@ from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
+    Callable,
     ClassVar,
     Generic,
     Iterator,
     Literal,
     Optional,
+    Protocol,
     Type,
     TypeVar,
-    Union,
     cast,
 )
 
 import requests
 
-from ._decoding.answers import aborted_error
-from ._decoding.chunks import Decoder
-from ._decoding.sse import EventSource
-from ._error_bodies import decoded_or_text, frame_error, message_in
-from ._http.response import OpenResponse
-from .events import CompletionStreamEvent, Done, Error, StreamEvent
-from .exceptions import (
+from .._decoding.answers import aborted_error
+from .._decoding.sse import EventSource
+from .._error_bodies import decoded_or_text, message_in
+from .._http.response import OpenResponse
+from ..events import Error
+from ..exceptions import (
     InvalidStreamError,
     StreamConsumedError,
     StreamInterruptedError,
     VllmError,
 )
-from .timings import Timings
-from .types.completion import Completion
+from ..timings import Timings
+from ..types.shared import Usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .types.chat import ChatCompletion
-
-__all__ = ["ChatCompletionStream", "CompletionStream", "OnError", "Stream"]
+__all__ = ["OnError", "Stream", "StreamDecoder", "check_event_stream"]
 
 E = TypeVar("E")
-R = TypeVar("R", bound="Union[Completion, ChatCompletion]")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 OnError = Literal["raise", "event"]
 
 _LARGEST_DOCUMENT = 65536
 """Bytes; a longer document that was sent instead of a stream is cut."""
+
+
+class StreamDecoder(Protocol[R_co]):
+    """What a stream needs to know of the decoder that its ``_body`` uses.
+
+    Attributes:
+        usage: The latest token counts that arrived.
+        aborted: Whether the server gave up the generation.
+        complete: Whether the stream has ended as it should. Written by ``_body``.
+    """
+
+    usage: Optional[Usage]
+    aborted: bool
+    complete: bool
+
+    def snapshot(self) -> R_co:
+        """What has arrived, in the shape of a response that is not streamed."""
+        raise NotImplementedError
+
+
+ReadBody = Callable[[EventSource, OpenResponse, Any, Timings], Iterator[Any]]
 
 
 class Stream(Generic[E, R]):
@@ -81,7 +101,7 @@ class Stream(Generic[E, R]):
     def __init__(
         self,
         opened: OpenResponse,
-        decoder: Decoder[E, R, Any],
+        decoder: StreamDecoder[R],
         timings: Timings,
         on_error: OnError,
     ) -> None:
@@ -89,10 +109,17 @@ class Stream(Generic[E, R]):
         self.timings = timings
         self._opened = opened
         self._decoder = decoder
-        self._events = _events(opened, decoder, timings)
+        self._events = _events(opened, decoder, timings, type(self)._body)
         self._on_error = on_error
         self._failure: Optional[VllmError] = None
         self._closed = False
+
+    @staticmethod
+    def _body(
+        source: EventSource, opened: OpenResponse, decoder: Any, timings: Timings
+    ) -> Iterator[Any]:
+        """The events of a body. Raises VllmError unless it is complete."""
+        raise NotImplementedError
 
     @property
     def request_id(self) -> Optional[str]:
@@ -175,12 +202,21 @@ class Stream(Generic[E, R]):
                 event: Any = self._advance()
             except StopIteration:
                 return
-            if event.type == self._text_event and event.index == index and event.text:
-                yield event.text
+            text = self._text_of(event, index)
+            if text:
+                yield text
+
+    def _text_of(self, event: Any, index: int) -> str:
+        """The text of an event, if it is part of the text of this choice; else an empty one."""
+        is_text = event.type == self._text_event and event.index == index
+        text: str = event.text if is_text else ""
+        return text
 
     def collect_text(self) -> str:
         """Read to the end; returns the whole text of choice 0. Raises as :meth:`collect`."""
-        return self.collect().text
+        whole: Any = self.collect()  # Every response with text has .text.
+        text: str = whole.text
+        return text
 
     def close(self) -> None:
         """Close the connection, and the server stops generating. May be called again.
@@ -215,29 +251,16 @@ class Stream(Generic[E, R]):
             )
 
 
-class CompletionStream(Stream[CompletionStreamEvent, Completion]):
-    """The stream of ``client.completions.stream``: an iterator of ``CompletionStreamEvent``."""
-
-    _text_event = "text"
-
-
-class ChatCompletionStream(Stream[StreamEvent, "ChatCompletion"]):
-    """The stream of ``client.chat.completions.stream``: an iterator of ``StreamEvent``."""
-
-    _text_event = "content"
-
-
 # A function, not a method, and without the stream among its variables: a reference cycle would
 # keep a dropped stream, and so its generation, alive until the next garbage collection.
 def _events(
-    opened: OpenResponse, decoder: Decoder[E, R, Any], timings: Timings
-) -> Iterator[Union[E, Any]]:
+    opened: OpenResponse, decoder: StreamDecoder[Any], timings: Timings, read_body: ReadBody
+) -> Iterator[Any]:
     source = EventSource(opened.read1, opened.timeout.read)
     try:
         with opened.redacting():
             try:
-                yield from _decoded(source, decoder, timings)
-                yield from _ending(opened, decoder)
+                yield from read_body(source, opened, decoder, timings)
             except VllmError as error:
                 raise _with_partial(error, decoder) from error.__cause__
     finally:
@@ -245,70 +268,7 @@ def _events(
         opened.close()
 
 
-def _decoded(source: EventSource, decoder: Decoder[E, R, Any], timings: Timings) -> Iterator[E]:
-    """The events of the chunks before ``[DONE]``."""
-    # Hot path, measured, see docs/performance.md: local names, and match() before decode().
-    match, stamp = decoder.match, timings.stamps.append
-    for message in source:
-        data = message.data
-        if not data or (message.event != "message" and _is_ping(message.event, data)):
-            continue
-        event = match(data)
-        if event is not None:
-            stamp(source.arrived)
-            yield event
-            continue
-        if data == "[DONE]":
-            timings.end(decoder.usage, source.arrived)
-            return
-        events = decoder.decode(data)
-        if decoder.chunk_had_choices:
-            stamp(source.arrived)
-        yield from events
-    if not _ends_with_done(source, decoder):
-        raise StreamInterruptedError("the stream ended without [DONE]: the response is incomplete")
-
-
-def _ends_with_done(source: EventSource, decoder: Decoder[E, R, Any]) -> bool:
-    """Whether the body ends with a ``[DONE]`` that lacks its blank line.
-
-    Raises:
-        ServerStreamError: It ends with a JSON error that has no ``data:`` before it.
-    """
-    end = source.unparsed_end()
-    data = end[5:].strip() if end.startswith("data:") else end
-    if data.startswith("{"):
-        body = decoded_or_text(data)
-        if isinstance(body, dict) and "choices" not in body and message_in(body):
-            raise frame_error(body)
-    return data == "[DONE]" and data != end and not decoder.unfinished()
-
-
-def _ending(opened: OpenResponse, decoder: Decoder[E, R, Any]) -> Iterator[Any]:
-    """The events after ``[DONE]``, if the response is complete."""
-    missing = decoder.unfinished()
-    if missing:
-        raise StreamInterruptedError(
-            f"received [DONE], but choice {', '.join(map(str, missing))} has no finish reason: "
-            "the response is incomplete"
-        )
-    opened.drain()
-    if decoder.usage is not None:
-        yield decoder.usage
-    if decoder.aborted:
-        raise aborted_error(None)
-    decoder.complete = True
-    yield Done()
-
-
-def _is_ping(name: str, data: str) -> bool:
-    # vLLM sends no `event:` field. Gateways in front of it use it for errors and pings.
-    if name == "error":
-        raise frame_error(decoded_or_text(data))
-    return name == "ping"
-
-
-def _with_partial(error: VllmError, decoder: Decoder[E, R, Any]) -> VllmError:
+def _with_partial(error: VllmError, decoder: StreamDecoder[Any]) -> VllmError:
     if decoder.aborted and isinstance(error, StreamInterruptedError):
         # A server that shuts down may close the connection before it sends [DONE].
         error = aborted_error(None)

@@ -5,6 +5,8 @@ sent, so the server's default applies; for sampling fields that is the default o
 generation config. ``None`` is sent as ``null``. The server ignores unknown names without an error,
 so this library checks names. It leaves the values to the server, which reads ``"5"`` as 5.
 
+This module has the fields of completions and chat; each further group of routes has a module here.
+
 *Since vLLM 0.22* means that vLLM 0.22 has the field and earlier minor releases do not.
 """
 
@@ -12,12 +14,13 @@ from __future__ import annotations
 
 from typing import Dict, List, Literal, Mapping, Sequence, TypedDict, Union
 
-from .timeouts import TimeoutTypes
-from .types.messages import Message, Tool, ToolChoice
-from .types.shared import JSONObject
+from ..timeouts import TimeoutTypes
+from ..types.messages import Message, Tool, ToolChoice
+from ..types.shared import JSONObject
 
 __all__ = [
     "REPLACED",
+    "CallParams",
     "ChatCompletionParams",
     "CompletionParams",
     "JSONObject",
@@ -70,15 +73,20 @@ class RepetitionDetection(TypedDict, total=False):
     min_count: int
 
 
-class RequestOptions(TypedDict, total=False):
-    """Keywords that configure the call and are not fields of the request body."""
+class CallParams(TypedDict, total=False):
+    """Keywords of every method that configure the call."""
 
-    extra_body: JSONObject
-    """Fields for the body that have no keyword here. They override the keywords."""
     extra_headers: Mapping[str, Union[str, None]]
     """Headers for this call. They override the client's; None removes a header."""
     timeout: TimeoutTypes
     """Seconds, ``(connect, read)``, a ``Timeout`` or None. Overrides the client's."""
+
+
+class RequestOptions(CallParams, total=False):
+    """Keywords of a method with a request body that are not fields of the body."""
+
+    extra_body: JSONObject
+    """Fields for the body that have no keyword here. They override the keywords."""
 
 
 class SamplingParams(RequestOptions, total=False):

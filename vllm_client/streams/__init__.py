@@ -1,0 +1,16 @@
+"""The streams that a program reads: iterators of events whose end can be trusted."""
+
+from __future__ import annotations
+
+from .base import OnError, Stream
+from .chunks import ChatCompletionStream, CompletionStream
+from .server_sent import ServerSentEvent, ServerSentEventStream
+
+__all__ = [
+    "ChatCompletionStream",
+    "CompletionStream",
+    "OnError",
+    "ServerSentEvent",
+    "ServerSentEventStream",
+    "Stream",
+]
