@@ -24,6 +24,7 @@ ROWS: List[Tuple[str, Set[str]]] = [
     ("machinery", {"_http", "_decoding", "_request"}),
     ("streams", {"streams"}),
     ("resources", {"resources"}),
+    ("many prompts", {"batch"}),
     ("client", {"client"}),
     ("faces", {"aio"}),
     ("package", {"__init__"}),

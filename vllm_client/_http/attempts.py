@@ -132,6 +132,7 @@ class Attempts:
             sent=self.json,
             route=self._method_and_url(),
         )
+        error.retry_after = _retry_after(response.headers.get("retry-after"))
         may_retry = response.status_code in RETRYABLE_STATUSES
         return FailedAttempt(error, may_retry, response.headers.get("retry-after"))
 
