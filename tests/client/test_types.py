@@ -47,7 +47,15 @@ def test_completion() -> None:
     assert answer.choices == [
         CompletionChoice(0, "a", "length"),
         CompletionChoice(
-            1, "b", "stop", "x", {"tokens": ["b"]}, [2], [3], [None, {"4": {"logprob": -1.0}}]
+            1,
+            "b",
+            "stop",
+            "x",
+            {"tokens": ["b"]},
+            [2],
+            [3],
+            [None, {"4": {"logprob": -1.0}}],
+            [{"version": "w", "start": 0, "end": 1}],
         ),
     ]
     assert answer.raw == FULL

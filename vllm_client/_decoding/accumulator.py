@@ -14,7 +14,6 @@ from ..types._json import JsonObject
 from ..types.shared import JSONValue, Usage
 from ..types.tool_calls import ToolCall
 
-
 _KNOWN = frozenset({"index", "logprobs", "finish_reason", "stop_reason", "token_ids"})
 
 
