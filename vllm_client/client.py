@@ -230,7 +230,13 @@ class VllmClient:
         called = perf_counter()
         accept = EVENT_STREAM if stream else "*/*"
         opened = self._transport.open(
-            method, self._url(path), payload, accept=accept, params=params, options=options
+            method,
+            self._url(path),
+            payload,
+            accept=accept,
+            params=params,
+            stream=stream,
+            options=options,
         )
         if stream:
             from .streams.server_sent import server_sent_events  # noqa: PLC0415 — as in _use
