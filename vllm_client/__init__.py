@@ -19,6 +19,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .aio import AsyncStream, AsyncVllmClient
+    from .batch import BatchProgress, BatchReport, BatchRow, BatchRows, read_batch
     from .client import VllmClient
     from .events import (
         CompletionStreamEvent,
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
         APITimeoutError,
         AuthenticationError,
         BadRequestError,
+        BatchChangedError,
+        BatchError,
+        BatchInputError,
+        BatchLockedError,
+        BatchStoppedError,
         ContextLengthError,
         GenerationAbortedError,
         InternalServerError,
@@ -95,6 +101,15 @@ __all__ = [
     "AsyncVllmClient",
     "AuthenticationError",
     "BadRequestError",
+    "BatchChangedError",
+    "BatchError",
+    "BatchInputError",
+    "BatchLockedError",
+    "BatchProgress",
+    "BatchReport",
+    "BatchRow",
+    "BatchRows",
+    "BatchStoppedError",
     "CallParams",
     "ChatCompletion",
     "ChatCompletionChoice",
@@ -152,6 +167,7 @@ __all__ = [
     "__version__",
     "audio_part",
     "image_part",
+    "read_batch",
 ]
 
 
@@ -159,6 +175,7 @@ __getattr__ = names_of(
     __name__,
     {
         "aio": "AsyncStream AsyncVllmClient",
+        "batch": "BatchProgress BatchReport BatchRow BatchRows read_batch",
         "client": "VllmClient",
         "events": """
         CompletionStreamEvent Content Done Error FinishReason Reasoning StreamEvent Text
@@ -166,6 +183,7 @@ __getattr__ = names_of(
     """,
         "exceptions": """
         APIConnectionError APIStatusError APITimeoutError AuthenticationError BadRequestError
+        BatchChangedError BatchError BatchInputError BatchLockedError BatchStoppedError
         ContextLengthError GenerationAbortedError InternalServerError InvalidResponseError
         InvalidStreamError ModelNotFoundError NotFoundError PermissionDeniedError RateLimitError
         ServerStreamError ServiceUnavailableError StreamConsumedError StreamError
