@@ -19,6 +19,7 @@ from ..types.messages import Message, Tool, ToolChoice
 from ..types.shared import JSONObject
 
 __all__ = [
+    "LAST_VERSIONS",
     "REPLACED",
     "CallParams",
     "ChatCompletionParams",
@@ -282,6 +283,9 @@ REPLACED: Dict[str, str] = {
     "logits_processors": "logit_bias, bad_words or allowed_token_ids",
 }
 """Fields of old servers, which vLLM 0.32 ignores → what to use instead."""
+
+LAST_VERSIONS: Dict[str, str] = {**dict.fromkeys(REPLACED, "0.11"), "logits_processors": "0.16"}
+"""The same fields → the last version of vLLM that reads them."""
 
 
 def names(params: type) -> List[str]:
