@@ -278,6 +278,16 @@ def test_a_trickle_after_done_is_not_awaited(
     assert served.connections == 2
 
 
+@pytest.mark.parametrize("coding", [b"", b"content-encoding: identity\r\n"])
+def test_an_end_that_never_arrives_is_not_awaited(serve: Serve, coding: bytes) -> None:
+    """A server that stalls after [DONE] does not hold up a complete response."""
+    head = STREAM_HEAD.replace(b"transfer-encoding", coding + b"transfer-encoding")
+    stall = Stall(beginning(*WHOLE, head=head))
+    stream = serve(stall).client.completions.stream(prompt="x")
+    assert Running(stream.collect).result().text == "Hello"
+    assert stall.gone.wait()
+
+
 def test_a_flood_after_done_is_not_read(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,

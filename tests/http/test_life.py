@@ -94,6 +94,22 @@ def test_close_closes_idle_connections(serve: Serve, leave: str) -> None:
     assert gone.wait(WAIT)
 
 
+def test_close_closes_the_connection_of_a_kept_response(serve: Serve) -> None:
+    """A program that still holds a response does not keep its idle connection open."""
+    gone = threading.Event()
+
+    def handler(connection: Connection) -> None:
+        while connection.receive():
+            connection.send(json_bytes(answer()))
+        gone.set()
+
+    client = serve(handler=handler).client
+    response = client.request("GET", "/health")
+    client.close()
+    assert gone.wait(WAIT)
+    assert response.ok
+
+
 def test_close_leaves_a_users_session_open(serve: Serve) -> None:
     """Idle connections of a session that was passed in serve further requests."""
     session = requests.Session()
