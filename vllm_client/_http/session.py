@@ -241,8 +241,9 @@ class ClientSession:
         own = self._own
         if own is not None and self._user_session is None:
             return own.settings
-        session: Any = self._user_session or requests.Session()
-        return session.merge_environment_settings(url, {}, True, None, None)
+        session = self._user_session or requests.Session()
+        settings: Mapping[str, Any] = session.merge_environment_settings(url, {}, True, None, None)
+        return settings
 
     def close(self, owner: Optional[object] = None) -> None:
         """Cancel the calls of an owner. Without one, cancel all calls and close the connections.
