@@ -187,8 +187,10 @@ class Stream(Generic[E, R]):
         Raises:
             VllmError: The response is not complete: this reading or an earlier one failed.
         """
-        while not self._decoder.complete:
-            self._advance()
+        # A stream of server-sent events is complete only when it has no next event.
+        with contextlib.suppress(StopIteration):
+            while not self._decoder.complete:
+                self._advance()
         return self.snapshot
 
     def text_deltas(self, index: int = 0) -> Iterator[str]:
