@@ -44,6 +44,23 @@ def test_cancelling_in_mid_stream(serve: Serve, stall: Stall) -> None:
     run_with(serve(stall), main)
 
 
+def test_cancelling_outside_async_with(serve: Serve, stall: Stall) -> None:
+    """Cancelling a task that reads closes a stream that nobody else closes or drops."""
+
+    async def main(client: AsyncVllmClient) -> None:
+        stream = client.completions.stream(prompt="x")
+        assert await stream.__anext__() == Text("Hel")
+        task = asyncio.ensure_future(stream.__anext__())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await reached(stall.gone)
+        assert stream.snapshot.text == "Hel"
+
+    run_with(serve(stall), main)
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 def test_cancelling_before_the_headers(serve: Serve, streamed: bool) -> None:
     """Cancelling closes the connection also before the server has sent anything."""

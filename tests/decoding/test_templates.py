@@ -123,6 +123,14 @@ def test_captures_are_the_same(name: str) -> None:
     check(ChatDecoder if "chat" in path else CompletionDecoder, data_of(name))
 
 
+def test_a_shape_may_return_after_another() -> None:
+    """A chunk like an early one counts, although others have changed what stands beside."""
+    models = ("a", "a", "b", "a", "a", "b", "b")
+    lines = [json.dumps({**chunk("x"), "model": m}, separators=(",", ":")) for m in models]
+    for count in range(1, len(lines) + 1):
+        check(CompletionDecoder, lines[:count])
+
+
 def says(number: int) -> Any:
     """A function that makes the event of a shape, here a tuple with this number."""
     return lambda text, data: (number, text, data)

@@ -22,8 +22,8 @@ from vllm_client import (
     VllmClient,
 )
 
-from ..recorded import WHOLE, answer, beginning, chunk, json_bytes, stream_bytes
-from ..servers import FINE, Connection, Serve, WireServer
+from ..recorded import WHOLE, answer, beginning, chunk, chunked, json_bytes, stream_bytes
+from ..servers import FINE, Connection, Serve, Stall, WireServer
 from ..threads import WAIT, Running
 from .conftest import tls_context
 
@@ -172,19 +172,20 @@ def test_a_name_without_an_address_is_a_connection_error(monkeypatch: pytest.Mon
             client.completions.create(prompt="x")
 
 
-def test_a_keep_alive_counts_until_the_first_event(serve: Serve) -> None:
-    """Comments keep a queued request alive, but not a stream that has begun."""
+@pytest.mark.parametrize("ping", [b": keep-alive\n\n", b"event: ping\ndata: now\n\n"])
+def test_a_keep_alive_counts_until_the_first_event(serve: Serve, ping: bytes) -> None:
+    """Comments and pings keep a queued request alive, but not a stream that has begun."""
 
     def reply(connection: Connection) -> None:
         connection.send(beginning())
         pause = threading.Event()
         for _ in range(8):
             pause.wait(0.05)
-            connection.send_chunk(b": keep-alive\n\n")
+            connection.send_chunk(ping)
         connection.send_event(chunk("Hel"))
         with contextlib.suppress(OSError):
             while not pause.wait(0.05):
-                connection.sock.sendall(b"e\r\n: keep-alive\n\n\r\n")
+                connection.sock.sendall(chunked(ping))
 
     client = serve(reply, timeout=(WAIT, 0.2)).client
     with client.completions.stream(prompt="x") as stream:
@@ -214,6 +215,17 @@ def test_a_response_beyond_the_limit_is_refused(serve: Serve, call: Any, compres
     fine = served.client.with_options(max_response_bytes=8 << 20)
     assert len(fine.request("GET", "/v1/models").content) > 4 << 20
     assert served.connections == (1 if compressed else 2)
+
+
+def test_a_call_that_timed_out_is_not_a_closed_one(serve: Serve) -> None:
+    """If the client is closed after the total limit, the reader is told of the limit."""
+    stall = Stall(beginning(chunk("Hel")))
+    client = serve(stall, timeout=Timeout(total=0.2)).client
+    stream = client.completions.stream(prompt="x")
+    assert stall.gone.wait()
+    client.close()
+    with pytest.raises(APITimeoutError, match=r"total timeout of 0\.2 s"):
+        stream.collect()
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "5", None])
