@@ -184,6 +184,7 @@ def test_large_events_of_many_lines_mean_the_same_json(end: str, name: str) -> N
     ((named, data),) = parsed(cut(body, range(0, len(body), 999)))
     assert named == ("error" if name else "message")
     assert json.loads(data) == value
+    assert data.split("\t") == ["", *(line.removeprefix(" ") for line in lines)]
 
 
 @pytest.mark.parametrize("size", [3000, 9000])
