@@ -41,7 +41,7 @@ from ..threads import WAIT, BlockedCalls, Running
 from .conftest import tls_context
 
 
-@pytest.fixture(params=["chunked", "unchunked", "tls", "own session"])
+@pytest.fixture(params=["chunked", "unchunked", "tls", "proxy", "own session"])
 def stalled(
     request: pytest.FixtureRequest, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
@@ -54,7 +54,12 @@ def stalled(
     session = requests.Session() if request.param == "own session" else None
     head = UNCHUNKED_HEAD if request.param == "unchunked" else STREAM_HEAD
     stall = Stall(beginning(chunk("Hel"), head=head))
-    yield stall, serve(stall, tls=tls, session=session).client
+    served = serve(stall, tls=tls, session=session)
+    if request.param == "proxy":  # The client asks the server for its own address.
+        monkeypatch.setenv("http_proxy", served.server.url)
+    yield stall, served.client
+    if request.param == "proxy":
+        assert served.requests[0].path == f"{served.base_url}/completions"
     if session is not None:
         session.close()
 

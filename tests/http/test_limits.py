@@ -103,8 +103,9 @@ def test_connect_spans_handshake_and_proxy(unready: Any) -> None:
     """A handshake without an answer, or a proxy that trickles one, ends with ``connect``."""
     _, address = unready
     with VllmClient(address, timeout=(0.2, None), max_retries=0) as client:
+        call = Running(lambda: client.completions.create(prompt="x"))
         with pytest.raises(APITimeoutError, match=r"no connection to .* within 0\.2 s"):
-            client.completions.create(prompt="x")
+            call.result()
 
 
 def test_total_spans_handshake_and_proxy(unready: Any) -> None:
@@ -112,8 +113,9 @@ def test_total_spans_handshake_and_proxy(unready: Any) -> None:
     _, address = unready
     timeout = Timeout(connect=None, read=None, total=0.2)
     with VllmClient(address, timeout=timeout, max_retries=0) as client:
+        call = Running(lambda: client.completions.create(prompt="x"))
         with pytest.raises(APITimeoutError, match="total timeout"):
-            client.completions.create(prompt="x")
+            call.result()
 
 
 def test_close_ends_handshake_and_proxy(unready: Any) -> None:
@@ -124,6 +126,20 @@ def test_close_ends_handshake_and_proxy(unready: Any) -> None:
     assert handler.arrived.wait(WAIT)
     client.close()
     assert isinstance(call.error(), APIConnectionError)
+
+
+def test_close_ends_a_call_that_waits_for_a_proxy(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing the client ends a call whose proxy has not answered yet."""
+    silent = Stall()
+    monkeypatch.setenv("http_proxy", serve(silent).server.url)
+    with VllmClient("http://model.example", timeout=None, max_retries=0) as client:
+        call = Running(lambda: client.completions.create(prompt="x"))
+        assert silent.reached.wait()
+        client.close()
+        assert isinstance(call.error(), APIConnectionError)
+    assert silent.gone.wait()
 
 
 def test_a_tls_connection_is_still_tracked(certificate: Path, serve: Serve) -> None:
