@@ -264,23 +264,37 @@ def test_a_stream_in_a_reference_cycle_is_closed(serve: Serve, recwarn: Any) -> 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_locks_and_limits_of_the_parent_do_not_reach_the_child(serve: Serve) -> None:
-    """A child forked while the parent holds locks and has alarms makes calls of its own."""
+    """A child forked while another thread holds locks and has alarms makes calls of its own."""
     client = serve(FINE, timeout=Timeout(total=1000.0)).client
+    held, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with client._transport.session._lock, watchdog._changed:
+            held.set()
+            forked.wait(WAIT)
+
     with client.completions.stream(prompt="x") as stream:
         next(stream)
-        with client._transport.session._lock, watchdog._changed:
-            child = os.fork()
-            if child == 0:
-                ok = watchdog._due == {} and client.completions.create(prompt="x").text == "fine"
-                os._exit(0 if ok and _an_alarm_rings() else 1)
+        holder = Running(hold)
+        assert held.wait(WAIT)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if _works_in_the_child(client) else 1)
+        forked.set()
         assert os.waitpid(child, 0)[1] == 0
+        holder.result()
         assert stream.collect_text() == "Hello"
 
 
-def _an_alarm_rings() -> bool:
+def _works_in_the_child(client: VllmClient) -> bool:
+    signal.alarm(int(WAIT))  # A child that waits for a lock of its parent ends here.
     rung = threading.Event()
-    watchdog.call_later(0.01, rung.set)
-    return rung.wait(WAIT)
+    try:
+        empty = watchdog._due == {}
+        watchdog.call_later(0.01, rung.set)
+        return empty and rung.wait(WAIT) and client.completions.create(prompt="x").text == "fine"
+    except BaseException:
+        return False
 
 
 def test_the_environment_of_a_session_is_complete_when_it_is_published(serve: Serve) -> None:
