@@ -277,6 +277,15 @@ def test_an_event_beyond_the_limit_is_an_error(end: bytes) -> None:
         next(source)
 
 
+def test_a_line_feed_that_arrives_late_belongs_to_its_line_end() -> None:
+    """A CR LF that is cut in two is one line end, so the next event begins behind it."""
+    splitter = EventSplitter()
+    assert splitter.feed(b"data: a\r\n\r") == [b"data: a"]
+    assert splitter.feed(b"\n: b\r\n\r\ndata: c\r\r") == [b": b", b"data: c"]
+    assert splitter.feed(b"data: d\n\n") == [b"data: d"]
+    assert splitter.rest == b""
+
+
 def test_many_events_together_are_not_one_large_event() -> None:
     """The limit applies to one event, not to one read."""
     assert len(parsed([b"data: a\n\n" * 1000], largest=110)) == 1000

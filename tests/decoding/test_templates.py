@@ -148,6 +148,23 @@ def test_repetitions_are_not_parsed() -> None:
     assert shapes.match(json.dumps(chunk(""), separators=(",", ":"))) is None
 
 
+@pytest.mark.parametrize(
+    ("decoder", "lines"),
+    [
+        (CompletionDecoder(1), [chunk("a"), chunk("b")]),
+        (ChatDecoder(1), [delta(content="a"), delta(content="b")]),
+        (ChatDecoder(1), [delta(reasoning="a"), delta(reasoning="b")]),
+    ],
+)
+def test_the_second_chunk_of_a_shape_matches(decoder: Any, lines: List[Any]) -> None:
+    """A decoder learns from each kind of text, and its snapshot holds what matched."""
+    first, second = (json.dumps(line, separators=(",", ":")) for line in lines)
+    (event,) = decoder.decode(first)
+    again = decoder.match(second)
+    assert (event.text, again.text, type(again)) == ("a", "b", type(event))
+    assert '"ab"' in json.dumps(decoder.snapshot().raw)
+
+
 def test_learning_stops_if_nothing_repeats() -> None:
     """After many shapes that never repeat none is learnt, until one repeats."""
     shapes = ChunkTemplates()
