@@ -13,11 +13,18 @@ from typing import Any
 import pytest
 import requests
 
-from vllm_client import APIConnectionError, StreamConsumedError, Text, Timeout, VllmClient
+from vllm_client import (
+    APIConnectionError,
+    StreamConsumedError,
+    Text,
+    Timeout,
+    VllmClient,
+    VllmError,
+)
 from vllm_client._http import session as session_module
 from vllm_client._http.watchdog import watchdog
 
-from ..recorded import answer, beginning, chunk, json_bytes
+from ..recorded import STREAM_HEAD, UNCHUNKED_HEAD, answer, beginning, chunk, json_bytes
 from ..servers import FINE, Connection, Serve, Stall, reset
 from ..threads import WAIT, BlockedCalls, Running
 
@@ -203,14 +210,27 @@ def test_a_signal_handler_may_close_at_any_moment(serve: Serve, closed: str) -> 
 
 
 @needs_signals
-def test_a_handler_may_close_a_client_that_waits(serve: Serve) -> None:
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        STREAM_HEAD,
+        UNCHUNKED_HEAD,
+        b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{",
+        b"HTTP/1.1 400 Bad Request\r\ncontent-length: 99\r\n\r\n{",
+    ],
+    ids=["nothing", "chunked", "unchunked", "half a body", "half an error"],
+)
+def test_a_handler_may_close_a_client_that_waits(serve: Serve, sent: bytes) -> None:
     """A SIGTERM handler that closes the client ends the call that the signal interrupted."""
-    stall = Stall()
+    stall = Stall(sent)
     client = serve(stall).client
+    is_stream = b"event-stream" in sent
     main = threading.main_thread()
     before = signal.signal(signal.SIGTERM, lambda *_: client.close())
 
     def interrupt() -> None:
+        assert stall.reached.wait()
         reads.wait_for_read()
         while not stall.gone.wait(1, 0.2):
             signal.pthread_kill(main.ident or 0, signal.SIGTERM)
@@ -218,11 +238,18 @@ def test_a_handler_may_close_a_client_that_waits(serve: Serve) -> None:
     try:
         with BlockedCalls() as reads:
             other = Running(interrupt)
-            with pytest.raises(APIConnectionError):
-                client.completions.create(prompt="x")
+            with pytest.raises(VllmError):
+                _ask(client, stream=is_stream)
         other.result()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _ask(client: VllmClient, *, stream: bool) -> None:
+    if stream:
+        client.completions.stream(prompt="x").collect()
+    else:
+        client.completions.create(prompt="x")
 
 
 def test_two_threads_cannot_read_one_stream(serve: Serve) -> None:
