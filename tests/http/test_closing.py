@@ -274,7 +274,7 @@ def test_a_trickle_after_done_is_not_awaited(
             connection.send_chunk(b":\n")
         assert connection.wait_gone()
 
-    served = serve(trickling)
+    served = serve(trickling, timeout=WAIT)
     with served.client.completions.stream(prompt="x") as stream:
         assert stream.collect().text == "Hello"
         given.set()
