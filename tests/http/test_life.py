@@ -291,12 +291,12 @@ def test_a_stream_in_a_reference_cycle_is_closed(serve: Serve, recwarn: Any) -> 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_locks_and_limits_of_the_parent_do_not_reach_the_child(serve: Serve) -> None:
-    """A child forked while another thread holds locks and has alarms makes calls of its own."""
+    """A child forked while another thread holds locks and has alarms works, and closes."""
     client = serve(FINE, timeout=Timeout(total=1000.0)).client
     held, forked = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with client._transport.session._lock, watchdog._changed:
+        with client._transport.session._lock, watchdog._changed, stream._opened.call._lock:
             held.set()
             forked.wait(WAIT)
 
@@ -319,7 +319,9 @@ def _works_in_the_child(client: VllmClient) -> bool:
     try:
         empty = watchdog._due == {}
         watchdog.call_later(0.01, rung.set)
-        return empty and rung.wait(WAIT) and client.completions.create(prompt="x").text == "fine"
+        works = client.completions.create(prompt="x").text == "fine"
+        client.close()
+        return empty and rung.wait(WAIT) and works
     except BaseException:
         return False
 
