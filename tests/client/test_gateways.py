@@ -132,6 +132,21 @@ def test_a_new_id_opens_a_new_call(index: Any) -> None:
     assert deltas == [0, 0, 1]
 
 
+def test_pieces_without_an_id_belong_to_the_call_of_their_index() -> None:
+    """Pieces of two calls that alternate are told apart by the index, as vLLM sends it."""
+    _, completion = read_chat(
+        delta(tool_calls=[piece('{"b"', index=0, id="a", name="add")]),
+        delta(tool_calls=[piece('{"c"', index=1, id="b", name="look")]),
+        delta(tool_calls=[piece(": 2}", index=0)]),
+        delta(tool_calls=[piece(": 3}", index=1)]),
+        delta(None, "tool_calls"),
+    )
+    assert completion.tool_calls == [
+        ToolCall("a", "add", '{"b": 2}'),
+        ToolCall("b", "look", '{"c": 3}'),
+    ]
+
+
 def test_an_id_that_is_known_continues_its_call() -> None:
     """Pieces of two calls under one index alternate without being mixed."""
     _, completion = read_chat(
