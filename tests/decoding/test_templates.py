@@ -165,6 +165,21 @@ def test_the_second_chunk_of_a_shape_matches(decoder: Any, lines: List[Any]) -> 
     assert '"ab"' in json.dumps(decoder.snapshot().raw)
 
 
+def test_a_decoder_knows_the_shapes_of_all_its_choices() -> None:
+    """Chunks of several choices in turn match, unless what stands beside them changes."""
+    decoder = CompletionDecoder(2)
+
+    def line(text: str, index: int, **more: Any) -> str:
+        return json.dumps({**chunk(text, index=index), **more}, separators=(",", ":"))
+
+    for index in (0, 1):
+        decoder.decode(line("a", index))
+    for index in (0, 1):
+        assert decoder.match(line("b", index)) is not None
+    decoder.decode(line("c", 0, model="other"))
+    assert decoder.match(line("d", 1)) is None
+
+
 def test_learning_stops_if_nothing_repeats() -> None:
     """After many shapes that never repeat none is learnt, until one repeats."""
     shapes = ChunkTemplates()
