@@ -250,7 +250,8 @@ def test_times_are_those_of_chunks_with_choices(serve: Serve) -> None:
 @pytest.mark.parametrize("route", ["completions", "any"])
 def test_chunks_that_arrive_together_have_one_time(serve: Serve, route: str) -> None:
     """Decoding a chunk does not delay the time of those that arrived with it, nor of the end."""
-    together = chunked(b"".join(map(event_bytes, WHOLE)))
+    events = [e if isinstance(e, str) else json.dumps(e, separators=(",", ":")) for e in WHOLE]
+    together = chunked(b"".join(map(event_bytes, events)))
     client = serve(STREAM_HEAD + together + LAST_CHUNK).client
     if route == "completions":
         stream: Any = client.completions.stream(prompt="x")

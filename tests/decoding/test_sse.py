@@ -300,6 +300,14 @@ def test_the_time_of_arrival_is_that_of_the_bytes() -> None:
     assert 0.0 < first == second < third
 
 
+def test_the_time_of_arrival_is_taken_before_the_bytes_are_split() -> None:
+    """Bytes that are refused have arrived as well."""
+    source = EventSource(lambda: b"x" * 200, largest=100)
+    with pytest.raises(InvalidStreamError):
+        next(iter(source))
+    assert source.arrived > 0.0
+
+
 def test_another_sseclient_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """If `sseclient` is not sseclient-py, the import error names what to uninstall."""
     monkeypatch.setattr(sseclient, "SSEClient", object)

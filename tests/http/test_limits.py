@@ -195,7 +195,7 @@ def test_a_keep_alive_counts_until_the_first_event(serve: Serve, ping: bytes) ->
     def reply(connection: Connection) -> None:
         connection.send(beginning())
         pause = threading.Event()
-        for _ in range(8):
+        for _ in range(24):
             pause.wait(0.05)
             connection.send_chunk(ping)
         connection.send_event(chunk("Hel"))
@@ -203,7 +203,7 @@ def test_a_keep_alive_counts_until_the_first_event(serve: Serve, ping: bytes) ->
             while not pause.wait(0.05):
                 connection.sock.sendall(chunked(ping))
 
-    client = serve(reply, timeout=(WAIT, 0.2)).client
+    client = serve(reply, timeout=(WAIT, 1.0)).client
     with client.completions.stream(prompt="x") as stream:
         assert next(stream) == Text("Hel")
         with pytest.raises(APITimeoutError, match="only keep-alive comments") as raised:

@@ -29,7 +29,7 @@ from ..servers import (
     replying,
     reset,
 )
-from ..threads import Running
+from ..threads import WAIT, Running
 from .conftest import tls_context
 
 BREAKS = pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_dropped_connection_is_retried_at_once(
     """The first retry after a dropped connection, reused or new, needs no pause."""
     monkeypatch.setattr(attempts, "FIRST_PAUSE", 1000.0)
     monkeypatch.setattr(attempts, "LONGEST_PAUSE", 1000.0)
-    limits = Timeout(total=60.0)
+    limits = Timeout(total=WAIT)
     served = serve(status("200 OK"), break_off(), FINE, timeout=limits, max_retries=1)
     served.client.request("POST", "completions", json={})
     assert served.client.completions.create(prompt="x").text == "fine"
