@@ -172,25 +172,6 @@ def test_a_replaced_connection_is_replaced_once(serve: Serve) -> None:
     assert served.connections == 2
 
 
-def test_only_one_idle_connection_is_replaced(serve: Serve) -> None:
-    """If the pool has a second dead connection, it has failed the call."""
-    together = threading.Barrier(2)
-
-    def handler(connection: Connection) -> None:
-        connection.receive()
-        together.wait(WAIT)
-        connection.send(json_bytes(answer()))
-        connection.receive()
-        connection.reset()
-
-    served = serve(handler=handler, max_retries=0)
-    calls = [Running(lambda: served.client.completions.create(prompt="x")) for _ in range(2)]
-    assert [call.result().text for call in calls] == ["ok", "ok"]
-    with pytest.raises(APIConnectionError):
-        served.client.completions.create(prompt="x")
-    assert (served.connections, len(served.requests)) == (2, 4)
-
-
 @needs_signals
 @pytest.mark.parametrize("closed", ["client", "stream"])
 def test_a_signal_handler_may_close_at_any_moment(serve: Serve, closed: str) -> None:
