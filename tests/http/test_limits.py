@@ -233,6 +233,16 @@ def test_a_response_beyond_the_limit_is_refused(serve: Serve, call: Any, compres
     assert served.connections == (1 if compressed else 2)
 
 
+def test_a_refused_response_closes_its_connection(serve: Serve) -> None:
+    """The server learns at once that nobody reads the rest of a body that is too large."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n"
+    stall = Stall(head + b"0" * (3 << 20))
+    client = serve(stall, max_response_bytes=1 << 20).client
+    with pytest.raises(InvalidResponseError, match="larger than 1048576 bytes"):
+        client.request("GET", "/v1/models")
+    assert stall.gone.wait()
+
+
 def test_a_call_that_timed_out_is_not_a_closed_one(serve: Serve) -> None:
     """If the client is closed after the total limit, the reader is told of the limit."""
     stall = Stall(beginning(chunk("Hel")))
