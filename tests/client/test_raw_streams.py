@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any, List
 
 import pytest
+import requests
+import requests.adapters
+import urllib3
 
 from vllm_client import (
     InvalidStreamError,
@@ -12,6 +16,7 @@ from vllm_client import (
     ServerSentEvent,
     StreamConsumedError,
     StreamInterruptedError,
+    VllmClient,
 )
 
 from ..recorded import (
@@ -35,7 +40,7 @@ def opened(serve: Serve, *replies: Any, **settings: Any) -> Any:
 
 def test_events_are_yielded_as_they_are(serve: Serve) -> None:
     """Name and data of each event are those that the server sent; events without data are none."""
-    body = b": hi\n\nevent: start\ndata: {}\n\nevent: ping\n\ndata: a\ndata: b\nid: 5\n\n"
+    body = b": hi\n\nevent: start\ndata: {}\n\nevent: ping\n\ndata:\n\ndata: a\ndata: b\nid: 5\n\n"
     served = serve(UNCHUNKED_HEAD + body)
     with served.client.request("POST", "/x", json={"q": 1}, stream=True) as stream:
         events = list(stream)
@@ -79,6 +84,36 @@ def test_a_body_that_breaks_off_is_an_error(serve: Serve, head: bytes) -> None:
         assert raised.value.partial == stream.snapshot == EVENTS[:1]
         with pytest.raises(StreamInterruptedError):
             stream.collect()
+
+
+class Unchecked(requests.adapters.BaseAdapter):
+    """An adapter whose responses do not check their own length."""
+
+    def send(self, request: Any, **_: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code = 200
+        response.request, response.url = request, request.url
+        response.raw = urllib3.HTTPResponse(
+            io.BytesIO(b"data: a\n\n"),
+            headers={"content-length": "12"},
+            preload_content=False,
+            enforce_content_length=False,
+        )
+        return response
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_length_is_checked_whoever_reads_it() -> None:
+    """A body of a user's session that is too short is an error, although its reader let it be."""
+    session = requests.Session()
+    session.mount("http://", Unchecked())
+    with VllmClient("http://127.0.0.1:9", session=session) as client:
+        with client.request("POST", "/x", json={}, stream=True) as stream:
+            with pytest.raises(StreamInterruptedError, match="3 bytes before its length"):
+                list(stream)
+    assert stream.snapshot == [ServerSentEvent("message", "a")]
 
 
 @pytest.mark.parametrize("data", ["nonsense", "[" * 100_000])

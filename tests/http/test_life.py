@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import queue
 import random
 import signal
 import threading
@@ -22,6 +23,7 @@ from vllm_client import (
     VllmError,
 )
 from vllm_client._http import session as session_module
+from vllm_client._http.adapter import _ReentrantQueue
 from vllm_client._http.watchdog import watchdog
 
 from ..recorded import STREAM_HEAD, UNCHUNKED_HEAD, answer, beginning, chunk, json_bytes
@@ -250,6 +252,15 @@ def _ask(client: VllmClient, *, stream: bool) -> None:
         client.completions.stream(prompt="x").collect()
     else:
         client.completions.create(prompt="x")
+
+
+def test_a_pool_that_a_handler_has_emptied_is_empty() -> None:
+    """If a handler took the last connection after it was seen, the pool makes a new one."""
+    connections = _ReentrantQueue()
+    connections.put("the last one")
+    assert connections.get(block=False) == "the last one"
+    with pytest.raises(queue.Empty):
+        connections._get()
 
 
 def test_two_threads_cannot_read_one_stream(serve: Serve) -> None:
