@@ -187,9 +187,8 @@ class Stream(Generic[E, R]):
         Raises:
             VllmError: The response is not complete: this reading or an earlier one failed.
         """
-        # A stream of server-sent events is complete only when it has no next event.
-        with contextlib.suppress(StopIteration):
-            while not self._decoder.complete:
+        while not self._decoder.complete:
+            with contextlib.suppress(StopIteration):  # Raised only once it is complete.
                 self._advance()
         return self.snapshot
 
