@@ -28,7 +28,6 @@ _INTEGERS = (
     "prompt_logprobs",
     "top_logprobs",
     "stream_interval",
-    "truncate_prompt_tokens",
     "priority",
 )
 _NUMBERS = (
@@ -67,7 +66,6 @@ _STRINGS = (
 _OBJECTS = (
     "stream_options",
     "structured_outputs",
-    "response_format",
     "chat_template_kwargs",
 )
 _LISTS = ("messages",)
@@ -267,6 +265,21 @@ def _tools(value: object) -> list[Json]:
     return _list(value)
 
 
+def _truncation(value: object) -> int:
+    length = _integer(value)
+    if length < -1:
+        message = "Input should be greater than or equal to -1"
+        raise _InvalidValueError(_Problem("greater_than_equal", message, {"ge": -1}))
+    return length
+
+
+def _response_format(value: object) -> dict[str, Json]:
+    if not isinstance(_object(value).get("json_schema", {}), (dict, type(None))):
+        message = "Input should be a valid dictionary or object to extract fields from"
+        raise _invalid_value("model_attributes_type", message)
+    return _object(value)
+
+
 def _effort(value: object) -> str:
     if value not in _EFFORTS:
         *others, last = map(repr, _EFFORTS)
@@ -288,7 +301,9 @@ _READERS: dict[str, Callable[[object], object]] = {
     "repetition_detection": _repetition_detection,
     "logit_bias": _logit_bias,
     "prompt": _prompt,
+    "response_format": _response_format,
     "stop": _stop,
     "tools": _tools,
+    "truncate_prompt_tokens": _truncation,
     "reasoning_effort": _effort,
 }
