@@ -203,10 +203,9 @@ class ResponseDecoder:
         if step == "done":
             part.replace_text(typed(str, raw.get(kind.key) or ""))
             return kind.done("".join(part.texts), *place, raw=raw)
-        text = typed(str, raw.get("delta") or "")
+        text, logprobs = typed(str, raw.get("delta") or ""), raw.get("logprobs") or []
+        part.logprobs += typed(list, logprobs)
         part.texts.append(text)
-        logprobs = raw.get("logprobs") or ()
-        part.logprobs += logprobs
         more = {"logprobs": logprobs} if logprobs else {}
         return kind.delta(text, *place, raw=raw, **more)
 
