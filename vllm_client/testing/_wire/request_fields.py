@@ -21,6 +21,7 @@ RequestFields = Mapping[str, Json]
 _INTEGERS = (
     "max_tokens",
     "max_completion_tokens",
+    "max_output_tokens",
     "n",
     "seed",
     "min_tokens",
@@ -55,6 +56,8 @@ _BOOLS = (
     "add_generation_prompt",
     "continue_final_message",
     "return_prompt_text",
+    "background",
+    "store",
 )
 _STRINGS = (
     "model",
@@ -63,12 +66,16 @@ _STRINGS = (
     "request_id",
     "cache_salt",
     "chat_template",
+    "instructions",
+    "previous_response_id",
 )
 _OBJECTS = (
     "stream_options",
     "structured_outputs",
     "response_format",
     "chat_template_kwargs",
+    "reasoning",
+    "text",
 )
 _LISTS = ("messages",)
 _INTEGER_LISTS = ("stop_token_ids", "allowed_token_ids", "tokens")
@@ -99,17 +106,19 @@ def decode_body(content_type: str, body: bytes) -> dict[str, Json]:
     return decoded
 
 
-def read_fields(body: JsonObject, *, chat: bool = False) -> RequestFields:
+def read_fields(body: JsonObject, *, chat: bool = False, flat_tools: bool = False) -> RequestFields:
     """Return the fields of a body, converted to their types and without those that are null.
 
     Args:
         body: The decoded JSON.
         chat: Whether this is a chat request, where ``logprobs`` is a bool instead of an int.
+        flat_tools: Whether a tool has its name itself, as in ``/v1/responses``.
 
     Raises:
         RefusalError: At least one field has a wrong type.
     """
     readers = {**_READERS, "logprobs": _boolean if chat else _integer}
+    readers.update({"tools": _flat_tools} if flat_tools else {})
     fields: dict[str, Json] = {}
     errors: list[FieldError] = []
     for name, value in body.items():
@@ -267,6 +276,24 @@ def _tools(value: object) -> list[Json]:
     return _list(value)
 
 
+def _flat_tools(value: object) -> list[Json]:
+    for tool in _list(value):
+        if _object(tool).get("type") == "function":
+            _string(tool.get("name"))
+    return _list(value)
+
+
+def _input(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise _InvalidValueError(
+            _Problem("string_type", "Input should be a valid string"),
+            _Problem("list_type", "Input should be a valid list"),
+        )
+    return [_object(item) for item in value]
+
+
 def _effort(value: object) -> str:
     if value not in _EFFORTS:
         *others, last = map(repr, _EFFORTS)
@@ -288,6 +315,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "repetition_detection": _repetition_detection,
     "logit_bias": _logit_bias,
     "prompt": _prompt,
+    "input": _input,
     "stop": _stop,
     "tools": _tools,
     "reasoning_effort": _effort,
