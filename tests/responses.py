@@ -12,7 +12,7 @@ USAGE = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
 
 def message(text: str, item_id: str = "msg_1", status: str = "completed") -> Dict[str, Any]:
     """An item of the output: a message with one text."""
-    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": None}
+    part: Any = {"type": "output_text", "text": text, "annotations": [], "logprobs": None}
     content = [part] if text else []
     head = {"type": "message", "id": item_id, "role": "assistant", "status": status}
     return {**head, "content": content}

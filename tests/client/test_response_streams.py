@@ -531,7 +531,7 @@ def test_async(serve: Serve) -> None:
             async with client.responses.stream(input="x") as stream:
                 assert [one.raw async for one in stream] == MIXED  # type: ignore[union-attr]
                 assert stream.snapshot.text == "Hello"
-            again = await client.responses.create(input="x", stream=True)
+            again: Any = await client.responses.create(input="x", stream=True)
             assert isinstance(again, AsyncStream)
             assert await again.collect_text() == "Hello"
             assert (await client.responses.create(input="x")).text == "Hi"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -104,7 +104,8 @@ def test_a_background_response_may_be_unfinished(serve: Serve, status: str) -> N
     served = serve(json_bytes(response(status=status)))
     queued = served.client.responses.create(input="x", background=True)
     assert (queued.status, served.requests[0].json["background"]) == (status, True)
-    for background in ({}, {"background": False}):
+    waiting: List[Dict[str, Any]] = [{}, {"background": False}]
+    for background in waiting:
         with pytest.raises(InvalidResponseError, match=f"'{status}': it is incomplete") as caught:
             served.client.responses.create(input="x", **background)
         assert caught.value.partial == queued
@@ -121,11 +122,13 @@ def test_a_background_response_may_be_unfinished(serve: Serve, status: str) -> N
 def test_a_failed_generation_is_an_error(serve: Serve, error: Any, code: Any, text: str) -> None:
     """A response with the status "failed" raises, in the background and from the store too."""
     served = serve(json_bytes(response(message("Hal"), status="failed", error=error)))
-    for ask in (
-        lambda: served.client.responses.create(input="x"),
-        lambda: served.client.responses.create(input="x", background=True),
-        lambda: served.client.responses.retrieve("resp_1"),
-    ):
+    responses = served.client.responses
+    asks: List[Callable[[], Response]] = [
+        lambda: responses.create(input="x"),
+        lambda: responses.create(input="x", background=True),
+        lambda: responses.retrieve("resp_1"),
+    ]
+    for ask in asks:
         with pytest.raises(InternalServerError, match=text) as caught:
             ask()
         assert (caught.value.status_code, caught.value.code) == (500, code)

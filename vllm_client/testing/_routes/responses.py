@@ -79,7 +79,7 @@ def create_response(
         RefusalError: vLLM refuses such a request.
     """
     body = decode_body(request.headers.get("Content-Type", ""), request.body)
-    fields = read_fields(body, flat_tools=True)
+    fields = read_fields(body, response=True)
     check_input(fields)
     check_model(engine, fields)
     earlier = store.messages(fields.get("previous_response_id"))

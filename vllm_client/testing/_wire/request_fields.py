@@ -106,19 +106,20 @@ def decode_body(content_type: str, body: bytes) -> dict[str, Json]:
     return decoded
 
 
-def read_fields(body: JsonObject, *, chat: bool = False, flat_tools: bool = False) -> RequestFields:
+def read_fields(body: JsonObject, *, chat: bool = False, response: bool = False) -> RequestFields:
     """Return the fields of a body, converted to their types and without those that are null.
 
     Args:
         body: The decoded JSON.
         chat: Whether this is a chat request, where ``logprobs`` is a bool instead of an int.
-        flat_tools: Whether a tool has its name itself, as in ``/v1/responses``.
+        response: Whether this is a request of ``/v1/responses``, whose ``tools`` and ``prompt``
+            have other shapes.
 
     Raises:
         RefusalError: At least one field has a wrong type.
     """
     readers = {**_READERS, "logprobs": _boolean if chat else _integer}
-    readers.update({"tools": _flat_tools} if flat_tools else {})
+    readers.update({"tools": _flat_tools, "prompt": _object} if response else {})
     fields: dict[str, Json] = {}
     errors: list[FieldError] = []
     for name, value in body.items():
