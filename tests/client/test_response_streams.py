@@ -342,14 +342,19 @@ def test_tools_of_the_server(serve: Serve) -> None:
 
 
 def test_a_later_server(serve: Serve) -> None:
-    """Unknown events, parts and fields are kept, and are not in the way."""
+    """Unknown events, items, parts and fields are kept, and are not in the way."""
     new = event("response.output_text.annotation.added", output_index=0, annotation={})
     part = event("response.content_part.added", item_id="m", part={"type": "new"}, y=1)
     keepalive = event("keepalive", sequence_number=3)
-    got = events_of(serve, created(), new, part, keepalive, *text_events("Hi"), ended())
+    failed = event("response.new_call.failed", error={"message": "no such tool"})
+    item = event("response.output_item.done", output_index=7, item={"x": 1})
+    news = [new, part, keepalive, failed, item]
+    got = events_of(serve, created(), *news, *text_events("Hi"), ended())
     assert got[1] == ResponseOther("response.output_text.annotation.added", new)
     assert got[2] == ResponseContentPart({"type": "new"}, "m", 0, 0, "response.content_part.added")
     assert got[3] == ResponseOther("keepalive", keepalive)
+    assert got[4] == ResponseOther("response.new_call.failed", failed)
+    assert got[5] == ResponseItem({"x": 1}, 7, "response.output_item.done")
     assert got[-1].response.text == "Hi"
 
 

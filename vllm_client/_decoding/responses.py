@@ -227,6 +227,8 @@ class ResponseDecoder:
 def _refuse_error(kind: str, raw: JsonObject) -> None:
     if kind == "response.failed":
         raise frame_error(raw.get("response") or raw)
+    if kind.startswith("response."):
+        return  # An "error" in it is that of a part, such as a call of the server's own tools.
     # vLLM sends an object without a type, OpenAI an event of the type "error".
     is_error = kind == "error" or raw.get("error") or raw.get("object") == "error"
     if is_error or ("type" not in raw and message_in(raw)):
@@ -238,7 +240,7 @@ def _whole_call(
 ) -> Optional[ResponseToolCall]:
     """The event of a function call, once its arguments are whole JSON."""
     item = pieces.raw()
-    if pieces.call_emitted or item["type"] != "function_call" or not item.get("name"):
+    if pieces.call_emitted or item.get("type") != "function_call" or not item.get("name"):
         return None
     call = ResponseToolCall.from_raw(item, pieces.output_index)
     call.raw = raw
