@@ -242,7 +242,11 @@ def test_unknown_id(serve: Serve) -> None:
 
 
 def test_other_errors_of_the_store(serve: Serve) -> None:
-    """Another refusal is the server's own."""
+    """Another refusal is the server's own, and a route that is not served is another matter."""
+    served = serve(json_bytes({"detail": "Not Found"}, "404 Not Found"))
+    with pytest.raises(NotFoundError, match="does not serve GET /v1/responses/resp_1") as missing:
+        served.client.responses.retrieve("resp_1")
+    assert "the server stores responses only" not in str(missing.value)
     refusal = {"message": "Cannot cancel a synchronous response.", "code": 400}
     served = serve(json_bytes({"error": refusal}, "400 Bad Request"))
     with pytest.raises(BadRequestError) as caught:

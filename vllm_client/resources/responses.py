@@ -188,5 +188,6 @@ def _explaining_404() -> Iterator[None]:
     try:
         yield
     except NotFoundError as error:
-        error.message = f"{error.message} ({_STORE})"
+        if error.param == "response_id":
+            error.message = f"{error.message} ({_STORE})"
         raise
