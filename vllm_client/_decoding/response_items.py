@@ -34,7 +34,7 @@ class PartPieces:
     def raw(self) -> JsonObject:
         """The part, with the text that has arrived."""
         part = {**self.part, self.key: "".join(self.texts)}
-        return {**part, "logprobs": self.logprobs} if self.logprobs else part
+        return {**part, "logprobs": list(self.logprobs)} if self.logprobs else part
 
 
 @define(eq=False)
