@@ -136,7 +136,7 @@ class Responses(Resource):
         """
         _, options = split("retrieve", params, CallParams)
         with _explaining_404():
-            return self._get(_path(id), options, _retrieved)
+            return self._get(f"{_PATH}/{_quoted(id)}", options, _retrieved)
 
     @takes(CallParams)
     def cancel(self, id: str, **params: Unpack[CallParams]) -> Response:  # noqa: A002 — as elsewhere
@@ -155,7 +155,7 @@ class Responses(Resource):
         """
         _, options = split("cancel", params, CallParams)
         with _explaining_404():
-            path = f"{_path(id)}/cancel"
+            path = f"{_PATH}/{_quoted(id)}/cancel"
             return self._answer("POST", path, Payload(), options, Response.from_raw)
 
 
@@ -173,10 +173,10 @@ def check_response(body: JsonObject) -> None:
             )
 
 
-def _path(id_: object) -> str:
+def _quoted(id_: object) -> str:
     if not isinstance(id_, str) or not id_:
         raise TypeError(f"id must be the id of a response, such as 'resp_…', not {id_!r}")
-    return f"{_PATH}/{quote(id_, safe='')}"
+    return quote(id_, safe="")
 
 
 def _retrieved(raw: JsonObject) -> Response:
