@@ -71,13 +71,30 @@ if TYPE_CHECKING:
         StreamOptions,
         StructuredOutputs,
     )
+    from .params.responses import ResponseParams
     from .resources._media import audio_part, image_part
+    from .response_events import (
+        ResponseContentPart,
+        ResponseDone,
+        ResponseItem,
+        ResponseOther,
+        ResponseProgress,
+        ResponseReasoningDelta,
+        ResponseReasoningDone,
+        ResponseRefusalDelta,
+        ResponseRefusalDone,
+        ResponseStreamEvent,
+        ResponseTextDelta,
+        ResponseTextDone,
+        ResponseToolCallDelta,
+    )
     from .streams import (
         ChatCompletionStream,
         CompletionStream,
         ServerSentEvent,
         ServerSentEventStream,
     )
+    from .streams.responses import ResponseStream
     from .timeouts import Timeout, TimeoutTypes
     from .timings import Timings
     from .types import (
@@ -87,6 +104,8 @@ if TYPE_CHECKING:
         Completion,
         CompletionChoice,
         Model,
+        Response,
+        ResponseToolCall,
         TokenLogprob,
         ToolCall,
         Usage,
@@ -141,6 +160,23 @@ __all__ = [
     "Reasoning",
     "RepetitionDetection",
     "RequestOptions",
+    "Response",
+    "ResponseContentPart",
+    "ResponseDone",
+    "ResponseItem",
+    "ResponseOther",
+    "ResponseParams",
+    "ResponseProgress",
+    "ResponseReasoningDelta",
+    "ResponseReasoningDone",
+    "ResponseRefusalDelta",
+    "ResponseRefusalDone",
+    "ResponseStream",
+    "ResponseStreamEvent",
+    "ResponseTextDelta",
+    "ResponseTextDone",
+    "ResponseToolCall",
+    "ResponseToolCallDelta",
     "SamplingParams",
     "ServerSentEvent",
     "ServerSentEventStream",
@@ -193,10 +229,17 @@ __getattr__ = names_of(
         CallParams ChatCompletionParams CompletionParams Prompt RepetitionDetection RequestOptions
         SamplingParams StreamOptions StructuredOutputs
     """,
+        "params.responses": "ResponseParams",
         "resources._media": "audio_part image_part",
+        "response_events": """
+        ResponseContentPart ResponseDone ResponseItem ResponseOther ResponseProgress
+        ResponseReasoningDelta ResponseReasoningDone ResponseRefusalDelta ResponseRefusalDone
+        ResponseStreamEvent ResponseTextDelta ResponseTextDone ResponseToolCallDelta
+    """,
         "streams": """
         ChatCompletionStream CompletionStream ServerSentEvent ServerSentEventStream
     """,
+        "streams.responses": "ResponseStream",
         "timeouts": "Timeout TimeoutTypes",
         "timings": "Timings",
         "types.chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
@@ -204,6 +247,7 @@ __getattr__ = names_of(
         "types.logprobs": "TokenLogprob",
         "types.messages": "ContentPart Message Tool",
         "types.model": "Model",
+        "types.response": "Response ResponseToolCall",
         "types.shared": "Usage",
         "types.tool_calls": "ToolCall",
     },

@@ -21,6 +21,7 @@ RequestFields = Mapping[str, Json]
 _INTEGERS = (
     "max_tokens",
     "max_completion_tokens",
+    "max_output_tokens",
     "n",
     "seed",
     "min_tokens",
@@ -54,6 +55,8 @@ _BOOLS = (
     "add_generation_prompt",
     "continue_final_message",
     "return_prompt_text",
+    "background",
+    "store",
 )
 _STRINGS = (
     "model",
@@ -62,11 +65,15 @@ _STRINGS = (
     "request_id",
     "cache_salt",
     "chat_template",
+    "instructions",
+    "previous_response_id",
 )
 _OBJECTS = (
     "stream_options",
     "structured_outputs",
     "chat_template_kwargs",
+    "reasoning",
+    "text",
 )
 _LISTS = ("messages",)
 _INTEGER_LISTS = ("stop_token_ids", "allowed_token_ids", "tokens")
@@ -97,17 +104,20 @@ def decode_body(content_type: str, body: bytes) -> dict[str, Json]:
     return decoded
 
 
-def read_fields(body: JsonObject, *, chat: bool = False) -> RequestFields:
+def read_fields(body: JsonObject, *, chat: bool = False, response: bool = False) -> RequestFields:
     """Return the fields of a body, converted to their types and without those that are null.
 
     Args:
         body: The decoded JSON.
         chat: Whether this is a chat request, where ``logprobs`` is a bool instead of an int.
+        response: Whether this is a request of ``/v1/responses``, whose ``tools`` and ``prompt``
+            have other shapes.
 
     Raises:
         RefusalError: At least one field has a wrong type.
     """
     readers = {**_READERS, "logprobs": _boolean if chat else _integer}
+    readers.update({"tools": _flat_tools, "prompt": _object} if response else {})
     fields: dict[str, Json] = {}
     errors: list[FieldError] = []
     for name, value in body.items():
@@ -280,6 +290,24 @@ def _response_format(value: object) -> dict[str, Json]:
     return _object(value)
 
 
+def _flat_tools(value: object) -> list[Json]:
+    for tool in _list(value):
+        if _object(tool).get("type") == "function":
+            _string(tool.get("name"))
+    return _list(value)
+
+
+def _input(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise _InvalidValueError(
+            _Problem("string_type", "Input should be a valid string"),
+            _Problem("list_type", "Input should be a valid list"),
+        )
+    return [_object(item) for item in value]
+
+
 def _effort(value: object) -> str:
     if value not in _EFFORTS:
         *others, last = map(repr, _EFFORTS)
@@ -302,6 +330,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "logit_bias": _logit_bias,
     "prompt": _prompt,
     "response_format": _response_format,
+    "input": _input,
     "stop": _stop,
     "tools": _tools,
     "truncate_prompt_tokens": _truncation,
