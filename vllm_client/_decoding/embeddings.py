@@ -152,7 +152,8 @@ def _values(value: JSONValue, expected: Expected) -> Values:
 
 
 def _flat(data: bytes, expected: Expected) -> PackedVector:
-    length = len(data) // _item_size(expected.dtype)
+    # At least 1, so that too few bytes are reported as that.
+    length = max(len(data) // _item_size(expected.dtype), 1)
     return _packed(data, expected.dtype, expected.endianness, [length])
 
 

@@ -24,16 +24,16 @@ _REFUSED = frozenset({400, 422})
 class VectorResource(Resource):
     """A route that returns vectors in the cheapest encoding that its server has."""
 
-    PATH: ClassVar[str]
-    MEMBER: ClassVar[str]
+    _PATH: ClassVar[str]
+    _MEMBER: ClassVar[str]
     """The member of an item of a JSON response that has the vector."""
-    FORMATS: ClassVar[Sequence[str]]
+    _FORMATS: ClassVar[Sequence[str]]
     """The encodings to try, cheapest first."""
 
     def __init__(self, transport: Transport) -> None:
         super().__init__(transport)
         self._refused = 0
-        """How many of FORMATS the server has refused."""
+        """How many of _FORMATS the server has refused."""
 
     def _vectors(
         self, body: JsonObject, options: RequestOptions, batch_size: Optional[int]
@@ -46,7 +46,7 @@ class VectorResource(Resource):
         return [self._one(part, count, call) for part, count in _batches(body, most)]
 
     def _most(self, body: JsonObject, batch_size: Optional[int]) -> Optional[int]:
-        if body.get("encoding_format", self.FORMATS[self._refused]) != "bytes":
+        if body.get("encoding_format", self._FORMATS[self._refused]) != "bytes":
             return batch_size
         return min(batch_size or MOST_IN_BYTES, MOST_IN_BYTES)
 
@@ -55,11 +55,11 @@ class VectorResource(Resource):
             return self._sent(body, count, call)
         while True:
             number = self._format_number(body)
-            format_ = self.FORMATS[number]
+            format_ = self._FORMATS[number]
             try:
                 return self._sent({**body, "encoding_format": format_}, count, call)
             except APIStatusError as error:
-                if number + 1 == len(self.FORMATS) or not _is_of_format(error, format_):
+                if number + 1 == len(self._FORMATS) or not _is_of_format(error, format_):
                     raise
             self._refused = max(self._refused, number + 1)
 
@@ -68,7 +68,7 @@ class VectorResource(Resource):
         # A server without bytes may be older than these fields, ignore them, and send base64 that
         # would be misread.
         given = "endianness" in body or body.get("embed_dtype", "float32") != "float32"
-        if self.FORMATS[number] == "base64" and given:
+        if self._FORMATS[number] == "base64" and given:
             number += 1
         return number
 
@@ -76,14 +76,14 @@ class VectorResource(Resource):
         if body["encoding_format"] != "float":
             body.setdefault("endianness", "little")
         expected = Expected(
-            self.MEMBER,
+            self._MEMBER,
             count,
             body.get("embed_dtype", "float32"),
             body.get("endianness", "little"),
         )
         opened = self._transport.open(
             "POST",
-            self._transport.url(self.PATH),
+            self._transport.url(self._PATH),
             Payload.of_json(body),
             accept=f"{BYTES}, {JSON}",
             options=call,

@@ -18,9 +18,9 @@ __all__ = ["Embeddings"]
 class Embeddings(VectorResource):
     """``POST /v1/embeddings``."""
 
-    PATH = "embeddings"
-    MEMBER = "embedding"
-    FORMATS = ("bytes", "base64", "float")
+    _PATH = "embeddings"
+    _MEMBER = "embedding"
+    _FORMATS = ("bytes", "base64", "float")
 
     @takes(EmbeddingParams)
     def create(

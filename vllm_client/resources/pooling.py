@@ -22,10 +22,10 @@ __all__ = ["Classify", "Pooling"]
 class Pooling(VectorResource):
     """``POST /pooling``."""
 
-    PATH = "/pooling"
-    MEMBER = "data"
+    _PATH = "/pooling"
+    _MEMBER = "data"
     # Base64 has no shape: the vectors of several tokens would come as one.
-    FORMATS = ("bytes", "float")
+    _FORMATS = ("bytes", "float")
 
     @takes(PoolingParams)
     def create(
