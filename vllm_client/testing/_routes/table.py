@@ -23,6 +23,7 @@ from .checks import check_model
 from .completions import complete
 from .messages import chat_prompt, check_messages
 from .metrics import METRICS_TYPE, render_metrics
+from .pooling import classify, embeddings, pooling, rerank, score
 
 __all__ = ["RouteContext", "respond"]
 
@@ -191,4 +192,12 @@ _ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/v1/chat/completions": {
         "POST": lambda context: complete_chat(context.engine, context.request, context.script)
     },
+    "/v1/embeddings": {"POST": lambda context: embeddings(context.engine, context.request)},
+    "/pooling": {"POST": lambda context: pooling(context.engine, context.request)},
+    "/classify": {"POST": lambda context: classify(context.engine, context.request)},
+    "/score": {"POST": lambda context: score(context.engine, context.request)},
+    "/v1/score": {"POST": lambda context: score(context.engine, context.request)},
+    "/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
+    "/v1/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
+    "/v2/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
 }

@@ -30,6 +30,8 @@ _INTEGERS = (
     "stream_interval",
     "truncate_prompt_tokens",
     "priority",
+    "top_n",
+    "dimensions",
 )
 _NUMBERS = (
     "temperature",
