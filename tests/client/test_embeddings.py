@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import sys
@@ -361,7 +362,7 @@ def test_a_response_can_be_compared_and_pickled(serve: Serve) -> None:
     first, second, third = [served.client.embeddings.create(input="x") for _ in range(3)]
     assert first.data == second.data != third.data
     assert pickle.loads(pickle.dumps(first)) == first
-    assert first.data[0].embedding is first.data[0].embedding
+    assert copy.deepcopy(first) == first
     assert repr(first.data[0]) == "Embedding(index=0)"
 
 

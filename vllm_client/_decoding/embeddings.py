@@ -16,7 +16,7 @@ from attrs import frozen
 
 from ..exceptions import InvalidResponseError
 from ..types._json import JsonObject
-from ..types._vectors import ITEM_SIZES, PackedVector, Values
+from ..types._vectors import ITEM_SIZES, Buffer, PackedVector, Values
 from ..types.shared import JSONValue, Usage
 from .answers import decoded_answer
 from .chunks import MISSHAPEN, shortened
@@ -70,14 +70,15 @@ class Vectors:
         Raises:
             InvalidResponseError: There is not exactly one item for each input.
         """
-        indexes = sorted(index for index, _ in items)
+        ordered = sorted(items, key=lambda item: item[0])
+        indexes = [index for index, _ in ordered]
         if indexes != list(range(expected.count)):
             raise InvalidResponseError(
                 f"the response has vectors for the inputs {shortened(str(indexes))}, but there "
                 f"are {expected.count} inputs",
                 body=raw,
             )
-        values = [value for _, value in sorted(items, key=lambda item: item[0])]
+        values = [value for _, value in ordered]
         return cls(raw, values, raw.get("model") or "", Usage.from_raw(raw.get("usage")))
 
 
@@ -109,13 +110,14 @@ def decoded_vectors(content: bytes, headers: Mapping[str, str], expected: Expect
 
 def _from_metadata(content: bytes, raw: JsonObject, expected: Expected) -> Vectors:
     items: List[Tuple[int, Values]] = []
-    end = 0
+    end, view = 0, memoryview(content)
     for item in raw["data"]:
         if item["start"] != end:
             raise ValueError(f"a vector begins at byte {item['start']} instead of {end}")
         end = item["end"]
-        data = content[item["start"] : end]
-        vector = _packed(data, item["embed_dtype"], item["endianness"], item["shape"])
+        vector = _packed(
+            view[item["start"] : end], item["embed_dtype"], item["endianness"], item["shape"]
+        )
         items.append((item["index"], vector))
     if end != len(content):
         raise ValueError(f"the body has {len(content)} bytes instead of {end}")
@@ -128,7 +130,8 @@ def _equal_parts(content: bytes, expected: Expected) -> Vectors:
     try:
         if rest:
             raise ValueError(f"{len(content)} bytes are not {expected.count} vectors")
-        parts = [content[at : at + size] for at in range(0, len(content), size or 1)]
+        view = memoryview(content)
+        parts = [view[at : at + size] for at in range(0, len(content), size or 1)]
         items = [(index, _flat(part, expected)) for index, part in enumerate(parts)]
     except MISSHAPEN as error:
         raise InvalidResponseError(f"the body is cut off, or no vectors: {error}") from error
@@ -151,21 +154,27 @@ def _values(value: JSONValue, expected: Expected) -> Values:
     return list(value)
 
 
-def _flat(data: bytes, expected: Expected) -> PackedVector:
+def _flat(data: Buffer, expected: Expected) -> PackedVector:
     # At least 1, so that too few bytes are reported as that.
     length = max(len(data) // _item_size(expected.dtype), 1)
     return _packed(data, expected.dtype, expected.endianness, [length])
 
 
-def _packed(data: bytes, dtype: str, endianness: str, shape: List[int]) -> PackedVector:
-    if not shape or any(type(length) is not int or length < 1 for length in shape):
-        raise ValueError(f"{shape} is not the shape of a vector")
-    expected = math.prod(shape) * _item_size(dtype)
-    if expected != len(data):
+def _packed(data: Buffer, dtype: str, endianness: str, shape: List[int]) -> PackedVector:
+    size, big_endian, lengths = _layout(dtype, endianness, *shape)
+    if size != len(data):
         raise ValueError(
-            f"a vector of shape {shape} in {dtype} has {len(data)} bytes instead of {expected}"
+            f"a vector of shape {shape} in {dtype} has {len(data)} bytes instead of {size}"
         )
-    return PackedVector(data, dtype, _BIG_ENDIAN[endianness], tuple(shape))
+    return PackedVector(data, dtype, big_endian, lengths)
+
+
+@functools.lru_cache(maxsize=64)  # Nearly always the same one for all vectors of a model.
+def _layout(dtype: str, endianness: str, *shape: int) -> Tuple[int, bool, Tuple[int, ...]]:
+    """The number of bytes of a vector, whether the order is big-endian, and the shape."""
+    if not shape or {*map(type, shape)} != {int} or min(shape) < 1:
+        raise ValueError(f"{list(shape)} is not the shape of a vector")
+    return math.prod(shape) * _item_size(dtype), _BIG_ENDIAN[endianness], shape
 
 
 def _item_size(dtype: str) -> int:

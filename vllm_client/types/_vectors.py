@@ -19,21 +19,29 @@ ITEM_SIZES = {"float32": 4, "float16": 2, "bfloat16": 2, "fp8_e4m3": 1, "fp8_e5m
 """The names of number formats that vLLM sends → bytes of one number."""
 
 
+Buffer = Union[bytes, bytearray, memoryview]
+
+
 @frozen
 class PackedVector:
     """Numbers in the bytes of a response.
 
     Attributes:
-        data: The bytes; there are as many as ``dtype`` and ``shape`` need.
+        data: The bytes, as many as ``dtype`` and ``shape`` need. A part of a body is a view, which
+            keeps the body; copying each part took as long as reading the body.
         dtype: A name in ``ITEM_SIZES``.
         big_endian: The order of the bytes of a number.
         shape: The lengths of the dimensions.
     """
 
-    data: bytes
+    data: Buffer
     dtype: str
     big_endian: bool
     shape: Tuple[int, ...]
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # A memoryview cannot be pickled or copied.
+        return PackedVector, (bytes(self.data), self.dtype, self.big_endian, self.shape)
 
     def to_list(self) -> List[Any]:
         """The numbers, as nested lists of this shape."""
@@ -70,7 +78,9 @@ class PackedVector:
             flat = (halves << 16).view(numpy.float32)
         elif self.dtype in {"float32", "float16"}:
             code = f"{order}f{ITEM_SIZES[self.dtype]}"
-            flat = numpy.frombuffer(self.data, code).astype(numpy.float32)
+            # Copied once, unless it must be converted: stacked() made the bytes for this array.
+            own = isinstance(self.data, bytearray)
+            flat = numpy.frombuffer(self.data, code).astype(numpy.float32, copy=not own)
         else:
             values = numpy.array(fp8_values(self.dtype), numpy.float32)
             flat = values[numpy.frombuffer(self.data, numpy.uint8)]
@@ -112,7 +122,7 @@ def stacked(parts: Sequence[Values]) -> NDArray[np.float32]:
     if len(packed) == len(parts) and len(kinds) == 1:
         # One conversion of all bytes costs a tenth of one for each vector.
         ((dtype, big_endian),) = kinds
-        data = b"".join([part.data for part in packed])
+        data = bytearray().join([part.data for part in packed])
         return PackedVector(data, dtype, big_endian, (len(parts), *shapes.pop())).to_numpy()
     made: NDArray[np.float32] = import_numpy().stack([array_of(part) for part in parts])
     return made
@@ -140,8 +150,9 @@ def import_numpy() -> Any:
     return numpy
 
 
-def _floats(data: bytes, big_endian: bool) -> List[float]:
-    numbers = array("f", data)
+def _floats(data: Buffer, big_endian: bool) -> List[float]:
+    numbers = array("f")
+    numbers.frombytes(data)
     if big_endian != (sys.byteorder == "big"):
         numbers.byteswap()
     return numbers.tolist()

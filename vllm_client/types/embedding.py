@@ -19,14 +19,9 @@ __all__ = ["Embedding", "EmbeddingResponse", "PoolingOutput", "PoolingResponse"]
 @define
 class _Item:
     index: int
+    # Becomes a list only when somebody reads it, and the list is not kept: it takes eight times
+    # the memory of the bytes, and filling that memory three times as long as making the list.
     _values: Values = field(repr=False, eq=list_of)
-    _list: Optional[List[Any]] = field(default=None, init=False, repr=False, eq=False)
-
-    def _as_list(self) -> List[Any]:
-        # Most programs read a vector once or never, and then as an array: no list is made before.
-        if self._list is None:
-            self._list = list_of(self._values)
-        return self._list
 
     def to_numpy(self) -> NDArray[np.float32]:
         """The numbers as a new array of float32, made from the bytes of the response.
@@ -47,8 +42,11 @@ class Embedding(_Item):
 
     @property
     def embedding(self) -> List[Any]:
-        """The vector as a list of floats; from a model with a vector a token, a list of those."""
-        return self._as_list()
+        """The vector as a list of floats; from a model with a vector a token, a list of those.
+
+        Each access makes a new list from the bytes of the response: keep it while you use it.
+        """
+        return list_of(self._values)
 
 
 @define
@@ -61,8 +59,11 @@ class PoolingOutput(_Item):
 
     @property
     def data(self) -> List[Any]:
-        """A list of floats; for tasks with a vector a token, a list of those."""
-        return self._as_list()
+        """A list of floats; for tasks with a vector a token, a list of those.
+
+        Each access makes a new list from the bytes of the response: keep it while you use it.
+        """
+        return list_of(self._values)
 
 
 @define
