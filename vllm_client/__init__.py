@@ -111,6 +111,7 @@ if TYPE_CHECKING:
         Response,
         ResponseToolCall,
         ScoreResponse,
+        Tokenization,
         TokenLogprob,
         ToolCall,
         Usage,
@@ -203,6 +204,7 @@ __all__ = [
     "TimeoutTypes",
     "Timings",
     "TokenLogprob",
+    "Tokenization",
     "Tool",
     "ToolCall",
     "ToolCallDelta",
@@ -261,6 +263,7 @@ __getattr__ = names_of(
         "types.response": "Response ResponseToolCall",
         "types.scoring": "ClassificationResponse RerankResponse ScoreResponse",
         "types.shared": "Usage",
+        "types.tokenization": "Tokenization",
         "types.tool_calls": "ToolCall",
     },
 )

@@ -28,27 +28,6 @@ PENDING: Dict[str, str] = {
         "batch of conversations, tokens in and tokens out",
     ),
     **dict.fromkeys(["POST /v1/audio/transcriptions", "POST /v1/audio/translations"], "speech"),
-    **dict.fromkeys(["POST /tokenize", "POST /detokenize", "GET /tokenizer_info"], "tokenizer"),
-    **dict.fromkeys(["POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter"], "adapters"),
-    **dict.fromkeys(
-        [
-            "GET /health",
-            "GET /version",
-            "GET /load",
-            "GET /metrics",
-            "GET /server_info",
-            "POST /sleep",
-            "POST /wake_up",
-            "GET /is_sleeping",
-            "POST /pause",
-            "POST /resume",
-            "GET /is_paused",
-            "POST /abort_requests",
-            "POST /reset_prefix_cache",
-            "POST /reset_mm_cache",
-        ],
-        "the server itself",
-    ),
 }
 
 

@@ -21,7 +21,8 @@ from vllm_client.testing import FakeServer
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 FAMILIES = (
     "completion* chat* error_* auth_* health* ping* version load models root tokenize* detok* "
-    "responses* embed_*"
+    "responses* embed_* f_lora_load f_lora_unload b_lora* dev_is* dev_sleep dev_wake_up dev_resume "
+    "dev_reset*"
 )
 
 NOT_IMITATED = {
@@ -40,6 +41,10 @@ NOT_IMITATED = {
     "error_generate_model_v1_embeddings": "as error_generate_model_classify",
     "error_generate_model_v1_rerank": "as error_generate_model_classify",
     "error_generate_model_v1_score": "as error_generate_model_classify",
+    "error_generate_model_tokenizer_info": "the fake server has the routes of all flags",
+    "error_generate_model_v1_load_lora_adapter": "as error_generate_model_tokenizer_info",
+    "f_lora_unload": "needs the adapter to be loaded first",
+    "dev_is_sleeping_after": "as dev_is_sleeping",
     "error_generate_model_inference_v1_generate": "the fake server does not have this route",
     "error_generate_model_v1_completions_render": "as the route above",
     "error_structured_bad_grammar": "the fake server refuses it with its own message",

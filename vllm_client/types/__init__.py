@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         ScoreResponse,
     )
     from .shared import JSONObject, JSONValue, Usage
+    from .tokenization import Tokenization
     from .tool_calls import ToolCall
 
 __all__ = [
@@ -87,6 +88,7 @@ __all__ = [
     "SystemMessage",
     "TextPart",
     "TokenLogprob",
+    "Tokenization",
     "Tool",
     "ToolCall",
     "ToolCallMessagePart",
@@ -117,6 +119,7 @@ __getattr__ = names_of(
         ScoreResponse
     """,
         "shared": "JSONObject JSONValue Usage",
+        "tokenization": "Tokenization",
         "tool_calls": "ToolCall",
     },
 )

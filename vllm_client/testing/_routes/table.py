@@ -22,6 +22,7 @@ from ..script import Script
 from .chat import complete_chat
 from .checks import check_model
 from .completions import complete
+from .control import Control, load_adapter, unload_adapter
 from .messages import chat_prompt, check_messages
 from .metrics import METRICS_TYPE, render_metrics
 from .pooling import classify, embeddings, pooling, rerank, score
@@ -42,6 +43,7 @@ class RouteContext:
     request: RecordedRequest
     script: Script
     responses: ResponseStore
+    control: Control
 
 
 Route = Callable[[RouteContext], "Reply | EventStream"]
@@ -128,8 +130,19 @@ def _metrics(context: RouteContext) -> Reply:
 
 def _models(context: RouteContext) -> Reply:
     created = int(time.time())
-    cards = [_model_card(name, context.engine, created) for name in context.engine.models]
+    engine = context.engine
+    cards = [_model_card(name, engine, created) for name in (*engine.models, *engine.adapters)]
     return json_reply({"object": "list", "data": cards})
+
+
+def _server_info(context: RouteContext) -> Reply:
+    model = {"model": context.engine.models[0], "max_model_len": context.engine.max_model_len}
+    return json_reply({"vllm_config": {"model_config": model}, "system_env": {}})
+
+
+def _tokenizer_info(context: RouteContext) -> Reply:
+    length = context.engine.max_model_len
+    return json_reply({"tokenizer_class": "FakeTokenizer", "model_max_length": length})
 
 
 def _model_card(name: str, engine: Engine, created: int) -> JsonObject:
@@ -152,9 +165,9 @@ def _model_card(name: str, engine: Engine, created: int) -> JsonObject:
         "object": "model",
         "created": created,
         "owned_by": "vllm",
-        "root": engine.models[0],
-        "parent": None,
-        "max_model_len": engine.max_model_len,
+        "root": engine.adapters.get(name, engine.models[0]),
+        "parent": engine.models[0] if name in engine.adapters else None,
+        "max_model_len": None if name in engine.adapters else engine.max_model_len,
         "permission": [permission],
     }
 
@@ -194,6 +207,23 @@ _ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/load": {"GET": lambda context: json_reply({"server_load": context.recorder.running})},
     "/metrics": {"GET": _metrics},
     "/v1/models": {"GET": _models},
+    "/server_info": {"GET": _server_info},
+    "/sleep": {"POST": lambda context: context.control.sleep(context.request)},
+    "/wake_up": {"POST": lambda context: context.control.wake_up(context.request)},
+    "/is_sleeping": {"GET": lambda context: context.control.state("is_sleeping")},
+    "/pause": {"POST": lambda context: context.control.pause(context.request)},
+    "/resume": {"POST": lambda context: context.control.resume(context.request)},
+    "/is_paused": {"GET": lambda context: context.control.state("is_paused")},
+    "/reset_prefix_cache": {"POST": lambda _: json_reply({"success": True})},
+    "/reset_mm_cache": {"POST": lambda _: Reply()},
+    "/abort_requests": {"POST": lambda _: Reply()},
+    "/tokenizer_info": {"GET": _tokenizer_info},
+    "/v1/load_lora_adapter": {
+        "POST": lambda context: load_adapter(context.engine, context.request)
+    },
+    "/v1/unload_lora_adapter": {
+        "POST": lambda context: unload_adapter(context.engine, context.request)
+    },
     "/tokenize": {"POST": _tokenize},
     "/detokenize": {"POST": _detokenize},
     "/v1/completions": {
@@ -207,6 +237,14 @@ _ROUTES: Mapping[str, Mapping[str, Route]] = {
             context.engine, context.request, context.script, context.responses
         )
     },
+    "/v1/embeddings": {"POST": lambda context: embeddings(context.engine, context.request)},
+    "/pooling": {"POST": lambda context: pooling(context.engine, context.request)},
+    "/classify": {"POST": lambda context: classify(context.engine, context.request)},
+    "/score": {"POST": lambda context: score(context.engine, context.request)},
+    "/v1/score": {"POST": lambda context: score(context.engine, context.request)},
+    "/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
+    "/v1/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
+    "/v2/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
 }
 # Regular expressions of paths that contain an id.
 _PATTERNS: Mapping[str, Mapping[str, Route]] = {
@@ -216,12 +254,4 @@ _PATTERNS: Mapping[str, Mapping[str, Route]] = {
     "/v1/responses/[^/]+/cancel": {
         "POST": lambda context: cancel_response(context.request.path, context.responses)
     },
-    "/v1/embeddings": {"POST": lambda context: embeddings(context.engine, context.request)},
-    "/pooling": {"POST": lambda context: pooling(context.engine, context.request)},
-    "/classify": {"POST": lambda context: classify(context.engine, context.request)},
-    "/score": {"POST": lambda context: score(context.engine, context.request)},
-    "/v1/score": {"POST": lambda context: score(context.engine, context.request)},
-    "/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
-    "/v1/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
-    "/v2/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
 }
