@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         ContextLengthError,
         GenerationAbortedError,
         InternalServerError,
+        InvalidAnswerError,
         InvalidResponseError,
         InvalidStreamError,
         ModelNotFoundError,
@@ -114,6 +115,7 @@ __all__ = [
     "FinishReason",
     "GenerationAbortedError",
     "InternalServerError",
+    "InvalidAnswerError",
     "InvalidResponseError",
     "InvalidStreamError",
     "Message",
@@ -166,10 +168,10 @@ __getattr__ = names_of(
     """,
         "exceptions": """
         APIConnectionError APIStatusError APITimeoutError AuthenticationError BadRequestError
-        ContextLengthError GenerationAbortedError InternalServerError InvalidResponseError
-        InvalidStreamError ModelNotFoundError NotFoundError PermissionDeniedError RateLimitError
-        ServerStreamError ServiceUnavailableError StreamConsumedError StreamError
-        StreamInterruptedError UnprocessableEntityError VllmError
+        ContextLengthError GenerationAbortedError InternalServerError InvalidAnswerError
+        InvalidResponseError InvalidStreamError ModelNotFoundError NotFoundError
+        PermissionDeniedError RateLimitError ServerStreamError ServiceUnavailableError
+        StreamConsumedError StreamError StreamInterruptedError UnprocessableEntityError VllmError
     """,
         "params": """
         CallParams ChatCompletionParams CompletionParams Prompt RepetitionDetection RequestOptions

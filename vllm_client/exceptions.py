@@ -22,7 +22,8 @@
     │   ├── InvalidStreamError        the response is not a stream of completion chunks
     │   └── StreamConsumedError       the stream was closed before its end and is read again
     ├── GenerationAbortedError        the server aborted the generation (finish reason "abort")
-    └── InvalidResponseError          a success status, but not the expected body
+    ├── InvalidResponseError          a success status, but not the expected body
+    └── InvalidAnswerError            the text of the answer does not fit the class asked for
 
 If an argument is invalid (an unknown keyword, an empty list of prompts, a bad ``base_url``), the
 library raises a plain ``TypeError`` or ``ValueError`` before it sends anything.
@@ -42,6 +43,7 @@ __all__ = [
     "ContextLengthError",
     "GenerationAbortedError",
     "InternalServerError",
+    "InvalidAnswerError",
     "InvalidResponseError",
     "InvalidStreamError",
     "ModelNotFoundError",
@@ -261,3 +263,29 @@ class InvalidResponseError(VllmError):
     def __init__(self, message: str, *, body: object = None, partial: object = None) -> None:
         super().__init__(message, partial=partial)
         self.body: Any = body
+
+
+class InvalidAnswerError(VllmError):
+    """The text of an answer does not fit the class that ``response_format`` or ``parsed_as`` names.
+
+    The response itself is complete: ``partial`` is the whole answer.
+
+    Attributes:
+        text: The text of the choice.
+        index: The index of the choice.
+        finish_reason: Its finish reason; ``"length"`` means that the text was cut.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        text: str,
+        index: int = 0,
+        finish_reason: Optional[str] = None,
+        partial: object = None,
+    ) -> None:
+        super().__init__(message, partial=partial)
+        self.text = text
+        self.index = index
+        self.finish_reason = finish_reason

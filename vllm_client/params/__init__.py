@@ -154,8 +154,10 @@ class SamplingParams(RequestOptions, total=False):
     logprob_token_ids: Sequence[int]
     """Return the log-probabilities of these tokens at every position. Requires ``logprobs``.
     Since vLLM 0.26."""
-    response_format: JSONObject
-    """``{"type": "text" | "json_object" | "json_schema" | "structural_tag", …}``."""
+    response_format: Union[JSONObject, type]
+    """``{"type": "text" | "json_object" | "json_schema" | "structural_tag", …}``, or the class
+    that the answer must describe in JSON: a pydantic model or, with the extra ``structured``, an
+    attrs class, a dataclass or a TypedDict. The response then has an instance in ``parsed``."""
     structured_outputs: StructuredOutputs
     """Constrain the output. Replaces the ``guided_…`` fields. Since vLLM 0.11."""
     add_special_tokens: bool

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Mapping, NoReturn, Union, overlo
 from .._decoding.chat import ChatDecoder
 from .._http.payload import Payload
 from .._http.transport import Transport
-from .._request import expected_choices, refuse_positional, split, streamed, takes
+from .._request import answer_type_of, expected_choices, refuse_positional, split, streamed, takes
 from ..params import ChatCompletionParams
 from ..streams import ChatCompletionStream, OnError
 from ..types._json import JsonObject
@@ -59,15 +59,26 @@ class ChatCompletions(Resource):
                 so far.
             InvalidResponseError: A choice or its finish reason is missing, or the response is not
                 one of ``POST /v1/chat/completions``.
+            InvalidAnswerError: A text does not fit the class in ``response_format``; ``partial``
+                holds the whole response.
+            ImportError: The library that reads this kind of class is not installed.
         """
         if _:
             refuse_positional("create", _EXAMPLE)
         if stream:
             return self.stream(**params)
         body, options = split("create", params, ChatCompletionParams)
+        answer_type = answer_type_of(body)
         check_chat(body)
         expected = expected_choices(body)
-        return self._post(_PATH, body, options, ChatCompletion.from_raw, expected=expected)
+        return self._post(
+            _PATH,
+            body,
+            options,
+            ChatCompletion.from_raw,
+            expected=expected,
+            answer_type=answer_type,
+        )
 
     @takes(ChatCompletionParams)
     def stream(
@@ -99,12 +110,19 @@ class ChatCompletions(Resource):
         if _:
             refuse_positional("stream", _EXAMPLE)
         body, options = split("stream", params, ChatCompletionParams)
+        answer_type = answer_type_of(body)
         body = streamed(body)
         expected = expected_choices(body)
         check_chat(body)
         decoder = ChatDecoder(expected, forced=forces_calls(body))
         return self._stream(
-            _PATH, Payload.of_json(body), options, decoder, ChatCompletionStream, on_error=on_error
+            _PATH,
+            Payload.of_json(body),
+            options,
+            decoder,
+            ChatCompletionStream,
+            on_error=on_error,
+            answer_type=answer_type,
         )
 
 
