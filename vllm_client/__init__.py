@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     )
     from .params import (
         CallParams,
+        ChatBatchParams,
         ChatCompletionParams,
         CompletionParams,
         Prompt,
@@ -97,6 +98,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "CallParams",
+    "ChatBatchParams",
     "ChatCompletion",
     "ChatCompletionChoice",
     "ChatCompletionMessage",
@@ -174,8 +176,8 @@ __getattr__ = names_of(
         StreamConsumedError StreamError StreamInterruptedError UnprocessableEntityError VllmError
     """,
         "params": """
-        CallParams ChatCompletionParams CompletionParams Prompt RepetitionDetection RequestOptions
-        SamplingParams StreamOptions StructuredOutputs
+        CallParams ChatBatchParams ChatCompletionParams CompletionParams Prompt
+        RepetitionDetection RequestOptions SamplingParams StreamOptions StructuredOutputs
     """,
         "resources._media": "audio_part image_part",
         "streams": """

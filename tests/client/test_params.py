@@ -12,6 +12,7 @@ import pytest
 
 from vllm_client import params
 from vllm_client.params import (
+    ChatBatchParams,
     ChatCompletionParams,
     CompletionParams,
     RequestOptions,
@@ -30,6 +31,7 @@ METHODS = [
     (Completions.stream, CompletionParams),
     (ChatCompletions.create, ChatCompletionParams),
     (ChatCompletions.stream, ChatCompletionParams),
+    (ChatCompletions.batch, ChatBatchParams),
 ]
 each_method = pytest.mark.parametrize(("method", "kind"), METHODS)
 # Fields with the same name and another meaning in chat.

@@ -99,6 +99,7 @@ class AsyncChatCompletions(_AsyncTwin):
 
     create = in_thread(ChatCompletions.create)
     stream = in_own_thread(ChatCompletions.stream)
+    batch = in_thread(ChatCompletions.batch)
 
 
 class AsyncChat(_AsyncTwin):

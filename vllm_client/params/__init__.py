@@ -21,7 +21,9 @@ from ..types.shared import JSONObject
 __all__ = [
     "REPLACED",
     "CallParams",
+    "ChatBatchParams",
     "ChatCompletionParams",
+    "ChatParams",
     "CompletionParams",
     "JSONObject",
     "Prompt",
@@ -223,11 +225,9 @@ class CompletionParams(SamplingParams, total=False):
     """Text that follows the output. Only for models that fill in the middle."""
 
 
-class ChatCompletionParams(SamplingParams, total=False):
-    """The keywords of ``client.chat.completions``: the body of ``POST /v1/chat/completions``."""
+class ChatParams(SamplingParams, total=False):
+    """The fields that one chat and a batch of chats share: all but the messages."""
 
-    messages: Sequence[Message]
-    """The conversation, oldest message first."""
     max_completion_tokens: int
     """Maximum number of tokens of the answer, reasoning included. Default: what the model's
     context leaves."""
@@ -269,6 +269,23 @@ class ChatCompletionParams(SamplingParams, total=False):
     ``--trust-request-mm-kwargs``."""
     return_prompt_text: bool
     """Return the prompt that the chat template made. Since vLLM 0.21."""
+
+
+class ChatCompletionParams(ChatParams, total=False):
+    """The keywords of ``client.chat.completions``: the body of ``POST /v1/chat/completions``."""
+
+    messages: Sequence[Message]
+    """The conversation, oldest message first."""
+
+
+class ChatBatchParams(ChatParams, total=False):
+    """The keywords of ``client.chat.completions.batch``.
+
+    The server refuses ``tools``, ``use_beam_search`` and an ``n`` above 1 there.
+    """
+
+    messages: Sequence[Sequence[Message]]
+    """The conversations, each with its oldest message first."""
 
 
 REPLACED: Dict[str, str] = {
