@@ -26,9 +26,11 @@ if TYPE_CHECKING:
         Done,
         Error,
         FinishReason,
+        GenerationStreamEvent,
         Reasoning,
         StreamEvent,
         Text,
+        Tokens,
         ToolCallDelta,
     )
     from .exceptions import (
@@ -67,12 +69,16 @@ if TYPE_CHECKING:
         StreamOptions,
         StructuredOutputs,
     )
+    from .params.audio import TranscriptionParams, TranslationParams
+    from .params.generation import GenerationParams, TokenSamplingParams
     from .resources._media import audio_part, image_part
     from .streams import (
         ChatCompletionStream,
         CompletionStream,
+        GenerationStream,
         ServerSentEvent,
         ServerSentEventStream,
+        TranscriptionStream,
     )
     from .timeouts import Timeout, TimeoutTypes
     from .timings import Timings
@@ -82,9 +88,14 @@ if TYPE_CHECKING:
         ChatCompletionMessage,
         Completion,
         CompletionChoice,
+        Generation,
+        GenerationChoice,
         Model,
         TokenLogprob,
         ToolCall,
+        Transcription,
+        TranscriptionSegment,
+        TranscriptionWord,
         Usage,
     )
     from .types.messages import ContentPart, Message, Tool
@@ -115,7 +126,12 @@ __all__ = [
     "Done",
     "Error",
     "FinishReason",
+    "Generation",
     "GenerationAbortedError",
+    "GenerationChoice",
+    "GenerationParams",
+    "GenerationStream",
+    "GenerationStreamEvent",
     "InternalServerError",
     "InvalidAnswerError",
     "InvalidResponseError",
@@ -146,9 +162,17 @@ __all__ = [
     "TimeoutTypes",
     "Timings",
     "TokenLogprob",
+    "TokenSamplingParams",
+    "Tokens",
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "Transcription",
+    "TranscriptionParams",
+    "TranscriptionSegment",
+    "TranscriptionStream",
+    "TranscriptionWord",
+    "TranslationParams",
     "UnprocessableEntityError",
     "Usage",
     "VllmClient",
@@ -165,8 +189,8 @@ __getattr__ = names_of(
         "aio": "AsyncStream AsyncVllmClient",
         "client": "VllmClient",
         "events": """
-        CompletionStreamEvent Content Done Error FinishReason Reasoning StreamEvent Text
-        ToolCallDelta
+        CompletionStreamEvent Content Done Error FinishReason GenerationStreamEvent Reasoning
+        StreamEvent Text Tokens ToolCallDelta
     """,
         "exceptions": """
         APIConnectionError APIStatusError APITimeoutError AuthenticationError BadRequestError
@@ -179,19 +203,24 @@ __getattr__ = names_of(
         CallParams ChatBatchParams ChatCompletionParams CompletionParams Prompt
         RepetitionDetection RequestOptions SamplingParams StreamOptions StructuredOutputs
     """,
+        "params.audio": "TranscriptionParams TranslationParams",
+        "params.generation": "GenerationParams TokenSamplingParams",
         "resources._media": "audio_part image_part",
         "streams": """
-        ChatCompletionStream CompletionStream ServerSentEvent ServerSentEventStream
+        ChatCompletionStream CompletionStream GenerationStream ServerSentEvent
+        ServerSentEventStream TranscriptionStream
     """,
         "timeouts": "Timeout TimeoutTypes",
         "timings": "Timings",
         "types.chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "types.completion": "Completion CompletionChoice",
+        "types.generation": "Generation GenerationChoice",
         "types.logprobs": "TokenLogprob",
         "types.messages": "ContentPart Message Tool",
         "types.model": "Model",
         "types.shared": "Usage",
         "types.tool_calls": "ToolCall",
+        "types.transcription": "Transcription TranscriptionSegment TranscriptionWord",
     },
 )
 

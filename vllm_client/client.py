@@ -84,14 +84,18 @@ class VllmClient:
     def _use(self, transport: Transport) -> None:
         # Imported here so that importing VllmClient alone stays fast. Creating a client loads
         # them, so a child forked later inherits them.
+        from .resources.audio import Audio  # noqa: PLC0415
         from .resources.chat import Chat  # noqa: PLC0415
         from .resources.completions import Completions  # noqa: PLC0415
+        from .resources.generate import Generate  # noqa: PLC0415
         from .resources.models import Models  # noqa: PLC0415
 
         self._transport = transport
         self.completions = Completions(transport)
         self.chat = Chat(transport)
         self.models = Models(transport)
+        self.generate = Generate(transport)
+        self.audio = Audio(transport)
 
     @property
     def base_url(self) -> str:

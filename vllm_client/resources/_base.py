@@ -90,6 +90,19 @@ class Resource:
                 parse_choices(answer, answer_type)
             return answer
 
+    def _post_form(
+        self,
+        path: str,
+        payload: Payload,
+        options: RequestOptions,
+        read: Callable[[bytes, str], R],
+    ) -> R:
+        """The response to a form, made by ``read`` from its body and its content type."""
+        opened = self._open("POST", path, payload, options, accept="*/*")
+        with opened.redacting():
+            content = opened.read_all(self._transport.max_response_bytes)
+            return read(content, opened.response.headers.get("content-type", ""))
+
     def _content(
         self,
         method: str,

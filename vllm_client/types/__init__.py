@@ -9,6 +9,7 @@ from .._lazy import names_of
 if TYPE_CHECKING:
     from .chat import ChatCompletion, ChatCompletionChoice, ChatCompletionMessage
     from .completion import Completion, CompletionChoice
+    from .generation import Generation, GenerationChoice
     from .logprobs import TokenLogprob
     from .messages import (
         AssistantMessage,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .shared import JSONObject, JSONValue, Usage
     from .tool_calls import ToolCall
+    from .transcription import Transcription, TranscriptionSegment, TranscriptionWord
 
 __all__ = [
     "AssistantMessage",
@@ -49,6 +51,8 @@ __all__ = [
     "FunctionCall",
     "FunctionDefinition",
     "FunctionName",
+    "Generation",
+    "GenerationChoice",
     "ImagePart",
     "InputAudio",
     "InputAudioPart",
@@ -67,6 +71,9 @@ __all__ = [
     "ToolCallMessagePart",
     "ToolChoice",
     "ToolMessage",
+    "Transcription",
+    "TranscriptionSegment",
+    "TranscriptionWord",
     "Usage",
     "UserMessage",
     "VideoPart",
@@ -77,6 +84,7 @@ __getattr__ = names_of(
     {
         "chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "completion": "Completion CompletionChoice",
+        "generation": "Generation GenerationChoice",
         "logprobs": "TokenLogprob",
         "messages": """
         AssistantMessage AudioPart ContentPart FunctionCall FunctionDefinition FunctionName
@@ -87,6 +95,7 @@ __getattr__ = names_of(
         "model": "Model",
         "shared": "JSONObject JSONValue Usage",
         "tool_calls": "ToolCall",
+        "transcription": "Transcription TranscriptionSegment TranscriptionWord",
     },
 )
 
