@@ -106,13 +106,14 @@ def test_text_mode(serve: Serve) -> None:
     chunks = [
         {**piece(5, text="Hel", logprobs=LOGPROBS), "prompt_token_ids": [1, 2]},
         piece(6, text=""),
-        piece(7, text="lo", finish="stop", stop_reason=7),
+        {"request_id": "g-1", "choices": [{"index": 0, "token_ids": None, "text": "l"}]},
+        piece(7, text="o", finish="stop", stop_reason=7),
         {"request_id": "g-1", "usage": USAGE, "choices": []},
         "[DONE]",
     ]
     served = serve(stream_bytes(*chunks))
     with served.client.generate.stream(token_ids=[1, 2], output_mode="text") as stream:
-        assert list(stream.text_deltas()) == ["Hel", "lo"]
+        assert list(stream.text_deltas()) == ["Hel", "l", "o"]
         assert stream.collect_text() == "Hello"
         generation = stream.collect()
     assert generation.token_ids == [5, 6, 7]

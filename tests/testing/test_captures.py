@@ -20,17 +20,18 @@ from vllm_client.testing import FakeServer
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 FAMILIES = (
-    "completion* chat* error_* auth_* health* ping* version load models root tokenize* detok*"
+    "completion* chat* error_* auth_* health* ping* version load models root tokenize* detok* "
+    "f_generate*"
 )
 
 NOT_IMITATED = {
-    "chat_batch": "the route is not served",
     "chat_tools_auto": "the real server's random model made no call; the fake server makes one",
     "chat_tools_auto_stream": "as chat_tools_auto",
     "completion_after_sleep": "needs vLLM's developer routes first",
     "completion_repetition_detection": "the fake server does not detect repetition",
-    "error_generate_model_inference_v1_generate": "the fake server does not have this route",
-    "error_generate_model_v1_completions_render": "as the route above",
+    "error_generate_model_inference_v1_generate": "the fake server always serves this route",
+    "error_generate_model_v1_audio_transcriptions": "as the route above",
+    "error_generate_model_v1_completions_render": "the fake server does not have this route",
     "error_structured_bad_grammar": "the fake server refuses all grammars, with its own message",
     "error_structured_bad_regex": "the fake server refuses all regexes, with its own message",
 }

@@ -2,7 +2,8 @@
 
 ``table`` maps paths and methods to routes and holds the small ones. ``completions`` and ``chat``
 are the two that generate text, with ``chat_output``, ``messages`` and ``checks`` (what vLLM
-refuses). ``metrics`` writes ``GET /metrics``.
+refuses). ``chat_batch`` and ``tokens`` give their responses the form of two further routes;
+``audio`` has canned texts. ``metrics`` writes ``GET /metrics``.
 
 To add a route:
 
