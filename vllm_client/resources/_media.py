@@ -45,7 +45,7 @@ def audio_part(source: Media) -> AudioPart:
     return {"type": "audio_url", "audio_url": {"url": url}}
 
 
-def recording_file(source: object) -> Tuple[Any, ...]:
+def recording_file(source: Any) -> Tuple[Any, ...]:
     """Return a recording as the file of a form: its name, its content, perhaps its type.
 
     Args:

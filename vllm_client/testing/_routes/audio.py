@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import email
 import uuid
 from collections.abc import Mapping
+from email import message_from_bytes
+from email.message import Message
 
 from .._engine.engine import Engine
 from .._wire.envelope import Envelope, usage_counts
@@ -57,11 +58,11 @@ def transcribe(
 
 def _form_fields(request: RecordedRequest) -> Mapping[str, str]:
     head = f"Content-Type: {request.headers.get('Content-Type', '')}\r\n\r\n"
-    message = email.message_from_bytes(head.encode("latin-1") + request.body)
+    message = message_from_bytes(head.encode("latin-1") + request.body)
     parts = message.get_payload() if message.is_multipart() else []
     fields: dict[str, str] = {}
     for part in parts:
-        assert isinstance(part, email.message.Message)
+        assert isinstance(part, Message)
         content = part.get_payload(decode=True)
         assert isinstance(content, bytes)
         name = part.get_param("name", header="content-disposition")
