@@ -13,6 +13,8 @@ from vllm_client import (
     GenerationAbortedError,
     InvalidResponseError,
     InvalidStreamError,
+    ModelNotFoundError,
+    NotFoundError,
     ServerStreamError,
     StreamInterruptedError,
     Tokens,
@@ -122,6 +124,17 @@ def test_text_mode(serve: Serve) -> None:
     assert generation.choices[0].logprobs == LOGPROBS
     assert generation.choices[0].stop_reason == 7
     assert generation.usage == Usage(1, 2, 3)
+
+
+def test_server_without_the_route(serve: Serve) -> None:
+    """A server without the route gets a hint; a model that is not there gets none."""
+    missing = {"error": {"message": "The model `x` does not exist.", "param": "model", "code": 404}}
+    served = serve(json_bytes(missing, "404 Not Found"), json_bytes({}, "404 Not Found"))
+    with pytest.raises(ModelNotFoundError) as raised:
+        served.client.generate.create(token_ids=[1], model="x")
+    assert "has this route" not in str(raised.value)
+    with pytest.raises(NotFoundError, match=r"only vLLM 0\.11\.2 or later .* has this route"):
+        served.client.generate.create(token_ids=[1])
 
 
 def test_several_outputs(serve: Serve) -> None:

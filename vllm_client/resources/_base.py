@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Any, Callable, ClassVar, Mapping, Optional, Tuple, Type, TypeVar
 
 from .._decoding.answers import decoded_answer
 from .._http.payload import JSON, Payload
 from .._http.response import OpenResponse
 from .._http.transport import EVENT_STREAM, UNSET, CallOptions, Transport
+from ..exceptions import NotFoundError
 from ..params import RequestOptions
 from ..streams import OnError, Stream
 from ..streams.base import StreamDecoder, check_event_stream
@@ -29,6 +30,9 @@ class Resource:
     Paths are relative to the API root (``"completions"``), or begin with a slash
     (``"/tokenize"``) as those of routes beside ``/v1`` do.
     """
+
+    _conditions: ClassVar[Mapping[str, str]] = {}
+    """Path of a route that not every server has → which servers have it."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -147,14 +151,19 @@ class Resource:
         accept: str = JSON,
         params: Optional[Query] = None,
     ) -> OpenResponse:
-        return self._transport.open(
-            method,
-            self._transport.url(path),
-            payload,
-            accept=accept,
-            params=params,
-            options=_call_options(options),
-        )
+        try:
+            return self._transport.open(
+                method,
+                self._transport.url(path),
+                payload,
+                accept=accept,
+                params=params,
+                options=_call_options(options),
+            )
+        except NotFoundError as error:
+            if path in self._conditions and type(error) is NotFoundError:
+                error.message += f": only {self._conditions[path]} has this route"
+            raise
 
 
 def _call_options(options: RequestOptions) -> CallOptions:

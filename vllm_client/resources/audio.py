@@ -62,6 +62,7 @@ class Transcriptions(_AudioRoute):
     """``POST /v1/audio/transcriptions``, of a speech model."""
 
     _path = "audio/transcriptions"
+    _conditions: ClassVar[Mapping[str, str]] = {_path: "a server of a speech model"}
 
     @takes(TranscriptionParams)
     def create(self, *_: NoReturn, **params: Unpack[TranscriptionParams]) -> Transcription:
@@ -120,6 +121,7 @@ class Translations(_AudioRoute):
     """``POST /v1/audio/translations``, of a speech model."""
 
     _path = "audio/translations"
+    _conditions: ClassVar[Mapping[str, str]] = {_path: "a server of a speech model"}
 
     @takes(TranslationParams)
     def create(self, *_: NoReturn, **params: Unpack[TranslationParams]) -> Transcription:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Mapping, NoReturn, Union, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Mapping, NoReturn, Union, overload
 
 from .._decoding.chat import ChatDecoder
 from .._http.payload import Payload
@@ -25,6 +25,10 @@ _EXAMPLE = 'messages=[{"role": "user", "content": "…"}]'
 
 class ChatCompletions(Resource):
     """``POST /v1/chat/completions``."""
+
+    _conditions: ClassVar[Mapping[str, str]] = {
+        f"{_PATH}/batch": "vLLM 0.20 or later with a model that generates text"
+    }
 
     @overload
     def create(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, Mapping, NoReturn
+from typing import TYPE_CHECKING, ClassVar, Dict, Mapping, NoReturn
 
 from .._decoding.generation import GenerationDecoder
 from .._http.payload import Payload
@@ -29,6 +29,10 @@ class Generate(Resource):
 
     Since vLLM 0.11.2.
     """
+
+    _conditions: ClassVar[Mapping[str, str]] = {
+        _PATH: "vLLM 0.11.2 or later with a model that generates text"
+    }
 
     @takes(GenerationParams)
     def create(self, *_: NoReturn, **params: Unpack[GenerationParams]) -> Generation:

@@ -41,13 +41,14 @@ def _completion_fields(engine: Engine, fields: RequestFields) -> JsonObject:
     """Return the body of a completion request for the same tokens."""
     names = ("token_ids", "sampling_params")
     missing = [name for name in names if name not in fields]
-    if missing:
-        raise validation_error(
-            [
-                field_error("missing", f"body.{name}", "Field required", f"<dict of {len(fields)}>")
-                for name in missing
-            ]
-        )
+    shown = f"<dict of {len(fields)} items>"
+    errors = [field_error("missing", f"body.{name}", "Field required", shown) for name in missing]
+    if not errors and any(id_ < 0 for id_ in fields["token_ids"]):
+        problem = ValueError("token_ids must not contain negative values")
+        message, shown = f"Value error, {problem}", f"<list of {len(fields['token_ids'])} items>"
+        errors = [field_error("value_error", "body.token_ids", message, shown, {"error": problem})]
+    if errors:
+        raise validation_error(errors)
     sampling = fields["sampling_params"]
     if fields.get("output_mode") == "text" and sampling.get("logprobs") is not None:
         raise RefusalError("This stand-in for vLLM has no logprobs with output_mode='text'")
