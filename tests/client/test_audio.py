@@ -214,7 +214,7 @@ def test_response_of_another_shape(serve: Serve, body: Any) -> None:
 def test_server_without_a_speech_model(serve: Serve) -> None:
     """The captured response of a server without a speech model is an error that says so."""
     served = serve(capture("error_generate_model_v1_audio_transcriptions")[1])
-    with pytest.raises(NotFoundError, match="only a server of a speech model has this route"):
+    with pytest.raises(NotFoundError, match="it needs a speech model such as Whisper"):
         served.client.audio.transcriptions.create(file=WAV)
 
 

@@ -129,11 +129,13 @@ def test_text_mode(serve: Serve) -> None:
 def test_server_without_the_route(serve: Serve) -> None:
     """A server without the route gets a hint; a model that is not there gets none."""
     missing = {"error": {"message": "The model `x` does not exist.", "param": "model", "code": 404}}
-    served = serve(json_bytes(missing, "404 Not Found"), json_bytes({}, "404 Not Found"))
+    served = serve(
+        json_bytes(missing, "404 Not Found"), json_bytes({"detail": "Not Found"}, "404 Not Found")
+    )
     with pytest.raises(ModelNotFoundError) as raised:
         served.client.generate.create(token_ids=[1], model="x")
-    assert "has this route" not in str(raised.value)
-    with pytest.raises(NotFoundError, match=r"only vLLM 0\.11\.2 or later .* has this route"):
+    assert "--enable-scale-out" not in str(raised.value)
+    with pytest.raises(NotFoundError, match="start the server with --enable-scale-out"):
         served.client.generate.create(token_ids=[1])
 
 
@@ -228,6 +230,8 @@ def test_what_cannot_be_streamed(serve: Serve) -> None:
         stream(token_ids=[1], prompt_logprobs=1)
     with pytest.raises(ValueError, match="prompt_logprobs cannot be streamed"):
         stream(token_ids=[1], sampling_params={"prompt_logprobs": 1})
+    with pytest.raises(ValueError, match="output_mode='derender' cannot be streamed"):
+        stream(token_ids=[1], output_mode="derender")
 
 
 @pytest.mark.parametrize("name", ["create", "stream"])

@@ -98,8 +98,12 @@ class GenerationParams(TokenSamplingParams, RequestOptions, total=False):
     """The sampling parameters as one object; keywords are added to it."""
     model: str
     """Name of a served model or adapter. Default: the server's first model."""
-    output_mode: Literal["tokens", "text"]
-    """``"text"`` returns the decoded text as well. Default ``"tokens"``."""
+    output_mode: Literal["tokens", "text", "derender"]
+    """``"text"`` returns the decoded text as well, ``"derender"`` (since vLLM 0.33, not in a
+    stream) the parsed message, in ``raw``. Default ``"tokens"``."""
+    parse_context: JSONObject
+    """What ``"derender"`` needs to know of the chat, as ``/render`` returns it. Since vLLM
+    0.33."""
     stream_options: StreamOptions
     """Only for streams. If you omit it, ``stream()`` requests the token counts."""
     request_id: str

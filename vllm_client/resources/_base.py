@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any, Callable, ClassVar, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
 
 from .._decoding.answers import decoded_answer
 from .._http.payload import JSON, Payload
 from .._http.response import OpenResponse
 from .._http.transport import EVENT_STREAM, UNSET, CallOptions, Transport
-from ..exceptions import NotFoundError
 from ..params import RequestOptions
 from ..streams import OnError, Stream
 from ..streams.base import StreamDecoder, check_event_stream
@@ -30,9 +29,6 @@ class Resource:
     Paths are relative to the API root (``"completions"``), or begin with a slash
     (``"/tokenize"``) as those of routes beside ``/v1`` do.
     """
-
-    _conditions: ClassVar[Mapping[str, str]] = {}
-    """Path of a route that not every server has → which servers have it."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -136,7 +132,7 @@ class Resource:
     ) -> S:
         """The stream of a request, opened."""
         called = perf_counter()
-        opened = self._open("POST", path, payload, options, accept=EVENT_STREAM)
+        opened = self._open("POST", path, payload, options, accept=EVENT_STREAM, stream=True)
         check_event_stream(opened)
         timings = Timings(opened.started, called=called)
         return stream_class(opened, decoder, timings, on_error, answer_type)
@@ -150,20 +146,17 @@ class Resource:
         *,
         accept: str = JSON,
         params: Optional[Query] = None,
+        stream: bool = False,
     ) -> OpenResponse:
-        try:
-            return self._transport.open(
-                method,
-                self._transport.url(path),
-                payload,
-                accept=accept,
-                params=params,
-                options=_call_options(options),
-            )
-        except NotFoundError as error:
-            if path in self._conditions and type(error) is NotFoundError:
-                error.message += f": only {self._conditions[path]} has this route"
-            raise
+        return self._transport.open(
+            method,
+            self._transport.url(path),
+            payload,
+            accept=accept,
+            params=params,
+            stream=stream,
+            options=_call_options(options),
+        )
 
 
 def _call_options(options: RequestOptions) -> CallOptions:

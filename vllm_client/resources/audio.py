@@ -62,7 +62,6 @@ class Transcriptions(_AudioRoute):
     """``POST /v1/audio/transcriptions``, of a speech model."""
 
     _path = "audio/transcriptions"
-    _conditions: ClassVar[Mapping[str, str]] = {_path: "a server of a speech model"}
 
     @takes(TranscriptionParams)
     def create(self, *_: NoReturn, **params: Unpack[TranscriptionParams]) -> Transcription:
@@ -121,7 +120,6 @@ class Translations(_AudioRoute):
     """``POST /v1/audio/translations``, of a speech model."""
 
     _path = "audio/translations"
-    _conditions: ClassVar[Mapping[str, str]] = {_path: "a server of a speech model"}
 
     @takes(TranslationParams)
     def create(self, *_: NoReturn, **params: Unpack[TranslationParams]) -> Transcription:

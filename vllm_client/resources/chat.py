@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Mapping, NoReturn, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, Mapping, NoReturn, Union, overload
 
 from .._decoding.chat import ChatDecoder
 from .._http.payload import Payload
@@ -25,10 +25,6 @@ _EXAMPLE = 'messages=[{"role": "user", "content": "…"}]'
 
 class ChatCompletions(Resource):
     """``POST /v1/chat/completions``."""
-
-    _conditions: ClassVar[Mapping[str, str]] = {
-        f"{_PATH}/batch": "vLLM 0.20 or later with a model that generates text"
-    }
 
     @overload
     def create(
@@ -118,7 +114,9 @@ class ChatCompletions(Resource):
         body = streamed(body)
         expected = expected_choices(body)
         check_chat(body)
-        decoder = ChatDecoder(expected, forced=forces_calls(body))
+        decoder = ChatDecoder(
+            expected, forced=forces_calls(body), hides_reasoning=hides_reasoning(body)
+        )
         return self._stream(
             _PATH,
             Payload.of_json(body),
@@ -207,3 +205,8 @@ def forces_calls(body: JsonObject) -> bool:
     """Whether ``tool_choice`` leaves the model no choice but to call a tool."""
     choice = body.get("tool_choice")
     return isinstance(choice, Mapping) or (isinstance(choice, str) and choice == "required")
+
+
+def hides_reasoning(body: JsonObject) -> bool:
+    """Whether the request excludes the reasoning from the response."""
+    return body.get("include_reasoning") is False

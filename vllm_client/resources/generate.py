@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Dict, Mapping, NoReturn
+from typing import TYPE_CHECKING, Dict, Mapping, NoReturn
 
 from .._decoding.generation import GenerationDecoder
 from .._http.payload import Payload
@@ -29,10 +29,6 @@ class Generate(Resource):
 
     Since vLLM 0.11.2.
     """
-
-    _conditions: ClassVar[Mapping[str, str]] = {
-        _PATH: "vLLM 0.11.2 or later with a model that generates text"
-    }
 
     @takes(GenerationParams)
     def create(self, *_: NoReturn, **params: Unpack[GenerationParams]) -> Generation:
@@ -81,8 +77,8 @@ class Generate(Resource):
             ``with``.
 
         Raises:
-            TypeError, ValueError: As :meth:`create` does; also for ``prompt_logprobs``, which vLLM
-                does not stream.
+            TypeError, ValueError: As :meth:`create` does; also for ``prompt_logprobs`` and
+                ``output_mode="derender"``, which vLLM does not stream.
             APIStatusError: The server refused the request.
             APIConnectionError: No response arrived.
             InvalidStreamError: The response is a document, not a stream.
@@ -91,6 +87,8 @@ class Generate(Resource):
             refuse_positional("stream", _EXAMPLE)
         body, options = split("stream", params, GenerationParams)
         body = nested(body)
+        if body.get("output_mode") == "derender":
+            raise ValueError("output_mode='derender' cannot be streamed: call create()")
         streamed({**body["sampling_params"]})  # Refuses what vLLM does not stream.
         body = streamed(body)
         decoder = GenerationDecoder(expected_choices(body["sampling_params"]))

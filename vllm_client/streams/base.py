@@ -200,7 +200,8 @@ class Stream(Generic[E, R]):
 
     def _read_to_end(self) -> None:
         while not self._decoder.complete:
-            self._advance()
+            with contextlib.suppress(StopIteration):  # Raised only once it is complete.
+                self._advance()
 
     def text_deltas(self, index: int = 0) -> Iterator[str]:
         """Only the texts of choice ``index``; in chat those of the content, not of the reasoning.

@@ -21,7 +21,8 @@ class CompletionChoice:
     """One of the outputs.
 
     ``index`` is prompt number × ``n`` + output number. ``logprobs`` and ``prompt_logprobs`` are
-    what the server sent.
+    what the server sent. ``weight_versions`` is so too: with ``return_weight_versions``, the
+    version of the model's weights that sampled the tokens from ``start`` to before ``end``.
     """
 
     index: int
@@ -32,6 +33,7 @@ class CompletionChoice:
     token_ids: Optional[List[int]] = None
     prompt_token_ids: Optional[List[int]] = None
     prompt_logprobs: Optional[List[JSONValue]] = None
+    weight_versions: Optional[List[Dict[str, JSONValue]]] = None
     parsed: Any = field(default=None, kw_only=True)
     """The text as an instance of the class that ``response_format`` named; else None."""
 
@@ -65,6 +67,7 @@ class CompletionChoice:
             raw.get("token_ids"),
             raw.get("prompt_token_ids"),
             raw.get("prompt_logprobs"),
+            raw.get("weight_versions"),
         )
 
 
