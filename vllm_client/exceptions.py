@@ -293,7 +293,7 @@ class InvalidAnswerError(VllmError):
         self,
         message: str,
         *,
-        text: str,
+        text: str = "",
         index: int = 0,
         finish_reason: Optional[str] = None,
         partial: object = None,

@@ -8,26 +8,9 @@ from ..events import GenerationStreamEvent, Tokens
 from ..types._json import JsonObject
 from ..types.generation import Generation
 from ..types.shared import JSONValue
-from .accumulator import ChoicePieces
+from .accumulator import TokenPieces
 from .chunks import Decoder, index_of, typed
 from .templates import MakeEvent
-
-# Members of a choice that one chunk carries whole, mostly the last.
-_IN_ONE_CHUNK = ("routed_experts", "sampling_mask", "weight_versions")
-
-
-class TokenPieces(ChoicePieces):
-    """A choice of ``/inference/v1/generate``. ``texts`` is None if the server decodes nothing."""
-
-    def __init__(self, index: int) -> None:
-        super().__init__(index)
-        self.texts: Optional[List[str]] = None
-        self.whole_members: JsonObject = {}
-
-    def raw(self) -> JsonObject:
-        """The choice, with its tokens."""
-        raw = {**super().raw(), **self.whole_members, "token_ids": list(self._token_ids)}
-        return raw if self.texts is None else {**raw, "text": "".join(self.texts)}
 
 
 class GenerationDecoder(Decoder[GenerationStreamEvent, Generation, TokenPieces]):
@@ -50,9 +33,7 @@ class GenerationDecoder(Decoder[GenerationStreamEvent, Generation, TokenPieces])
             raise TypeError("not a chunk of /inference/v1/generate: a choice has no token_ids")
         token_ids = typed(list, choice["token_ids"] or [])
         text, logprobs = choice.get("text"), choice.get("logprobs")
-        pieces.whole_members.update(
-            (name, choice[name]) for name in _IN_ONE_CHUNK if choice.get(name) is not None
-        )
+        self._keep_others(choice, pieces)
         if text is not None:
             pieces.texts = pieces.texts or []
             pieces.texts.append(typed(str, text))
