@@ -48,7 +48,11 @@ def read(answer_type: Type[T], text: str) -> T:
         from pydantic import TypeAdapter  # noqa: PLC0415 — optional
 
         return TypeAdapter(answer_type).validate_json(text)
-    return cast("T", _msgspec(answer_type).json.decode(text, type=answer_type))
+    msgspec = _msgspec(answer_type)
+    try:
+        return cast("T", msgspec.json.decode(text, type=answer_type))
+    except msgspec.MsgspecError as error:  # Not a ValueError in every release.
+        raise ValueError(str(error)) from error
 
 
 def _schema(answer_type: type) -> Dict[str, Any]:

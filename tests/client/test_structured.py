@@ -226,6 +226,14 @@ def test_text_that_does_not_fit(serve: Serve, text: str, finish: str) -> None:
     assert (copy.text, str(copy), copy.partial.text) == (text, str(error), text)
 
 
+def test_text_that_is_too_deep(serve: Serve) -> None:
+    """A text that is nested too deeply does not fit."""
+    depth = 100_000
+    served = serve(json_bytes(answer('{"value": 1, "left": ' * depth + "null" + "}" * depth)))
+    with pytest.raises(InvalidAnswerError, match="choice 0 is not a JSON Tree"):
+        served.client.completions.create(prompt="x", response_format=Tree)
+
+
 def test_each_choice_is_parsed(serve: Serve) -> None:
     """Each choice is parsed; the first that does not fit is the error, the others stay parsed."""
     texts = ['{"city": "Oslo", "n": 1}', "?", PARIS]

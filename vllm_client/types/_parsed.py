@@ -37,7 +37,7 @@ def parse_text(text: str, answer_type: Type[T], choice: Any, answer: object) -> 
     """
     try:
         return _structured.read(answer_type, text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         index = 0 if choice is None else choice.index
         finish_reason = None if choice is None else choice.finish_reason
         cut = " max_tokens or the model's context cut the text (finish reason 'length')."
