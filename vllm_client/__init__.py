@@ -19,6 +19,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .aio import AsyncStream, AsyncVllmClient
+    from .batch import BatchProgress, BatchReport, BatchRow, BatchRows, read_batch
     from .client import VllmClient
     from .events import (
         CompletionStreamEvent,
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
         APITimeoutError,
         AuthenticationError,
         BadRequestError,
+        BatchChangedError,
+        BatchError,
+        BatchInputError,
+        BatchLockedError,
+        BatchStoppedError,
         ContextLengthError,
         GenerationAbortedError,
         InternalServerError,
@@ -71,7 +77,23 @@ if TYPE_CHECKING:
     )
     from .params.audio import TranscriptionParams, TranslationParams
     from .params.generation import GenerationParams, TokenSamplingParams
+    from .params.responses import ResponseParams
     from .resources._media import audio_part, image_part
+    from .response_events import (
+        ResponseContentPart,
+        ResponseDone,
+        ResponseItem,
+        ResponseOther,
+        ResponseProgress,
+        ResponseReasoningDelta,
+        ResponseReasoningDone,
+        ResponseRefusalDelta,
+        ResponseRefusalDone,
+        ResponseStreamEvent,
+        ResponseTextDelta,
+        ResponseTextDone,
+        ResponseToolCallDelta,
+    )
     from .streams import (
         ChatCompletionStream,
         CompletionStream,
@@ -80,17 +102,25 @@ if TYPE_CHECKING:
         ServerSentEventStream,
         TranscriptionStream,
     )
+    from .streams.responses import ResponseStream
     from .timeouts import Timeout, TimeoutTypes
     from .timings import Timings
     from .types import (
         ChatCompletion,
         ChatCompletionChoice,
         ChatCompletionMessage,
+        ClassificationResponse,
         Completion,
         CompletionChoice,
+        EmbeddingResponse,
         Generation,
         GenerationChoice,
         Model,
+        PoolingResponse,
+        RerankResponse,
+        Response,
+        ResponseToolCall,
+        ScoreResponse,
         TokenLogprob,
         ToolCall,
         Transcription,
@@ -108,6 +138,15 @@ __all__ = [
     "AsyncVllmClient",
     "AuthenticationError",
     "BadRequestError",
+    "BatchChangedError",
+    "BatchError",
+    "BatchInputError",
+    "BatchLockedError",
+    "BatchProgress",
+    "BatchReport",
+    "BatchRow",
+    "BatchRows",
+    "BatchStoppedError",
     "CallParams",
     "ChatBatchParams",
     "ChatCompletion",
@@ -115,6 +154,7 @@ __all__ = [
     "ChatCompletionMessage",
     "ChatCompletionParams",
     "ChatCompletionStream",
+    "ClassificationResponse",
     "Completion",
     "CompletionChoice",
     "CompletionParams",
@@ -124,6 +164,7 @@ __all__ = [
     "ContentPart",
     "ContextLengthError",
     "Done",
+    "EmbeddingResponse",
     "Error",
     "FinishReason",
     "Generation",
@@ -141,12 +182,32 @@ __all__ = [
     "ModelNotFoundError",
     "NotFoundError",
     "PermissionDeniedError",
+    "PoolingResponse",
     "Prompt",
     "RateLimitError",
     "Reasoning",
     "RepetitionDetection",
     "RequestOptions",
+    "RerankResponse",
+    "Response",
+    "ResponseContentPart",
+    "ResponseDone",
+    "ResponseItem",
+    "ResponseOther",
+    "ResponseParams",
+    "ResponseProgress",
+    "ResponseReasoningDelta",
+    "ResponseReasoningDone",
+    "ResponseRefusalDelta",
+    "ResponseRefusalDone",
+    "ResponseStream",
+    "ResponseStreamEvent",
+    "ResponseTextDelta",
+    "ResponseTextDone",
+    "ResponseToolCall",
+    "ResponseToolCallDelta",
     "SamplingParams",
+    "ScoreResponse",
     "ServerSentEvent",
     "ServerSentEventStream",
     "ServerStreamError",
@@ -180,6 +241,7 @@ __all__ = [
     "__version__",
     "audio_part",
     "image_part",
+    "read_batch",
 ]
 
 
@@ -187,6 +249,7 @@ __getattr__ = names_of(
     __name__,
     {
         "aio": "AsyncStream AsyncVllmClient",
+        "batch": "BatchProgress BatchReport BatchRow BatchRows read_batch",
         "client": "VllmClient",
         "events": """
         CompletionStreamEvent Content Done Error FinishReason GenerationStreamEvent Reasoning
@@ -194,6 +257,7 @@ __getattr__ = names_of(
     """,
         "exceptions": """
         APIConnectionError APIStatusError APITimeoutError AuthenticationError BadRequestError
+        BatchChangedError BatchError BatchInputError BatchLockedError BatchStoppedError
         ContextLengthError GenerationAbortedError InternalServerError InvalidAnswerError
         InvalidResponseError InvalidStreamError ModelNotFoundError NotFoundError
         PermissionDeniedError RateLimitError ServerStreamError ServiceUnavailableError
@@ -205,19 +269,29 @@ __getattr__ = names_of(
     """,
         "params.audio": "TranscriptionParams TranslationParams",
         "params.generation": "GenerationParams TokenSamplingParams",
+        "params.responses": "ResponseParams",
         "resources._media": "audio_part image_part",
+        "response_events": """
+        ResponseContentPart ResponseDone ResponseItem ResponseOther ResponseProgress
+        ResponseReasoningDelta ResponseReasoningDone ResponseRefusalDelta ResponseRefusalDone
+        ResponseStreamEvent ResponseTextDelta ResponseTextDone ResponseToolCallDelta
+    """,
         "streams": """
         ChatCompletionStream CompletionStream GenerationStream ServerSentEvent
         ServerSentEventStream TranscriptionStream
     """,
+        "streams.responses": "ResponseStream",
         "timeouts": "Timeout TimeoutTypes",
         "timings": "Timings",
         "types.chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "types.completion": "Completion CompletionChoice",
+        "types.embedding": "EmbeddingResponse PoolingResponse",
         "types.generation": "Generation GenerationChoice",
         "types.logprobs": "TokenLogprob",
         "types.messages": "ContentPart Message Tool",
         "types.model": "Model",
+        "types.response": "Response ResponseToolCall",
+        "types.scoring": "ClassificationResponse RerankResponse ScoreResponse",
         "types.shared": "Usage",
         "types.tool_calls": "ToolCall",
         "types.transcription": "Transcription TranscriptionSegment TranscriptionWord",

@@ -23,27 +23,6 @@ ROUTES = (Path(__file__).parents[1] / "data" / "routes.txt").read_text().splitli
 
 # Routes whose methods are not here yet. Remove one when its method comes.
 PENDING: Dict[str, str] = {
-    **dict.fromkeys(
-        [
-            "POST /v1/responses",
-            "GET /v1/responses/{id}",
-            "POST /v1/responses/{id}/cancel",
-        ],
-        "responses",
-    ),
-    **dict.fromkeys(
-        [
-            "POST /v1/embeddings",
-            "POST /pooling",
-            "POST /classify",
-            "POST /score",
-            "POST /v1/score",
-            "POST /rerank",
-            "POST /v1/rerank",
-            "POST /v2/rerank",
-        ],
-        "pooling models",
-    ),
     **dict.fromkeys(["POST /tokenize", "POST /detokenize", "GET /tokenizer_info"], "tokenizer"),
     **dict.fromkeys(["POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter"], "adapters"),
     **dict.fromkeys(

@@ -26,8 +26,12 @@ from ..client import _UNSET, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT, VllmCl
 from ..resources.audio import Transcriptions, Translations
 from ..resources.chat import ChatCompletions
 from ..resources.completions import Completions
+from ..resources.embeddings import Embeddings
 from ..resources.generate import Generate
 from ..resources.models import Models
+from ..resources.pooling import Classify, Pooling
+from ..resources.responses import Responses
+from ..resources.scoring import Rerank, Score
 from ..streams import Stream
 from ..timeouts import Timeout, TimeoutTypes
 from ._executor import CallExecutor
@@ -121,6 +125,45 @@ class AsyncModels(_AsyncTwin):
     default = in_thread(Models.default)
 
 
+class AsyncResponses(_AsyncTwin):
+    """``/v1/responses``."""
+
+    create = in_thread(Responses.create)
+    stream = in_own_thread(Responses.stream)
+    retrieve = in_thread(Responses.retrieve)
+    cancel = in_thread(Responses.cancel)
+
+
+class AsyncEmbeddings(_AsyncTwin):
+    """``POST /v1/embeddings``."""
+
+    create = in_thread(Embeddings.create)
+
+
+class AsyncPooling(_AsyncTwin):
+    """``POST /pooling``."""
+
+    create = in_thread(Pooling.create)
+
+
+class AsyncClassify(_AsyncTwin):
+    """``POST /classify``."""
+
+    create = in_thread(Classify.create)
+
+
+class AsyncScore(_AsyncTwin):
+    """``POST /score``."""
+
+    create = in_thread(Score.create)
+
+
+class AsyncRerank(_AsyncTwin):
+    """``POST /rerank``."""
+
+    create = in_thread(Rerank.create)
+
+
 class AsyncGenerate(_AsyncTwin):
     """``POST /inference/v1/generate``, on a server with ``--enable-scale-out``."""
 
@@ -202,6 +245,12 @@ class AsyncVllmClient(_AsyncTwin):
         self.completions = AsyncCompletions(sync.completions, executor)
         self.chat = AsyncChat(sync.chat, executor)
         self.models = AsyncModels(sync.models, executor)
+        self.responses = AsyncResponses(sync.responses, executor)
+        self.embeddings = AsyncEmbeddings(sync.embeddings, executor)
+        self.pooling = AsyncPooling(sync.pooling, executor)
+        self.classify = AsyncClassify(sync.classify, executor)
+        self.score = AsyncScore(sync.score, executor)
+        self.rerank = AsyncRerank(sync.rerank, executor)
         self.generate = AsyncGenerate(sync.generate, executor)
         self.audio = AsyncAudio(sync.audio, executor)
 

@@ -16,6 +16,7 @@ GENERATING = (
     "/v1/completions",
     "/v1/chat/completions",
     "/v1/chat/completions/batch",
+    "/v1/responses",
     "/inference/v1/generate",
 )
 """The paths whose responses the server generates."""

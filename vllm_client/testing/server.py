@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Callable
 
 from ._engine.engine import Engine
+from ._routes.responses import ResponseStore
 from ._routes.table import RouteContext, respond
 from ._wire.replies import (
     ClientGoneError,
@@ -67,6 +68,7 @@ class FakeServer:
         self._delay = delay
         self._scripts = ScriptQueue(Script(delay=delay))
         self._recorder = Recorder()
+        self._responses = ResponseStore()
         self._closing = threading.Event()
         self._listener: socket.socket | None = None
         self._acceptor = threading.Thread()
@@ -264,7 +266,7 @@ class FakeServer:
         self._recorder.record_request(request)
         if script.drop:
             return False
-        context = RouteContext(self._engine, self._recorder, request, script)
+        context = RouteContext(self._engine, self._recorder, request, script, self._responses)
         reply = respond(context, self._api_key)
         if request.path in GENERATING:
             self._send_and_count(sender, reply, script, received)

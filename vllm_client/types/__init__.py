@@ -9,6 +9,7 @@ from .._lazy import names_of
 if TYPE_CHECKING:
     from .chat import ChatCompletion, ChatCompletionChoice, ChatCompletionMessage
     from .completion import Completion, CompletionChoice
+    from .embedding import Embedding, EmbeddingResponse, PoolingOutput, PoolingResponse
     from .generation import Generation, GenerationChoice
     from .logprobs import TokenLogprob
     from .messages import (
@@ -35,6 +36,16 @@ if TYPE_CHECKING:
         VideoPart,
     )
     from .model import Model
+    from .response import FunctionCallOutput, Response, ResponseToolCall
+    from .scoring import (
+        Classification,
+        ClassificationResponse,
+        RerankDocument,
+        RerankResponse,
+        RerankResult,
+        Score,
+        ScoreResponse,
+    )
     from .shared import JSONObject, JSONValue, Usage
     from .tool_calls import ToolCall
     from .transcription import Transcription, TranscriptionSegment, TranscriptionWord
@@ -45,10 +56,15 @@ __all__ = [
     "ChatCompletion",
     "ChatCompletionChoice",
     "ChatCompletionMessage",
+    "Classification",
+    "ClassificationResponse",
     "Completion",
     "CompletionChoice",
     "ContentPart",
+    "Embedding",
+    "EmbeddingResponse",
     "FunctionCall",
+    "FunctionCallOutput",
     "FunctionDefinition",
     "FunctionName",
     "Generation",
@@ -63,6 +79,15 @@ __all__ = [
     "MessageContent",
     "Model",
     "NamedToolChoice",
+    "PoolingOutput",
+    "PoolingResponse",
+    "RerankDocument",
+    "RerankResponse",
+    "RerankResult",
+    "Response",
+    "ResponseToolCall",
+    "Score",
+    "ScoreResponse",
     "SystemMessage",
     "TextPart",
     "TokenLogprob",
@@ -84,6 +109,7 @@ __getattr__ = names_of(
     {
         "chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "completion": "Completion CompletionChoice",
+        "embedding": "Embedding EmbeddingResponse PoolingOutput PoolingResponse",
         "generation": "Generation GenerationChoice",
         "logprobs": "TokenLogprob",
         "messages": """
@@ -93,6 +119,11 @@ __getattr__ = names_of(
         VideoPart
     """,
         "model": "Model",
+        "response": "FunctionCallOutput Response ResponseToolCall",
+        "scoring": """
+        Classification ClassificationResponse RerankDocument RerankResponse RerankResult Score
+        ScoreResponse
+    """,
         "shared": "JSONObject JSONValue Usage",
         "tool_calls": "ToolCall",
         "transcription": "Transcription TranscriptionSegment TranscriptionWord",
