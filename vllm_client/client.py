@@ -85,9 +85,11 @@ class VllmClient:
     def _use(self, transport: Transport) -> None:
         # Imported here so that importing VllmClient alone stays fast. Creating a client loads
         # them, so a child forked later inherits them.
+        from .resources.audio import Audio  # noqa: PLC0415
         from .resources.chat import Chat  # noqa: PLC0415
         from .resources.completions import Completions  # noqa: PLC0415
         from .resources.embeddings import Embeddings  # noqa: PLC0415
+        from .resources.generate import Generate  # noqa: PLC0415
         from .resources.lora import Lora  # noqa: PLC0415
         from .resources.models import Models  # noqa: PLC0415
         from .resources.pooling import Classify, Pooling  # noqa: PLC0415
@@ -109,6 +111,8 @@ class VllmClient:
         self.tokenizer = Tokenizer(transport)
         self.lora = Lora(transport)
         self.server = Server(transport)
+        self.generate = Generate(transport)
+        self.audio = Audio(transport)
 
     @property
     def batch(self) -> Batch:

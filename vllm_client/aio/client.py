@@ -23,9 +23,11 @@ import requests
 
 from .._http.headers import Headers
 from ..client import _UNSET, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT, VllmClient
+from ..resources.audio import Transcriptions, Translations
 from ..resources.chat import ChatCompletions
 from ..resources.completions import Completions
 from ..resources.embeddings import Embeddings
+from ..resources.generate import Generate
 from ..resources.lora import Lora
 from ..resources.models import Models
 from ..resources.pooling import Classify, Pooling
@@ -106,6 +108,7 @@ class AsyncChatCompletions(_AsyncTwin):
 
     create = in_thread(ChatCompletions.create)
     stream = in_own_thread(ChatCompletions.stream)
+    batch = in_thread(ChatCompletions.batch)
 
 
 class AsyncChat(_AsyncTwin):
@@ -200,6 +203,41 @@ class AsyncServer(_AsyncTwin):
     reset_mm_cache = in_thread(Server.reset_mm_cache)
 
 
+class AsyncGenerate(_AsyncTwin):
+    """``POST /inference/v1/generate``, on a server with ``--enable-scale-out``."""
+
+    create = in_thread(Generate.create)
+    stream = in_own_thread(Generate.stream)
+
+
+class AsyncTranscriptions(_AsyncTwin):
+    """``POST /v1/audio/transcriptions``, of a speech model."""
+
+    create = in_thread(Transcriptions.create)
+    stream = in_own_thread(Transcriptions.stream)
+
+
+class AsyncTranslations(_AsyncTwin):
+    """``POST /v1/audio/translations``, of a speech model."""
+
+    create = in_thread(Translations.create)
+    stream = in_own_thread(Translations.stream)
+
+
+class AsyncAudio(_AsyncTwin):
+    """``client.audio``, as openai-python has it."""
+
+    @property
+    def transcriptions(self) -> AsyncTranscriptions:
+        """``POST /v1/audio/transcriptions``."""
+        return AsyncTranscriptions(self._sync.transcriptions, self._executor)
+
+    @property
+    def translations(self) -> AsyncTranslations:
+        """``POST /v1/audio/translations``."""
+        return AsyncTranslations(self._sync.translations, self._executor)
+
+
 class AsyncVllmClient(_AsyncTwin):
     """:class:`~vllm_client.VllmClient` for ``asyncio``; arguments and errors are the same.
 
@@ -255,6 +293,8 @@ class AsyncVllmClient(_AsyncTwin):
         self.classify = AsyncClassify(sync.classify, executor)
         self.score = AsyncScore(sync.score, executor)
         self.rerank = AsyncRerank(sync.rerank, executor)
+        self.generate = AsyncGenerate(sync.generate, executor)
+        self.audio = AsyncAudio(sync.audio, executor)
 
     request = in_thread(VllmClient.request)
 

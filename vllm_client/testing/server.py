@@ -162,9 +162,9 @@ class FakeServer:
         """Set the response, or the faults, of the next request.
 
         Scripts are used in the order in which they were enqueued, each for one request. A script
-        with text, reasoning or tool calls is used only for ``/v1/completions``,
-        ``/v1/chat/completions`` and ``/v1/responses``; any other script for a request to any path.
-        ``path`` restricts a script to one path. With faults alone, the server generates the
+        with text, reasoning or tool calls is used only for the paths that generate text
+        (``/v1/completions``, ``/v1/chat/completions``, …); any other script for a request to any
+        path. ``path`` restricts a script to one path. With faults alone, the server generates the
         response as usual.
 
         Args:

@@ -19,7 +19,9 @@ from .._wire.replies import DONE, EventStream, Reply, json_reply, sse_event
 from .._wire.request_fields import RequestFields, decode_body, read_fields
 from ..recorded import RecordedRequest, Recorder
 from ..script import Script
+from .audio import transcribe
 from .chat import complete_chat
+from .chat_batch import complete_chats
 from .checks import check_model
 from .completions import complete
 from .control import Control, load_adapter, unload_adapter
@@ -27,6 +29,7 @@ from .messages import chat_prompt, check_messages
 from .metrics import METRICS_TYPE, render_metrics
 from .pooling import classify, embeddings, pooling, rerank, score
 from .responses import ResponseStore, cancel_response, create_response, retrieve_response
+from .tokens import generate
 
 __all__ = ["RouteContext", "respond"]
 
@@ -193,6 +196,10 @@ def _detokenize(context: RouteContext) -> Reply:
     return json_reply({"prompt": engine.tokenizer.decode(ids)})
 
 
+def _transcribe(context: RouteContext, kind: str) -> Reply | EventStream:
+    return transcribe(context.engine, context.request, context.script, kind)
+
+
 def _read_fields(context: RouteContext) -> RequestFields:
     request = context.request
     fields = read_fields(decode_body(request.headers.get("Content-Type", ""), request.body))
@@ -232,6 +239,14 @@ _ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/v1/chat/completions": {
         "POST": lambda context: complete_chat(context.engine, context.request, context.script)
     },
+    "/v1/chat/completions/batch": {
+        "POST": lambda context: complete_chats(context.engine, context.request, context.script)
+    },
+    "/inference/v1/generate": {
+        "POST": lambda context: generate(context.engine, context.request, context.script)
+    },
+    "/v1/audio/transcriptions": {"POST": lambda context: _transcribe(context, "transcription")},
+    "/v1/audio/translations": {"POST": lambda context: _transcribe(context, "translation")},
     "/v1/responses": {
         "POST": lambda context: create_response(
             context.engine, context.request, context.script, context.responses
