@@ -19,6 +19,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .aio import AsyncStream, AsyncVllmClient
+    from .batch import BatchProgress, BatchReport, BatchRow, BatchRows, read_batch
     from .client import VllmClient
     from .events import (
         CompletionStreamEvent,
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
         APITimeoutError,
         AuthenticationError,
         BadRequestError,
+        BatchChangedError,
+        BatchError,
+        BatchInputError,
+        BatchLockedError,
+        BatchStoppedError,
         ContextLengthError,
         GenerationAbortedError,
         InternalServerError,
@@ -65,13 +71,30 @@ if TYPE_CHECKING:
         StreamOptions,
         StructuredOutputs,
     )
+    from .params.responses import ResponseParams
     from .resources._media import audio_part, image_part
+    from .response_events import (
+        ResponseContentPart,
+        ResponseDone,
+        ResponseItem,
+        ResponseOther,
+        ResponseProgress,
+        ResponseReasoningDelta,
+        ResponseReasoningDone,
+        ResponseRefusalDelta,
+        ResponseRefusalDone,
+        ResponseStreamEvent,
+        ResponseTextDelta,
+        ResponseTextDone,
+        ResponseToolCallDelta,
+    )
     from .streams import (
         ChatCompletionStream,
         CompletionStream,
         ServerSentEvent,
         ServerSentEventStream,
     )
+    from .streams.responses import ResponseStream
     from .timeouts import Timeout, TimeoutTypes
     from .timings import Timings
     from .types import (
@@ -85,6 +108,8 @@ if TYPE_CHECKING:
         Model,
         PoolingResponse,
         RerankResponse,
+        Response,
+        ResponseToolCall,
         ScoreResponse,
         TokenLogprob,
         ToolCall,
@@ -100,6 +125,15 @@ __all__ = [
     "AsyncVllmClient",
     "AuthenticationError",
     "BadRequestError",
+    "BatchChangedError",
+    "BatchError",
+    "BatchInputError",
+    "BatchLockedError",
+    "BatchProgress",
+    "BatchReport",
+    "BatchRow",
+    "BatchRows",
+    "BatchStoppedError",
     "CallParams",
     "ChatCompletion",
     "ChatCompletionChoice",
@@ -135,6 +169,23 @@ __all__ = [
     "RepetitionDetection",
     "RequestOptions",
     "RerankResponse",
+    "Response",
+    "ResponseContentPart",
+    "ResponseDone",
+    "ResponseItem",
+    "ResponseOther",
+    "ResponseParams",
+    "ResponseProgress",
+    "ResponseReasoningDelta",
+    "ResponseReasoningDone",
+    "ResponseRefusalDelta",
+    "ResponseRefusalDone",
+    "ResponseStream",
+    "ResponseStreamEvent",
+    "ResponseTextDelta",
+    "ResponseTextDone",
+    "ResponseToolCall",
+    "ResponseToolCallDelta",
     "SamplingParams",
     "ScoreResponse",
     "ServerSentEvent",
@@ -162,6 +213,7 @@ __all__ = [
     "__version__",
     "audio_part",
     "image_part",
+    "read_batch",
 ]
 
 
@@ -169,6 +221,7 @@ __getattr__ = names_of(
     __name__,
     {
         "aio": "AsyncStream AsyncVllmClient",
+        "batch": "BatchProgress BatchReport BatchRow BatchRows read_batch",
         "client": "VllmClient",
         "events": """
         CompletionStreamEvent Content Done Error FinishReason Reasoning StreamEvent Text
@@ -176,6 +229,7 @@ __getattr__ = names_of(
     """,
         "exceptions": """
         APIConnectionError APIStatusError APITimeoutError AuthenticationError BadRequestError
+        BatchChangedError BatchError BatchInputError BatchLockedError BatchStoppedError
         ContextLengthError GenerationAbortedError InternalServerError InvalidResponseError
         InvalidStreamError ModelNotFoundError NotFoundError PermissionDeniedError RateLimitError
         ServerStreamError ServiceUnavailableError StreamConsumedError StreamError
@@ -185,10 +239,17 @@ __getattr__ = names_of(
         CallParams ChatCompletionParams CompletionParams Prompt RepetitionDetection RequestOptions
         SamplingParams StreamOptions StructuredOutputs
     """,
+        "params.responses": "ResponseParams",
         "resources._media": "audio_part image_part",
+        "response_events": """
+        ResponseContentPart ResponseDone ResponseItem ResponseOther ResponseProgress
+        ResponseReasoningDelta ResponseReasoningDone ResponseRefusalDelta ResponseRefusalDone
+        ResponseStreamEvent ResponseTextDelta ResponseTextDone ResponseToolCallDelta
+    """,
         "streams": """
         ChatCompletionStream CompletionStream ServerSentEvent ServerSentEventStream
     """,
+        "streams.responses": "ResponseStream",
         "timeouts": "Timeout TimeoutTypes",
         "timings": "Timings",
         "types.chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
@@ -197,6 +258,7 @@ __getattr__ = names_of(
         "types.logprobs": "TokenLogprob",
         "types.messages": "ContentPart Message Tool",
         "types.model": "Model",
+        "types.response": "Response ResponseToolCall",
         "types.scoring": "ClassificationResponse RerankResponse ScoreResponse",
         "types.shared": "Usage",
         "types.tool_calls": "ToolCall",

@@ -21,6 +21,7 @@ from ._version import __version__
 from .timeouts import Timeout, TimeoutTypes
 
 if TYPE_CHECKING:
+    from .batch import Batch
     from .streams import ServerSentEventStream
 
 __all__ = ["VllmClient"]
@@ -89,6 +90,7 @@ class VllmClient:
         from .resources.embeddings import Embeddings  # noqa: PLC0415
         from .resources.models import Models  # noqa: PLC0415
         from .resources.pooling import Classify, Pooling  # noqa: PLC0415
+        from .resources.responses import Responses  # noqa: PLC0415
         from .resources.scoring import Rerank, Score  # noqa: PLC0415
 
         self._transport = transport
@@ -100,6 +102,14 @@ class VllmClient:
         self.classify = Classify(transport)
         self.score = Score(transport)
         self.rerank = Rerank(transport)
+        self.responses = Responses(transport)
+
+    @property
+    def batch(self) -> Batch:
+        """Many prompts at once, from one loop or from a file to a file."""
+        from .batch import Batch  # noqa: PLC0415 — few programs use it
+
+        return Batch(self._transport)
 
     @property
     def base_url(self) -> str:
@@ -238,7 +248,13 @@ class VllmClient:
         called = perf_counter()
         accept = EVENT_STREAM if stream else "*/*"
         opened = self._transport.open(
-            method, self._url(path), payload, accept=accept, params=params, options=options
+            method,
+            self._url(path),
+            payload,
+            accept=accept,
+            params=params,
+            stream=stream,
+            options=options,
         )
         if stream:
             from .streams.server_sent import server_sent_events  # noqa: PLC0415 — as in _use

@@ -39,8 +39,8 @@ def decoded(decoder: Any, lines: List[str]) -> Any:
             counts = again is not None or decoder.chunk_had_choices
             events.append([counts, *((e, getattr(e, "chunk", None)) for e in said)])
     except VllmError as error:
-        return events, type(error), decoder.snapshot(), decoder.usage
-    return events, decoder.unfinished(), decoder.snapshot(), decoder.usage
+        return events, type(error), decoder.snapshot(), decoder.snapshot().raw, decoder.usage
+    return events, decoder.unfinished(), decoder.snapshot(), decoder.snapshot().raw, decoder.usage
 
 
 def check(kind: Any, lines: List[str]) -> None:
@@ -51,6 +51,9 @@ def check(kind: Any, lines: List[str]) -> None:
     assert decoded(kind(2), lines) == plain
 
 
+EXTENSIONS = st.sampled_from([None, 1, 2, [], {"text": "x"}])
+"""Values of a member of a choice that no version of vLLM has."""
+
 CHUNKS = st.one_of(
     st.builds(lambda text, index: chunk(text, index=index), TEXTS, st.integers(0, 11)),
     st.builds(lambda text: chunk(text, finish="stop"), TEXTS),
@@ -58,12 +61,21 @@ CHUNKS = st.one_of(
     st.builds(lambda text: chunk(text, logprobs={"tokens": [text]}), TEXTS),
     st.builds(lambda text: {**chunk(text), "usage": {"prompt_tokens": len(text)}}, TEXTS),
     st.builds(lambda text: {**chunk(text), "note": {"text": text}}, TEXTS),
+    st.builds(lambda text, new: chunk(text, extension=new), TEXTS, EXTENSIONS),
     st.builds(lambda a, b: {"choices": chunk(a)["choices"] + chunk(b)["choices"]}, TEXTS, TEXTS),
     st.builds(
         lambda a: {"choices": [chunk(a)["choices"][0], {"index": 1, "finish_reason": "stop"}]},
         TEXTS,
     ),
 )
+
+
+def extended(data: Any, extension: Any) -> Any:
+    """The chunk of a chat with a member in its choice that no version of vLLM has."""
+    data["choices"][0]["extension"] = extension
+    return data
+
+
 CHAT = st.one_of(
     st.builds(lambda text, index: delta(index, content=text), TEXTS, st.integers(0, 1)),
     st.builds(lambda text: delta(reasoning=text), TEXTS),
@@ -71,6 +83,7 @@ CHAT = st.one_of(
     st.builds(lambda a, b: delta(reasoning=a, content=b), TEXTS, TEXTS),
     st.builds(lambda text: delta(content=text, finish="stop"), TEXTS),
     st.builds(lambda text: delta(content=text, token_ids=[1]), TEXTS),
+    st.builds(lambda text, new: extended(delta(content=text), new), TEXTS, EXTENSIONS),
     st.just(delta(token_ids=[2])),
     st.builds(lambda text: delta(reasoning_content=text), TEXTS),
     st.builds(
@@ -123,6 +136,14 @@ def test_captures_are_the_same(name: str) -> None:
     check(ChatDecoder if "chat" in path else CompletionDecoder, data_of(name))
 
 
+def test_a_shape_may_return_after_another() -> None:
+    """A chunk like an early one counts, although others have changed what stands beside."""
+    models = ("a", "a", "b", "a", "a", "b", "b")
+    lines = [json.dumps({**chunk("x"), "model": m}, separators=(",", ":")) for m in models]
+    for count in range(1, len(lines) + 1):
+        check(CompletionDecoder, lines[:count])
+
+
 def says(number: int) -> Any:
     """A function that makes the event of a shape, here a tuple with this number."""
     return lambda text, data: (number, text, data)
@@ -138,6 +159,38 @@ def test_repetitions_are_not_parsed() -> None:
         data = json.dumps(chunk(text, index=index), separators=(",", ":"))
         assert shapes.match(data) == (index, text, data)
     assert shapes.match(json.dumps(chunk(""), separators=(",", ":"))) is None
+
+
+@pytest.mark.parametrize(
+    ("decoder", "lines"),
+    [
+        (CompletionDecoder(1), [chunk("a"), chunk("b")]),
+        (ChatDecoder(1), [delta(content="a"), delta(content="b")]),
+        (ChatDecoder(1), [delta(reasoning="a"), delta(reasoning="b")]),
+    ],
+)
+def test_the_second_chunk_of_a_shape_matches(decoder: Any, lines: List[Any]) -> None:
+    """A decoder learns from each kind of text, and its snapshot holds what matched."""
+    first, second = (json.dumps(line, separators=(",", ":")) for line in lines)
+    (event,) = decoder.decode(first)
+    again = decoder.match(second)
+    assert (event.text, again.text, type(again)) == ("a", "b", type(event))
+    assert '"ab"' in json.dumps(decoder.snapshot().raw)
+
+
+def test_a_decoder_knows_the_shapes_of_all_its_choices() -> None:
+    """Chunks of several choices in turn match, unless what stands beside them changes."""
+    decoder = CompletionDecoder(2)
+
+    def line(text: str, index: int, **more: Any) -> str:
+        return json.dumps({**chunk(text, index=index), **more}, separators=(",", ":"))
+
+    for index in (0, 1):
+        decoder.decode(line("a", index))
+    for index in (0, 1):
+        assert decoder.match(line("b", index)) is not None
+    decoder.decode(line("c", 0, model="other"))
+    assert decoder.match(line("d", 1)) is None
 
 
 def test_learning_stops_if_nothing_repeats() -> None:

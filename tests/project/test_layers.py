@@ -19,11 +19,12 @@ PACKAGE = Path(vllm_client.__file__).parent
 # module, add its name to a row. To let it import another module of its row, add an arrow.
 ROWS: List[Tuple[str, Set[str]]] = [
     ("ground", {"exceptions", "timeouts", "_lazy", "_version"}),
-    ("data", {"types", "_error_bodies"}),
-    ("vocabulary", {"events", "params", "timings"}),
+    ("data", {"types", "_error_bodies", "_route_hints"}),
+    ("vocabulary", {"events", "params", "response_events", "timings"}),
     ("machinery", {"_http", "_decoding", "_request"}),
     ("streams", {"streams"}),
     ("resources", {"resources"}),
+    ("many prompts", {"batch"}),
     ("client", {"client"}),
     ("faces", {"aio"}),
     ("package", {"__init__"}),
@@ -31,7 +32,9 @@ ROWS: List[Tuple[str, Set[str]]] = [
 ]
 ARROWS: Dict[str, Set[str]] = {
     "__main__": {"cli"},
+    "_error_bodies": {"_route_hints"},
     "cli": {"testing"},
+    "response_events": {"events"},
 }
 # Each network library has one home, which alone may import it. The exceptions below import the
 # types of responses and sessions; the embedded server reads requests with the standard library.

@@ -27,6 +27,10 @@ from vllm_client import (
     FinishReason,
     Message,
     PoolingResponse,
+    Response,
+    ResponseStream,
+    ResponseTextDelta,
+    ResponseToolCall,
     ScoreResponse,
     StreamEvent,
     Text,
@@ -85,6 +89,7 @@ def fields(client: VllmClient) -> None:
         structured_outputs={"choice": ["yes", "no"]},
         repetition_detection={"max_pattern_size": 5},
         truncation_side="left",
+        skip_special_tokens=None,
         extra_body={"new_field": None},
         extra_headers={"X-A": "1", "User-Agent": None},
         timeout=Timeout(total=60),
@@ -151,6 +156,26 @@ def wrong_member(event: CompletionStreamEvent) -> None:
     str(event.text)  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue]
     if event.type == "txt":  # type: ignore[comparison-overlap]
         str(event)  # type: ignore[unreachable]
+
+
+def responses(client: VllmClient) -> None:
+    """Responses have fields and events of their own, told apart by the server's types."""
+    assert_type(client.responses.create(input="Hello", top_k=5), Response)
+    assert_type(client.responses.create(input="Hello", stream=True), ResponseStream)
+    assert_type(client.responses.retrieve("resp_1").tool_calls, List[ResponseToolCall])
+    with client.responses.stream(input=[{"role": "user", "content": "Hello"}]) as stream:
+        assert_type(stream.collect(), Response)
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                assert_type(event, ResponseTextDelta)
+            elif event.type == "response.created":
+                assert_type(event.response, Response)
+            elif event.type == "other":
+                assert_type(event.name, str)
+            elif event.type == "response.function_call_arguments.done":
+                client.responses.create(input=[event.result("17")])
+    client.responses.create(input="Hello", max_tokens=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    client.responses.stream(input="Hello", stream_options={})  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def chat(client: VllmClient, messages: List[Message]) -> None:

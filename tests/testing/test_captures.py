@@ -21,7 +21,7 @@ from vllm_client.testing import FakeServer
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 FAMILIES = (
     "completion* chat* error_* auth_* health* ping* version load models root tokenize* detok* "
-    "embed_*"
+    "responses* embed_*"
 )
 
 NOT_IMITATED = {
@@ -29,7 +29,6 @@ NOT_IMITATED = {
     "chat_tools_auto": "the real server's random model made no call; the fake server makes one",
     "chat_tools_auto_stream": "as chat_tools_auto",
     "completion_after_sleep": "needs vLLM's developer routes first",
-    "completion_repetition_detection": "the fake server does not detect repetition",
     "embed_chat": "an embedding model is served; the fake server answers all routes",
     "embed_classify": "as embed_chat",
     "embed_completions": "as embed_chat",
@@ -43,8 +42,8 @@ NOT_IMITATED = {
     "error_generate_model_v1_score": "as error_generate_model_classify",
     "error_generate_model_inference_v1_generate": "the fake server does not have this route",
     "error_generate_model_v1_completions_render": "as the route above",
-    "error_structured_bad_grammar": "the fake server refuses all grammars, with its own message",
-    "error_structured_bad_regex": "the fake server refuses all regexes, with its own message",
+    "error_structured_bad_grammar": "the fake server refuses it with its own message",
+    "error_structured_bad_regex": "as the grammar above",
 }
 # vLLM lists one error for each message type that it tried; the fake server only the first.
 SHORTER = {"error_chat_content_type", "error_chat_no_role"}
@@ -223,10 +222,12 @@ def event_skeletons(body: bytes) -> list[Any]:
     """The skeletons of the events of a chunked body; consecutive equal ones are listed once."""
     found: list[Any] = []
     for chunk in chunks(body):
-        assert chunk.startswith(b"data: ")
-        assert chunk.endswith(b"\n\n")
-        data = chunk[6:-2]
+        name, _, data = chunk.rpartition(b"data: ")
+        assert name == b"" or re.fullmatch(rb"event: [a-z_.]+\n", name)
+        assert data.endswith(b"\n\n")
+        data = data[:-2]
         shape = data.decode() if data == b"[DONE]" else skeleton(json.loads(data))
+        shape = [name, shape] if name else shape
         if found[-1:] != [shape]:
             found.append(shape)
     return found

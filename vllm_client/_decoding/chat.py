@@ -13,7 +13,7 @@ from ..types.shared import JSONValue
 from ..types.tool_calls import ToolCall
 from .accumulator import CallPieces, MessagePieces
 from .chunks import Decoder, event_maker, index_of, typed
-from .fast_json import loads
+from .fast_json import is_json
 from .templates import MakeEvent
 
 # With these finish reasons the arguments of a tool call may be incomplete.
@@ -26,12 +26,15 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
     Args:
         expected: How many choices were asked for.
         forced: Whether ``tool_choice`` left the model no choice but to call a tool.
+        hides_reasoning: Whether the request has ``include_reasoning=False``.
     """
 
     object_name = "chat.completion"
 
-    def __init__(self, expected: int, *, forced: bool = False) -> None:
-        self.new_pieces = partial(MessagePieces, forced=forced)
+    def __init__(
+        self, expected: int, *, forced: bool = False, hides_reasoning: bool = False
+    ) -> None:
+        self.new_pieces = partial(MessagePieces, forced=forced, hides_reasoning=hides_reasoning)
         super().__init__(expected)
 
     def snapshot(self) -> ChatCompletion:
@@ -44,6 +47,7 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
         pieces = self._pieces.choice(index_of(choice))
         if "text" in choice and "delta" not in choice:
             raise TypeError("a chunk of /v1/completions, not of /v1/chat/completions")
+        self._keep_others(choice, pieces)
         delta = choice.get("delta") or {}
         pieces.role = delta.get("role") or pieces.role
         logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids") or None
@@ -138,15 +142,7 @@ def _open_calls(pieces: MessagePieces, *, next_has_begun: bool = False) -> List[
             continue
         call: ToolCall = open_call.joined(pieces.index)
         is_empty = not call.arguments.strip()
-        if _is_json(call.arguments) or (is_empty and not next_has_begun):
+        if is_json(call.arguments) or (is_empty and not next_has_begun):
             open_call.emitted = True
             events.append(call)
     return events
-
-
-def _is_json(text: str) -> bool:
-    try:
-        loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True

@@ -28,6 +28,7 @@ from ..resources.completions import Completions
 from ..resources.embeddings import Embeddings
 from ..resources.models import Models
 from ..resources.pooling import Classify, Pooling
+from ..resources.responses import Responses
 from ..resources.scoring import Rerank, Score
 from ..streams import Stream
 from ..timeouts import Timeout, TimeoutTypes
@@ -121,6 +122,15 @@ class AsyncModels(_AsyncTwin):
     default = in_thread(Models.default)
 
 
+class AsyncResponses(_AsyncTwin):
+    """``/v1/responses``."""
+
+    create = in_thread(Responses.create)
+    stream = in_own_thread(Responses.stream)
+    retrieve = in_thread(Responses.retrieve)
+    cancel = in_thread(Responses.cancel)
+
+
 class AsyncEmbeddings(_AsyncTwin):
     """``POST /v1/embeddings``."""
 
@@ -197,6 +207,7 @@ class AsyncVllmClient(_AsyncTwin):
         self.completions = AsyncCompletions(sync.completions, executor)
         self.chat = AsyncChat(sync.chat, executor)
         self.models = AsyncModels(sync.models, executor)
+        self.responses = AsyncResponses(sync.responses, executor)
         self.embeddings = AsyncEmbeddings(sync.embeddings, executor)
         self.pooling = AsyncPooling(sync.pooling, executor)
         self.classify = AsyncClassify(sync.classify, executor)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         VideoPart,
     )
     from .model import Model
+    from .response import FunctionCallOutput, Response, ResponseToolCall
     from .scoring import (
         Classification,
         ClassificationResponse,
@@ -61,6 +62,7 @@ __all__ = [
     "Embedding",
     "EmbeddingResponse",
     "FunctionCall",
+    "FunctionCallOutput",
     "FunctionDefinition",
     "FunctionName",
     "ImagePart",
@@ -78,6 +80,8 @@ __all__ = [
     "RerankDocument",
     "RerankResponse",
     "RerankResult",
+    "Response",
+    "ResponseToolCall",
     "Score",
     "ScoreResponse",
     "SystemMessage",
@@ -107,6 +111,7 @@ __getattr__ = names_of(
         VideoPart
     """,
         "model": "Model",
+        "response": "FunctionCallOutput Response ResponseToolCall",
         "scoring": """
         Classification ClassificationResponse RerankDocument RerankResponse RerankResult Score
         ScoreResponse

@@ -1,4 +1,4 @@
-"""Generates text under a constraint: one of several choices, or a small JSON value for a schema."""
+"""Generates text under a constraint: a choice, a JSON value for a schema, a regex or a grammar."""
 
 from __future__ import annotations
 
@@ -12,12 +12,23 @@ from typing import Callable
 from .._wire.json_types import Json
 from .._wire.refusals import RefusalError, parameter_error
 from .._wire.request_fields import RequestFields
+from .grammars import pattern_of_grammar
+from .patterns import text_for_pattern
 
 __all__ = ["is_constrained", "structured_text", "value_for"]
 
 _CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 _CONSTANTS = {"boolean": True, "null": None}
 _TYPES = ("object", "array", "string", "integer", "number", *_CONSTANTS)
+# The keywords that values are made from: their JSON type, and its name in messages.
+_KEYWORDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    **dict.fromkeys(("enum", "anyOf", "oneOf"), (list, "an array")),
+    "properties": (dict, "an object"),
+    **dict.fromkeys(("minItems", "minLength", "maxLength"), (int, "an integer")),
+    **dict.fromkeys(
+        ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), ((int, float), "a number")
+    ),
+}
 _WORD = re.compile(r"[^\W_]{3,}")
 _DIGITS = re.compile(r"\d+")
 _ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}}
@@ -45,6 +56,10 @@ def structured_text(fields: RequestFields, question: str, rng: random.Random) ->
     constraint, operand = _constraint(fields)
     if constraint == "choice":
         return str(rng.choice(operand))
+    if constraint == "regex":
+        return text_for_pattern(str(operand), rng)
+    if constraint == "grammar":
+        return text_for_pattern(pattern_of_grammar(str(operand)), rng)
     return json.dumps(value_for(_parse_schema(operand), question, rng), ensure_ascii=False)
 
 
@@ -57,7 +72,7 @@ def value_for(schema: Json, question: str, rng: random.Random) -> Json:
         rng: Makes the choices that the schema leaves open.
 
     Raises:
-        RefusalError: The schema names a type that does not exist.
+        RefusalError: The schema names a type that does not exist, or a keyword has a wrong type.
     """
     return _ValueMaker(question, rng).value(schema)
 
@@ -71,6 +86,7 @@ class _ValueMaker:
 
     def value(self, schema: Json) -> Json:
         schema = schema if isinstance(schema, Mapping) else {}
+        _check_keywords(schema)
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
@@ -79,7 +95,7 @@ class _ValueMaker:
             if schema.get(keyword):
                 return self.value(schema[keyword][0])
         type_ = schema.get("type", "object" if "properties" in schema else "string")
-        type_ = type_[0] if isinstance(type_, list) else type_
+        type_ = type_[0] if type_ and isinstance(type_, list) else type_
         if type_ not in _TYPES:
             raise RefusalError(f"Grammar error: Invalid type: {type_}")
         if type_ in _CONSTANTS:
@@ -115,6 +131,12 @@ class _ValueMaker:
         return float(self._integer(schema))
 
 
+def _check_keywords(schema: Mapping[str, Json]) -> None:
+    for name, (type_, described) in _KEYWORDS.items():
+        if name in schema and not isinstance(schema[name], type_):
+            raise RefusalError(f"Grammar error: {name} must be {described}")
+
+
 def _parse_schema(schema: Json) -> Json:
     """Return a schema as decoded JSON; the request may contain it as JSON text."""
     try:
@@ -124,7 +146,7 @@ def _parse_schema(schema: Json) -> Json:
 
 
 def _constraint(fields: RequestFields) -> tuple[str, Json]:
-    """Return the name of the constraint, and its operand: a schema or a list of choices."""
+    """Return the name of the constraint, and its operand: a schema, choices, a regex or grammar."""
     if "structured_outputs" not in fields:
         return _from_response_format(fields["response_format"])
     options = fields["structured_outputs"]
@@ -138,7 +160,7 @@ def _constraint(fields: RequestFields) -> tuple[str, Json]:
     [name] = names
     if name == "choice" and not (isinstance(options["choice"], list) and options["choice"]):
         raise RefusalError("structured_outputs.choice must be a list of strings")
-    if name not in ("json", "json_object", "choice"):
+    if name == "structural_tag":
         raise RefusalError(f"This stand-in for vLLM cannot follow structured_outputs.{name}")
     return name, _ANY_OBJECT if name == "json_object" else options[name]
 

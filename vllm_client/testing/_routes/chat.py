@@ -8,7 +8,14 @@ from collections.abc import Iterator, Sequence
 from .._engine.engine import Engine
 from .._engine.logprobs import PromptLogprob
 from .._engine.tools import check_tools, tool_choice
-from .._wire.envelope import FINGERPRINT, Envelope, EventWriter, group_by_event, usage_counts
+from .._wire.envelope import (
+    FINGERPRINT,
+    Envelope,
+    EventWriter,
+    group_by_event,
+    usage_counts,
+    weight_versions,
+)
 from .._wire.json_types import JsonObject
 from .._wire.refusals import RefusalError, parameter_error
 from .._wire.replies import EventStream, GenerationStats, Reply, json_reply
@@ -19,7 +26,7 @@ from .chat_output import ChatOutput, TokenDelta, has_reasoning, merge_deltas, wr
 from .checks import check_logprobs_limit, check_model, check_ranges, check_stream, output_limit
 from .messages import chat_prompt, check_messages, message_text
 
-__all__ = ["complete_chat"]
+__all__ = ["chat_outputs", "complete_chat"]
 
 _CALL_KEYS = ("id", "type", "function")
 
@@ -34,7 +41,7 @@ def complete_chat(engine: Engine, request: RecordedRequest, script: Script) -> R
     fields = read_fields(body, chat=True)
     _check(engine, fields)
     prompt = chat_prompt(engine, fields)
-    outputs = _outputs(engine, fields, len(prompt), script)
+    outputs = chat_outputs(engine, fields, len(prompt), script)
     response = _ChatResponse(engine, fields, prompt, outputs, has_reasoning(fields, script))
     envelope = Envelope.for_request(request, fields, engine.models[0], "chatcmpl", response.object)
     return response.stream(envelope) if fields.get("stream") else response.reply(envelope)
@@ -67,9 +74,10 @@ def _check_top_logprobs(fields: RequestFields) -> None:
         )
 
 
-def _outputs(
+def chat_outputs(
     engine: Engine, fields: RequestFields, prompt_tokens: int, script: Script
 ) -> Sequence[ChatOutput]:
+    """Return the output of each choice."""
     requested = fields.get("max_completion_tokens", fields.get("max_tokens"))
     maximum = output_limit(engine, requested, prompt_tokens, fields.get("min_tokens", 0))
     limits = engine.limits_for(fields, maximum)
@@ -178,6 +186,7 @@ class _ChatResponse:
             "logprobs": self._logprob_lists(visible) if visible else None,
             **(end if last else {"finish_reason": None}),
             "token_ids": self._requested_token_ids(visible),
+            **(weight_versions(self._fields, len(output.pieces)) if last else {}),
         }
 
     def _choice(self, output: ChatOutput) -> JsonObject:
@@ -190,6 +199,7 @@ class _ChatResponse:
             "stop_reason": output.stop_reason,
             "token_ids": self._requested_token_ids(visible),
             "routed_experts": None,
+            **weight_versions(self._fields, len(output.pieces)),
         }
 
     def _message(self, output: ChatOutput) -> JsonObject:
@@ -199,7 +209,7 @@ class _ChatResponse:
             # vLLM's parser does not recognise an unfinished call: its text becomes content.
             merged = {**merged, "content": output.text_from_first_call, "tool_calls": []}
         # Empty content is null if vLLM's parsers moved all text elsewhere, else "".
-        parsed = "reasoning" in merged or ("tool_calls" in merged and not forced)
+        parsed = self._with_reasoning or ("tool_calls" in merged and not forced)
         content = self._echoed_text() + str(merged.get("content") or "")
         calls = [{name: call[name] for name in _CALL_KEYS} for call in merged.get("tool_calls", ())]
         return {

@@ -44,6 +44,7 @@ def check_model(engine: Engine, fields: RequestFields) -> None:
 def check_ranges(engine: Engine, fields: RequestFields) -> None:
     """Refuse sampling parameters outside of their range."""
     _check_without_param(fields)
+    _check_words_and_repetition(fields)
     _check_with_param(fields)
     if fields.get("temperature") == 0 and fields.get("n", 1) > 1:
         raise RefusalError(f"n must be 1 when using greedy sampling, got {fields['n']}.")
@@ -136,6 +137,19 @@ def _check_without_param(fields: RequestFields) -> None:
         raise RefusalError("stop cannot contain an empty string.")
 
 
+def _check_words_and_repetition(fields: RequestFields) -> None:
+    words = fields.get("bad_words", [])
+    if not all(word.strip() for word in words):
+        raise RefusalError(f"bad_words cannot contain an empty string. Got bad_words={words}")
+    limits = fields.get("repetition_detection", {})
+    longest, shortest = (limits.get(f"{end}_pattern_size", 0) for end in ("max", "min"))
+    if longest < 0 or not 0 <= shortest <= longest:
+        message = "max_pattern_size, min_pattern_size must be >=0, with min_pattern_size <= "
+        raise RefusalError(f"{message}max_pattern_size.")
+    if longest and limits.get("min_count", 0) < 2:
+        raise RefusalError("min_count must be >= 2 to detect repetitive patterns.")
+
+
 def _check_with_param(fields: RequestFields) -> None:
     temperature = fields.get("temperature", 1.0)
     if temperature < 0:
@@ -156,10 +170,18 @@ def _check_with_param(fields: RequestFields) -> None:
         raise parameter_error(message, "cache_salt")
 
 
+def _is_integer(key: str) -> bool:
+    try:
+        int(key)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_token_ids(engine: Engine, fields: RequestFields) -> None:
     size = engine.tokenizer.vocab_size
     bias = fields.get("logit_bias", {})
-    not_numbers = [key for key in bias if not key.lstrip("-").isdecimal()]
+    not_numbers = [key for key in bias if not _is_integer(key)]
     if not_numbers:
         problem = "logit_bias contains key(s) that cannot be converted to integer token IDs"
         raise parameter_error(f"{problem}: {not_numbers}", "logit_bias", not_numbers)
