@@ -16,21 +16,25 @@ from vllm_client import (
     AsyncVllmClient,
     ChatCompletion,
     ChatCompletionStream,
+    ClassificationResponse,
     Completion,
     CompletionChoice,
     CompletionParams,
     CompletionStream,
     CompletionStreamEvent,
     Done,
+    EmbeddingResponse,
     Error,
     FinishReason,
     Generation,
     GenerationStream,
     Message,
+    PoolingResponse,
     Response,
     ResponseStream,
     ResponseTextDelta,
     ResponseToolCall,
+    ScoreResponse,
     StreamEvent,
     Text,
     Timeout,
@@ -207,6 +211,19 @@ def narrowing_in_chat(event: StreamEvent) -> str:
     if event.type == "error":
         return event.error.message
     assert_never(event)
+
+
+def pooling_models(client: VllmClient) -> None:
+    """The routes of pooling models have typed keywords and responses."""
+    embedded = client.embeddings.create(input=["a", "b"], embed_dtype="float16", batch_size=1)
+    assert_type(embedded, EmbeddingResponse)
+    assert_type(client.pooling.create(input=[[1, 2]], task="embed"), PoolingResponse)
+    assert_type(client.classify.create(input="a"), ClassificationResponse)
+    assert_type(client.score.create(queries="a", documents=["b"]), ScoreResponse)
+    best = client.rerank.create(query="a", documents=["b"]).results[0]
+    assert_type(best.relevance_score, float)
+    client.embeddings.create(input="a", embed_dtype="int4")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.score.create(querys="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 async def asynchronously(client: AsyncVllmClient, messages: List[Message]) -> None:
