@@ -176,7 +176,7 @@ class Engine:
 
     def _send_more(self) -> Iterator[Job]:
         """Send while there is room; yields rows that are wrong before they are sent."""
-        while self.in_flight < self._limit.current and not self._probing:
+        while self.in_flight < self._limit.current and not (self._probing or self._stopped):
             now = perf_counter()
             if now < self._paused_until:
                 return

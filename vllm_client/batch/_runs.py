@@ -9,6 +9,7 @@ from typing import Any, Dict, Generator, Iterable, Iterator, List, Mapping, Opti
 
 from attrs import frozen
 
+from .._http.call import current
 from .._http.transport import CallOptions, Transport
 from ..exceptions import BatchInputError
 from ._engine import Engine, Settings
@@ -93,6 +94,10 @@ class BatchRows:
     def report(self) -> BatchReport:
         """What the run did so far."""
         return self._tally.report()
+
+    def _stop(self) -> None:
+        """End the run from another thread, without waiting for it."""
+        self._engine.stop()
 
     def close(self) -> None:
         """End the run: requests in flight are cancelled. May be called again, by any thread."""
@@ -180,6 +185,8 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
     ) as store:
         rows, place, total = _opened(source, files, run.progress)
         engine = run.engine(_unfinished(run.reader(rows, place), store, files.shard))
+        if current.scope is not None:
+            current.scope.register_call(engine.stop)
         tally = Tally(engine, store.done, len(store.given_up))
         reporter = Reporter(run.progress, engine, tally.report, total)
         try:
