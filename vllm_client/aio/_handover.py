@@ -119,6 +119,7 @@ class Handover(Generic[E]):
         self._full = False
         self._room = threading.Condition()
         self._waiter: Optional[asyncio.Future[None]] = None
+        self._thread: Optional[threading.Thread] = None
 
     def _start(self, read: Callable[[], None]) -> None:
         """Call ``read`` in a thread of its own."""
@@ -127,6 +128,7 @@ class Handover(Generic[E]):
         )
         try:
             thread.start()
+            self._thread = thread
         except RuntimeError as error:
             self.error = APIConnectionError(
                 f"no thread can be started for the {self.what}: {error}"

@@ -57,9 +57,11 @@ class _RowHandover(Handover[BatchRow]):
         self._rows._stop()
 
     async def wait_finished(self) -> None:
-        """Wait until no request is in flight and the input is read no further."""
+        """Wait until no request is in flight and the thread has ended."""
         if not self.ended:
             await asyncio.wait({self._finished}, timeout=_LONGEST_END)
+        if self._thread is not None and (self.ended or self._finished.done()):
+            self._thread.join()  # It does nothing more that takes time.
 
 
 class AsyncBatchRows:
@@ -101,7 +103,7 @@ class AsyncBatchRows:
         while not self._closed:
             try:
                 return handover.take()
-            except IndexError:
+            except IndexError:  # noqa: PERF203 — as in AsyncStream
                 if handover.is_drained:
                     raise handover.error or StopAsyncIteration from None
                 self._in_a_row = 0
@@ -145,7 +147,8 @@ class AsyncBatchRows:
 
     def __del__(self) -> None:
         # After `break` nothing else tells the thread that nobody reads any more.
-        self._stop()
+        if hasattr(self, "_in_a_row"):  # Else the constructor has failed.
+            self._stop()
 
 
 def _in_thread(
@@ -190,4 +193,5 @@ class AsyncBatch:
 
     completions = _rows(Batch.completions)
     chat = _rows(Batch.chat)
-    run = _in_thread(Batch.run)
+    # mypy fears that **params names a second `self`.
+    run = _in_thread(Batch.run)  # type: ignore[arg-type]
