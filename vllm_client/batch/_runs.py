@@ -192,7 +192,7 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
         try:
             _write_all(engine, store, tally, reporter)
         except KeyboardInterrupt:
-            logger.warning("stopped; the same call goes on with the rows that %s lacks", output)
+            logger.warning("run the same again: it goes on with the rows that %s lacks", output)
             raise
         finally:
             engine.close()
