@@ -232,9 +232,7 @@ def test_an_input_that_does_not_exist(serve: Serve, files: Dict[str, Path], caps
 
 
 @pytest.mark.parametrize("fault", ["cut", "no gzip", "damaged"])
-def test_a_compressed_input(
-    serve: Serve, files: Dict[str, Path], capsys: Any, fault: str
-) -> None:
+def test_a_compressed_input(serve: Serve, files: Dict[str, Path], capsys: Any, fault: str) -> None:
     """A .gz file is decompressed; one that is cut or damaged is an error after its whole rows."""
     whole = gzip.compress(b"".join(b'{"prompt": "%d"}\n' % number for number in range(9999)))
     packed = {"cut": whole[:-100], "no gzip": b"no", "damaged": whole[:99] + b"\xff" + whole[100:]}

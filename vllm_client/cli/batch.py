@@ -85,10 +85,10 @@ def _params(arguments: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _summary(report: BatchReport) -> List[str]:
+    tokens = f"{report.output_throughput:.1f} output tokens/s"
     lines = [
         f"done {report.done}, failed {report.failed}, skipped {report.skipped} (finished before)",
-        f"{report.duration:.1f} s, {report.request_throughput:.1f} rows/s, "
-        f"{report.output_throughput:.1f} output tokens/s",
+        f"{report.duration:.1f} s, {report.request_throughput:.1f} rows/s, {tokens}",
     ]
     cut = report.finish_reasons.get("length", 0)
     if cut:
