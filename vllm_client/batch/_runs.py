@@ -180,9 +180,10 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
     """
     route = None if run.route is None else run.route.url
     settings = {"route": route, "params": dict(run.common), "shard": list(files.shard)}
-    with OutputFile(
+    opened = OutputFile(
         output, settings, sync_every=files.sync_every, retry_failed=files.retry_failed
-    ) as store:
+    )
+    with opened as store, _interrupt_explained(output):
         rows, place, total = _opened(source, files, run.progress)
         engine = run.engine(_unfinished(run.reader(rows, place), store, files.shard))
         if current.scope is not None:
@@ -191,9 +192,6 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
         reporter = Reporter(run.progress, engine, tally.report, total)
         try:
             _write_all(engine, store, tally, reporter)
-        except KeyboardInterrupt:
-            logger.warning("run the same again: it goes on with the rows that %s lacks", output)
-            raise
         finally:
             engine.close()
             reporter.close()
@@ -202,6 +200,15 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
         report = tally.report()
         report.output, report.errors = str(store.path), str(store.errors_path)
         return report
+
+
+@contextlib.contextmanager
+def _interrupt_explained(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        logger.warning("run the same again: it goes on with the rows that %s lacks", output)
+        raise
 
 
 def _opened(source: Any, files: FileOptions, progress: Progress) -> Tuple[Any, str, Optional[int]]:
