@@ -177,7 +177,7 @@ def _refuse_unknown(fields: Mapping[str, Any], known: FrozenSet[str], says: str)
 
 
 class SeenIds:
-    """The ids of the rows so far, 16 bytes each at most: a set of strings would take a hundred."""
+    """The ids of the rows so far, 16 to 32 bytes each: a set of strings would take a hundred."""
 
     def __init__(self) -> None:
         self._slots = array("Q", bytes(8 * 1024))
