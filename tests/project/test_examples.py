@@ -92,10 +92,11 @@ def readme_blocks():
     return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def test_the_code_of_the_readme_runs(monkeypatch, capsys):
+def test_the_code_of_the_readme_runs(monkeypatch, capsys, tmp_path):
     """Every Python block of the README runs, one after the other, against the embedded server."""
     with FakeServer() as server:
         monkeypatch.setenv("VLLM_BASE_URL", server.base_url)
+        monkeypatch.chdir(tmp_path)  # A block writes a file.
         names = {}
         for block in readme_blocks():
             exec(block.replace("http://localhost:8000", server.url), names)
@@ -103,6 +104,7 @@ def test_the_code_of_the_readme_runs(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "tokens" in printed
     assert "too long: max_tokens=1000000" in printed
+    assert "\n50 0 " in printed
 
 
 def test_the_readme_shows_code_at_once():
