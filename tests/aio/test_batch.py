@@ -304,6 +304,31 @@ def test_cancelling_run_while_the_input_blocks(
     run_with(served, main)
 
 
+def test_aclose_while_the_input_blocks(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input that blocks does not keep aclose() waiting for ever, and nothing more is sent."""
+    monkeypatch.setattr(aio_batch, "_LONGEST_END", 0.01)
+    blocked, go_on = threading.Event(), threading.Event()
+
+    def prompts() -> Iterator[str]:
+        yield "a"
+        blocked.set()
+        assert go_on.wait(WAIT)
+        yield "b"
+
+    server = Answering()
+
+    async def main(client: AsyncVllmClient) -> None:
+        async with client.batch.completions(prompts(), max_concurrency=2) as rows:
+            reader = asyncio.ensure_future(rows.__anext__())
+            assert await in_thread(blocked.wait, WAIT)
+        with pytest.raises(StreamConsumedError):
+            await reader
+        go_on.set()
+
+    run_with(serve(handler=server), main)
+    assert "b" not in server.asked
+
+
 def test_stopping_a_run_whose_rows_are_all_wrong(serve: Serve) -> None:
     """An endless input of rows that cannot be sent is left when the run is closed."""
     read = Tally()

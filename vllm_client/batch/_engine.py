@@ -184,7 +184,7 @@ class Engine:
                 self._probe()
                 return
             job = self._next(now)
-            if job is None:
+            if job is None or self._stopped:  # The input may have blocked meanwhile.
                 return
             if job.error is not None:
                 self._count_failure(job)
