@@ -13,6 +13,8 @@ from vllm_client import (
     APITimeoutError,
     AsyncStream,
     AsyncVllmClient,
+    BatchReport,
+    BatchRow,
     ChatCompletion,
     ChatCompletionStream,
     Completion,
@@ -215,6 +217,19 @@ async def asynchronously(client: AsyncVllmClient, messages: List[Message]) -> No
         assert_type(await stream.collect(), ChatCompletion)
     client.completions.stream(prompt="x", max_token=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await client.completions.create(prompt=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+async def batches(client: VllmClient, other: AsyncVllmClient) -> None:
+    """Rows and reports have their types, and the fields of all rows are checked."""
+    for each in client.batch.completions(["x"], max_tokens=5, max_concurrency=4):
+        assert_type(each, BatchRow)
+    async for row in other.batch.chat(["x"], ordered=False):
+        assert_type(row, BatchRow)
+    assert_type(client.batch.run("in", "out", max_tokens=5), BatchReport)
+    assert_type(await other.batch.run("in", "out", max_tokens=5), BatchReport)
+    client.batch.completions(["x"], max_token=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    other.batch.completions(["x"], max_token=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await other.batch.run(1, "out")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def presets(client: VllmClient) -> None:
