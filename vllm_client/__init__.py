@@ -19,6 +19,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .aio import AsyncStream, AsyncVllmClient
+    from .aio.batch import AsyncBatchRows
     from .batch import BatchProgress, BatchReport, BatchRow, BatchRows, read_batch
     from .client import VllmClient
     from .events import (
@@ -135,6 +136,7 @@ __all__ = [
     "APIConnectionError",
     "APIStatusError",
     "APITimeoutError",
+    "AsyncBatchRows",
     "AsyncStream",
     "AsyncVllmClient",
     "AuthenticationError",
@@ -251,6 +253,7 @@ __getattr__ = names_of(
     __name__,
     {
         "aio": "AsyncStream AsyncVllmClient",
+        "aio.batch": "AsyncBatchRows",
         "batch": "BatchProgress BatchReport BatchRow BatchRows read_batch",
         "client": "VllmClient",
         "events": """

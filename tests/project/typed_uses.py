@@ -14,6 +14,8 @@ from vllm_client import (
     APITimeoutError,
     AsyncStream,
     AsyncVllmClient,
+    BatchReport,
+    BatchRow,
     ChatCompletion,
     ChatCompletionStream,
     ClassificationResponse,
@@ -279,6 +281,19 @@ def further_routes(client: VllmClient, messages: List[Message]) -> None:
     assert_type(audio.stream(file="speech.wav"), TranscriptionStream)
     audio.create(file=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.audio.translations.create(file=b"", timestamp_granularities=[])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def batches(client: VllmClient, other: AsyncVllmClient) -> None:
+    """Rows and reports have their types, and the fields of all rows are checked."""
+    for each in client.batch.completions(["x"], max_tokens=5, max_concurrency=4):
+        assert_type(each, BatchRow)
+    async for row in other.batch.chat(["x"], ordered=False):
+        assert_type(row, BatchRow)
+    assert_type(client.batch.run("in", "out", max_tokens=5), BatchReport)
+    assert_type(await other.batch.run("in", "out", max_tokens=5), BatchReport)
+    client.batch.completions(["x"], max_token=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    other.batch.completions(["x"], max_token=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await other.batch.run(1, "out")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def presets(client: VllmClient) -> None:

@@ -43,6 +43,8 @@ from .stream import AsyncStream
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec, Self
 
+    from .batch import AsyncBatch
+
     P = ParamSpec("P")
 
 __all__ = ["AsyncVllmClient"]
@@ -297,6 +299,13 @@ class AsyncVllmClient(_AsyncTwin):
         self.audio = AsyncAudio(sync.audio, executor)
 
     request = in_thread(VllmClient.request)
+
+    @property
+    def batch(self) -> AsyncBatch:
+        """As :attr:`VllmClient.batch`."""
+        from .batch import AsyncBatch  # noqa: PLC0415 — few programs use it
+
+        return AsyncBatch(self._sync.batch, self._executor)
 
     @property
     def base_url(self) -> str:

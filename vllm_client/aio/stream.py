@@ -106,13 +106,10 @@ class AsyncStream(Generic[E, R]):
             try:
                 event: E = handover.take()
             except IndexError:
-                if not handover.ended:
-                    self._in_a_row = 0
-                    await handover.wait()
-                elif handover.error is not None:
-                    raise handover.error from None
-                else:
-                    raise StopAsyncIteration from None
+                if handover.is_drained:
+                    raise handover.error or StopAsyncIteration from None
+                self._in_a_row = 0
+                await handover.wait()
             else:
                 return event
 

@@ -176,7 +176,7 @@ class Engine:
 
     def _send_more(self) -> Iterator[Job]:
         """Send while there is room; yields rows that are wrong before they are sent."""
-        while self.in_flight < self._limit.current and not self._probing:
+        while self.in_flight < self._limit.current and not (self._probing or self._stopped):
             now = perf_counter()
             if now < self._paused_until:
                 return
@@ -184,7 +184,7 @@ class Engine:
                 self._probe()
                 return
             job = self._next(now)
-            if job is None:
+            if job is None or self._stopped:  # The input may have blocked meanwhile.
                 return
             if job.error is not None:
                 self._count_failure(job)
