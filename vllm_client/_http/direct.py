@@ -148,19 +148,23 @@ class Route:
         connection = self.pool.take_idle()
         if connection is None:
             return None
+        if type(connection.sock) not in _SOCKETS or connection.debuglevel:
+            self.pool.put_back(connection)
+            return None
         try:
-            if type(connection.sock) not in _SOCKETS or connection.debuglevel:
-                self.pool.put_back(connection)
-                return None
             call.reused = True
             call.attach_socket(connection.sock)
             # No variable holds the request: whoever logs our frames must not see the key.
             connection.send_past(self._to_bytes(request))
-            return self._receive(connection, call, limit)
+            response = self._receive(connection, limit)
         except BaseException:
             connection.close()
             self.pool.put_back(None)
             raise
+        if isinstance(response, DirectResponse):
+            call.detach()
+            self.pool.put_back(connection)
+        return response
 
     def _to_bytes(self, request: requests.Request) -> bytes:
         fields = dict(request.headers)
@@ -174,7 +178,7 @@ class Route:
         return head.encode("latin-1") + body
 
     def _receive(
-        self, connection: TrackedConnection, call: Call, limit: int
+        self, connection: TrackedConnection, limit: int
     ) -> Union[DirectResponse, urllib3.BaseHTTPResponse]:
         pieces: List[bytes] = []
         error: Optional[Exception] = None
@@ -185,10 +189,8 @@ class Route:
         received = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if length is None:
             return self._continued(connection, received, error)
-        if len(received) > end + length:
+        if len(received) > end + length or _has_more(connection.sock):
             connection.close()  # More than the body has arrived, and belongs to no request.
-        call.detach()
-        self.pool.put_back(connection)
         return DirectResponse(received[end : end + length], received[:end])
 
     def _continued(
@@ -247,6 +249,11 @@ def _receive_common(
         pieces.append(piece)
         missing -= len(piece)
     return end, length
+
+
+def _has_more(sock: socket.socket) -> bool:
+    """Whether the TLS of a socket has decrypted more than was read, which no poll shows."""
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
 
 def _common_length(head: bytes) -> Optional[int]:
