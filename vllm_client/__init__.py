@@ -19,6 +19,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .aio import AsyncStream, AsyncVllmClient
+    from .batch import BatchProgress, BatchReport, BatchRow, BatchRows, read_batch
     from .client import VllmClient
     from .events import (
         CompletionStreamEvent,
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
         APITimeoutError,
         AuthenticationError,
         BadRequestError,
+        BatchChangedError,
+        BatchError,
+        BatchInputError,
+        BatchLockedError,
+        BatchStoppedError,
         ContextLengthError,
         GenerationAbortedError,
         InternalServerError,
@@ -65,22 +71,46 @@ if TYPE_CHECKING:
         StreamOptions,
         StructuredOutputs,
     )
+    from .params.responses import ResponseParams
     from .resources._media import audio_part, image_part
+    from .response_events import (
+        ResponseContentPart,
+        ResponseDone,
+        ResponseItem,
+        ResponseOther,
+        ResponseProgress,
+        ResponseReasoningDelta,
+        ResponseReasoningDone,
+        ResponseRefusalDelta,
+        ResponseRefusalDone,
+        ResponseStreamEvent,
+        ResponseTextDelta,
+        ResponseTextDone,
+        ResponseToolCallDelta,
+    )
     from .streams import (
         ChatCompletionStream,
         CompletionStream,
         ServerSentEvent,
         ServerSentEventStream,
     )
+    from .streams.responses import ResponseStream
     from .timeouts import Timeout, TimeoutTypes
     from .timings import Timings
     from .types import (
         ChatCompletion,
         ChatCompletionChoice,
         ChatCompletionMessage,
+        ClassificationResponse,
         Completion,
         CompletionChoice,
+        EmbeddingResponse,
         Model,
+        PoolingResponse,
+        RerankResponse,
+        Response,
+        ResponseToolCall,
+        ScoreResponse,
         TokenLogprob,
         ToolCall,
         Usage,
@@ -95,12 +125,22 @@ __all__ = [
     "AsyncVllmClient",
     "AuthenticationError",
     "BadRequestError",
+    "BatchChangedError",
+    "BatchError",
+    "BatchInputError",
+    "BatchLockedError",
+    "BatchProgress",
+    "BatchReport",
+    "BatchRow",
+    "BatchRows",
+    "BatchStoppedError",
     "CallParams",
     "ChatCompletion",
     "ChatCompletionChoice",
     "ChatCompletionMessage",
     "ChatCompletionParams",
     "ChatCompletionStream",
+    "ClassificationResponse",
     "Completion",
     "CompletionChoice",
     "CompletionParams",
@@ -110,6 +150,7 @@ __all__ = [
     "ContentPart",
     "ContextLengthError",
     "Done",
+    "EmbeddingResponse",
     "Error",
     "FinishReason",
     "GenerationAbortedError",
@@ -121,12 +162,32 @@ __all__ = [
     "ModelNotFoundError",
     "NotFoundError",
     "PermissionDeniedError",
+    "PoolingResponse",
     "Prompt",
     "RateLimitError",
     "Reasoning",
     "RepetitionDetection",
     "RequestOptions",
+    "RerankResponse",
+    "Response",
+    "ResponseContentPart",
+    "ResponseDone",
+    "ResponseItem",
+    "ResponseOther",
+    "ResponseParams",
+    "ResponseProgress",
+    "ResponseReasoningDelta",
+    "ResponseReasoningDone",
+    "ResponseRefusalDelta",
+    "ResponseRefusalDone",
+    "ResponseStream",
+    "ResponseStreamEvent",
+    "ResponseTextDelta",
+    "ResponseTextDone",
+    "ResponseToolCall",
+    "ResponseToolCallDelta",
     "SamplingParams",
+    "ScoreResponse",
     "ServerSentEvent",
     "ServerSentEventStream",
     "ServerStreamError",
@@ -152,6 +213,7 @@ __all__ = [
     "__version__",
     "audio_part",
     "image_part",
+    "read_batch",
 ]
 
 
@@ -159,6 +221,7 @@ __getattr__ = names_of(
     __name__,
     {
         "aio": "AsyncStream AsyncVllmClient",
+        "batch": "BatchProgress BatchReport BatchRow BatchRows read_batch",
         "client": "VllmClient",
         "events": """
         CompletionStreamEvent Content Done Error FinishReason Reasoning StreamEvent Text
@@ -166,6 +229,7 @@ __getattr__ = names_of(
     """,
         "exceptions": """
         APIConnectionError APIStatusError APITimeoutError AuthenticationError BadRequestError
+        BatchChangedError BatchError BatchInputError BatchLockedError BatchStoppedError
         ContextLengthError GenerationAbortedError InternalServerError InvalidResponseError
         InvalidStreamError ModelNotFoundError NotFoundError PermissionDeniedError RateLimitError
         ServerStreamError ServiceUnavailableError StreamConsumedError StreamError
@@ -175,17 +239,27 @@ __getattr__ = names_of(
         CallParams ChatCompletionParams CompletionParams Prompt RepetitionDetection RequestOptions
         SamplingParams StreamOptions StructuredOutputs
     """,
+        "params.responses": "ResponseParams",
         "resources._media": "audio_part image_part",
+        "response_events": """
+        ResponseContentPart ResponseDone ResponseItem ResponseOther ResponseProgress
+        ResponseReasoningDelta ResponseReasoningDone ResponseRefusalDelta ResponseRefusalDone
+        ResponseStreamEvent ResponseTextDelta ResponseTextDone ResponseToolCallDelta
+    """,
         "streams": """
         ChatCompletionStream CompletionStream ServerSentEvent ServerSentEventStream
     """,
+        "streams.responses": "ResponseStream",
         "timeouts": "Timeout TimeoutTypes",
         "timings": "Timings",
         "types.chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "types.completion": "Completion CompletionChoice",
+        "types.embedding": "EmbeddingResponse PoolingResponse",
         "types.logprobs": "TokenLogprob",
         "types.messages": "ContentPart Message Tool",
         "types.model": "Model",
+        "types.response": "Response ResponseToolCall",
+        "types.scoring": "ClassificationResponse RerankResponse ScoreResponse",
         "types.shared": "Usage",
         "types.tool_calls": "ToolCall",
     },

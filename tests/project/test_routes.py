@@ -27,27 +27,6 @@ PENDING: Dict[str, str] = {
         ["POST /v1/chat/completions/batch", "POST /inference/v1/generate"],
         "batch of conversations, tokens in and tokens out",
     ),
-    **dict.fromkeys(
-        [
-            "POST /v1/responses",
-            "GET /v1/responses/{id}",
-            "POST /v1/responses/{id}/cancel",
-        ],
-        "responses",
-    ),
-    **dict.fromkeys(
-        [
-            "POST /v1/embeddings",
-            "POST /pooling",
-            "POST /classify",
-            "POST /score",
-            "POST /v1/score",
-            "POST /rerank",
-            "POST /v1/rerank",
-            "POST /v2/rerank",
-        ],
-        "pooling models",
-    ),
     **dict.fromkeys(["POST /v1/audio/transcriptions", "POST /v1/audio/translations"], "speech"),
     **dict.fromkeys(["POST /tokenize", "POST /detokenize", "GET /tokenizer_info"], "tokenizer"),
     **dict.fromkeys(["POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter"], "adapters"),

@@ -1,8 +1,8 @@
 """The routes of the embedded server: which path sends which response.
 
-``table`` maps paths and methods to routes and holds the small ones. ``completions`` and ``chat``
-are the two that generate text, with ``chat_output``, ``messages`` and ``checks`` (what vLLM
-refuses). ``metrics`` writes ``GET /metrics``.
+``table`` maps paths and methods to routes and holds the small ones. ``completions``, ``chat`` and
+``responses`` are those that generate text, with ``chat_output``, ``messages``, ``response_input``,
+``response_output`` and ``checks`` (what vLLM refuses). ``metrics`` writes ``GET /metrics``.
 
 To add a route:
 
@@ -12,6 +12,8 @@ To add a route:
 2. Add one line for its path and method to ``_ROUTES``.
 3. Add the captured traffic of a real server to ``tests/data/captures``, and its name to
    ``FAMILIES`` in ``tests/testing/test_captures.py``. That test compares the two.
+
+``pooling`` has the routes of pooling models, whose vectors follow from the words of a text.
 
 New routes generate no text: the word model is frozen (see ``_engine``). A test that needs another
 response sets it with ``FakeServer.enqueue(json=..., path=...)``.
