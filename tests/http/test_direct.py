@@ -722,12 +722,16 @@ def test_both_ways_agree(
 ) -> None:
     """Whatever the head, the body and the pieces, content, headers and errors are the same.
 
-    So is whether the connection is kept. The server closes after each response.
+    So is whether the connection is kept; only if bytes follow the body, http.client may lose them
+    and keep it. The server closes after each response.
     """
     data = end.join([line, *fields, b"", b""]) + body
     pieces = cut(data, places)
-    plain = outcome(*scripted, pieces, False)
-    assert outcome(*scripted, pieces, True) == plain
+    *plain, kept_by_plain = outcome(*scripted, pieces, False)
+    *ours, kept_by_ours = outcome(*scripted, pieces, True)
+    assert ours == plain
+    overrun = isinstance(ours[0], bytes) and len(ours[0]) < len(body)
+    assert kept_by_ours == kept_by_plain or (overrun and kept_by_ours == 0)
 
 
 @given(st.integers(0, len(COMMON)), st.lists(st.integers(0, 300), max_size=3))
