@@ -238,15 +238,15 @@ class Engine:
         assert route is not None
         job.sent_at = perf_counter()
         try:
-            opened = self._transport.open(
+            whole = self._transport.fetch(
                 "POST",
                 self._transport.url(route.path),
                 Payload(job.content, JSON, job.body),
                 options=self._options,
             )
-            with opened.redacting():
-                job.received = opened.read_all(self._transport.max_response_bytes)
-                job.request_id = opened.request_id
+            with whole.redacting():
+                job.received = whole.content
+                job.request_id = whole.headers.get("x-request-id")
                 expected = route.expected(job.body)
                 job.response = decoded_answer(job.received, route.from_raw, expected)
         except BaseException as error:  # noqa: BLE001 — raised by the iterator, or the row's error

@@ -7,7 +7,7 @@ from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
 
 from .._decoding.answers import decoded_answer
 from .._http.payload import JSON, Payload
-from .._http.response import OpenResponse
+from .._http.response import OpenResponse, WholeResponse
 from .._http.transport import EVENT_STREAM, UNSET, CallOptions, Transport
 from ..params import RequestOptions
 from ..streams import OnError, Stream
@@ -82,10 +82,9 @@ class Resource:
         answer_type: Optional[type] = None,
         params: Optional[Query] = None,
     ) -> R:
-        opened = self._open(method, path, payload, options, params=params)
-        with opened.redacting():
-            content = opened.read_all(self._transport.max_response_bytes)
-            answer = decoded_answer(content, from_raw, expected)
+        whole = self._fetch(method, path, payload, options, params=params)
+        with whole.redacting():
+            answer = decoded_answer(whole.content, from_raw, expected)
             if answer_type is not None:
                 parse_choices(answer, answer_type)
             return answer
@@ -98,10 +97,9 @@ class Resource:
         read: Callable[[bytes, str], R],
     ) -> R:
         """The response to a form, made by ``read`` from its body and its content type."""
-        opened = self._open("POST", path, payload, options, accept="*/*")
-        with opened.redacting():
-            content = opened.read_all(self._transport.max_response_bytes)
-            return read(content, opened.response.headers.get("content-type", ""))
+        whole = self._fetch("POST", path, payload, options, accept="*/*")
+        with whole.redacting():
+            return read(whole.content, whole.headers.get("content-type", ""))
 
     def _content(
         self,
@@ -114,10 +112,8 @@ class Resource:
         params: Optional[Query] = None,
     ) -> Tuple[bytes, Mapping[str, str]]:
         """The body and the headers of a response that may be other than JSON."""
-        opened = self._open(method, path, payload, options, accept=accept, params=params)
-        with opened.redacting():
-            content = opened.read_all(self._transport.max_response_bytes)
-        return content, opened.response.headers
+        whole = self._fetch(method, path, payload, options, accept=accept, params=params)
+        return whole.content, whole.headers
 
     def _stream(
         self,
@@ -136,6 +132,25 @@ class Resource:
         check_event_stream(opened)
         timings = Timings(opened.started, called=called)
         return stream_class(opened, decoder, timings, on_error, answer_type)
+
+    def _fetch(
+        self,
+        method: str,
+        path: str,
+        payload: Payload,
+        options: RequestOptions,
+        *,
+        accept: str = JSON,
+        params: Optional[Query] = None,
+    ) -> WholeResponse:
+        return self._transport.fetch(
+            method,
+            self._transport.url(path),
+            payload,
+            accept=accept,
+            params=params,
+            options=_call_options(options),
+        )
 
     def _open(
         self,
