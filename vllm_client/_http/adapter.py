@@ -319,7 +319,8 @@ class TrackedPool(urllib3.HTTPConnectionPool):
 
     def put_back(self, connection: Optional[TrackedConnection]) -> None:
         """Put a connection back; None if it was closed, for the place that it had."""
-        self._put_conn(connection)
+        place: Any = connection  # The stubs of urllib3 know no class of ours.
+        self._put_conn(place)
 
 
 class TrackedTLSPool(TrackedPool, urllib3.HTTPSConnectionPool):

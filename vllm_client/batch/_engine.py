@@ -17,7 +17,6 @@ from typing import Any, Iterable, Iterator, List, Optional, Tuple
 
 from attrs import define, frozen
 
-from .._decoding.answers import decoded_answer
 from .._http.payload import JSON, Payload
 from .._http.transport import CallOptions, Transport
 from ..exceptions import (
@@ -247,8 +246,7 @@ class Engine:
             with whole.redacting():
                 job.received = whole.content
                 job.request_id = whole.headers.get("x-request-id")
-                expected = route.expected(job.body)
-                job.response = decoded_answer(job.received, route.from_raw, expected)
+                job.response = route.decode(job.received, job.body)
         except BaseException as error:  # noqa: BLE001 — raised by the iterator, or the row's error
             job.error = error
         job.ended_at = perf_counter()
