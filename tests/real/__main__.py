@@ -1,0 +1,101 @@
+"""``python -m tests.real``: start real servers, make every check, print the table."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Dict, Iterable, List
+
+import vllm_client
+
+from . import faults, fields, pairs, routes  # noqa: F401 — they fill the table
+from .servers import KINDS, Kind, Paths, Server
+from .table import CHECKS, DIFFERS, FAILED, Check, Row, markdown, result_of, summary
+
+_ENVIRONMENT = "REAL_VLLM"
+
+
+def main() -> int:
+    """Run the checks that were asked for. Returns 1 if one failed or differs."""
+    args = _arguments()
+    rows: List[Row] = []
+    versions: Dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        logs = Path(args.logs or folder)
+        logs.mkdir(parents=True, exist_ok=True)
+        adapter = args.adapter or _made_adapter(args, Path(folder))
+        paths = Paths(args.vllm, args.model, args.embedding_model, adapter, logs)
+        for kind in KINDS:
+            chosen = [each for each in CHECKS if _is_chosen(each, kind, args)]
+            if chosen:
+                rows += _checked(kind, paths, chosen, versions)
+    print(f"\n{len(rows)} checks: {summary(rows)}")
+    if args.write:
+        Path(args.write).write_text(markdown(rows, _versions(versions)), encoding="utf-8")
+    return int(any(row.result in {DIFFERS, FAILED} for row in rows))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.real", description=__doc__)
+    for name, help_text in (
+        ("vllm", "the command vllm of an environment with vLLM for the CPU"),
+        ("model", "folder of a small generating model"),
+        ("embedding-model", "folder of the same model without its output layer"),
+        ("adapter", "folder of a LoRA adapter of the model; made if it is not given"),
+    ):
+        variable = f"{_ENVIRONMENT}_{name.upper().replace('-', '_')}"
+        given = os.environ.get("REAL_VLLM" if name == "vllm" else variable)
+        required = given is None and name != "adapter"
+        parser.add_argument(f"--{name}", default=given, required=required, help=help_text)
+    parser.add_argument("--kind", action="append", help="only servers of this kind (repeatable)")
+    parser.add_argument("--only", default="", help="only checks whose group or name contains this")
+    parser.add_argument("--logs", help="folder for the logs of the servers")
+    parser.add_argument("--write", help="write the table to this file, as docs/real-servers.md")
+    return parser.parse_args()
+
+
+def _is_chosen(each: Check, kind: Kind, args: argparse.Namespace) -> bool:
+    named = args.only in f"{each.group}: {each.name}"
+    return kind.name in each.kinds and kind.name in (args.kind or each.kinds) and named
+
+
+def _made_adapter(args: argparse.Namespace, folder: Path) -> str:
+    maker = Path(__file__).with_name("make_adapter.py")
+    python = Path(args.vllm).with_name("python")
+    adapter = str(folder / "adapter")
+    subprocess.run([str(python), str(maker), args.model, adapter], check=True)
+    return adapter
+
+
+def _checked(
+    kind: Kind, paths: Paths, checks: Iterable[Check], versions: Dict[str, str]
+) -> List[Row]:
+    rows = []
+    with Server(kind, paths) as server:
+        with server.client() as client:
+            versions["vLLM"] = client.request("GET", "/version").json()["version"]
+        for each in checks:
+            rows.append(result_of(each, server))
+            print(rows[-1], flush=True)
+    return rows
+
+
+def _versions(found: Dict[str, str]) -> Dict[str, str]:
+    return {
+        "vllm_client": vllm_client.__version__,
+        **found,
+        "Python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
+        "servers": "; ".join(f"*{kind.name}*: `{kind.flags}`" for kind in KINDS),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
