@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import Any, Callable, Iterator, List, Mapping, Tuple, Union
@@ -29,44 +30,88 @@ class Rule:
 
     Attributes:
         path: A pattern of the paths that may differ.
-        when: Whether it may, for a request with these fields.
+        when: Whether they may, for these fields, this value in the whole response and this value
+            in the stream.
         reason: What the server does.
     """
 
     path: str
-    when: Callable[[Fields], bool]
+    when: Callable[[Fields, Any, Any], bool]
     reason: str
 
 
-def _echoes(fields: Fields) -> bool:
+def _echoes(fields: Fields, _: Any, __: Any) -> bool:
     return bool(fields.get("echo"))
+
+
+def _is_forced(fields: Fields) -> bool:
+    return fields.get("tool_choice") == "required" or isinstance(fields.get("tool_choice"), dict)
+
+
+def _json_of(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _same_json(fields: Fields, whole: Any, streamed: Any) -> bool:
+    value = _json_of(whole)
+    return _is_forced(fields) and value is not None and _same(value, _json_of(streamed))
+
+
+def _broke_off(fields: Fields, whole: Any, streamed: Any) -> bool:
+    """Whether the last call of the stream is no JSON; of the texts, whether only one has any."""
+    if isinstance(streamed, list):
+        last = streamed[-1]["function"]["arguments"]
+        return _is_forced(fields) and not whole and _json_of(last) is None
+    return _is_forced(fields) and bool(whole) and not streamed
+
+
+def _marker_again(fields: Fields, whole: Any, streamed: Any) -> bool:
+    return "</think>" in str(streamed) and whole == streamed.replace("</think>", "")
 
 
 RULES = [
     Rule(
-        r"choices\[\d+\]\.prompt_logprobs",
-        lambda f: _echoes(f) and "logprobs" in f,
-        "echo: prompt_logprobs only in the whole response",
+        r"(choices\[\d+\]\.)?prompt_logprobs",
+        _echoes,
+        "echo: only the whole response has prompt_logprobs",
     ),
     Rule(
         r"choices\[\d+\]\.prompt_token_ids",
         _echoes,
-        "echo: prompt_token_ids only in the stream",
+        "echo: only the stream has prompt_token_ids",
     ),
     Rule(
         r"usage\.completion_tokens_details.*",
-        lambda f: "messages" in f,
-        "reasoning_tokens only in the whole response",
+        lambda fields, *_: "messages" in fields,
+        "only the whole response has reasoning_tokens",
     ),
     Rule(
         r"usage\.prompt_tokens_details.*",
-        lambda _: True,
+        lambda *_: True,
         "the second request finds the prompt of the first in the cache",
     ),
     Rule(
-        r"choices\[\d+\]\.message\..*",
-        lambda f: f.get("tool_choice") == "required",
-        "required with broken JSON: the whole response has text, the stream a call",
+        r"choices\[\d+\]\.message\.tool_calls\[\d+\]\.function\.arguments",
+        _same_json,
+        "forced calls: the whole response has their arguments decoded and encoded again",
+    ),
+    Rule(
+        r"choices\[\d+\]\.message\.(content|tool_calls)",
+        _broke_off,
+        "a forced call that breaks off: text in the whole response, a call in the stream",
+    ),
+    Rule(
+        r"choices\[\d+\]\.message\.content",
+        lambda _, whole, streamed: not whole and not streamed,
+        "a message without text: only the whole response tells null from empty",
+    ),
+    Rule(
+        r"choices\[\d+\]\.message\.content",
+        _marker_again,
+        "a further </think>: the whole response cuts it out",
     ),
 ]
 
@@ -81,7 +126,7 @@ def compare(fields: Fields, whole: Answer, streamed: Answer) -> None:
     known: List[str] = []
     unknown: List[str] = []
     for path, one, other in differences(whole.raw, streamed.raw):
-        reason = _reason(path, fields)
+        reason = _reason(path, fields, one, other)
         told = f"{path}: {_short(one)} whole, {_short(other)} streamed"
         (known if reason else unknown).append(reason or told)
     if unknown:
@@ -111,9 +156,19 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other) and type(one) is type(other)
 
 
-def _reason(path: str, fields: Fields) -> str:
-    fits = (rule.reason for rule in RULES if re.fullmatch(rule.path, path) and rule.when(fields))
-    return next(fits, "")
+def _reason(path: str, fields: Fields, whole: Any, streamed: Any) -> str:
+    for rule in RULES:
+        if re.fullmatch(rule.path, path) and rule.when(fields, whole, streamed):
+            return rule.reason
+    return ""
+
+
+def fails_in_streams(fields: Fields) -> bool:
+    """Whether vLLM 0.32 ends a stream with these fields in an error frame, by a fault of its own.
+
+    It looks for the log-probabilities of the prompt in each choice, but only the first has them.
+    """
+    return bool(fields.get("echo")) and "logprobs" in fields and fields.get("n", 1) > 1
 
 
 def _short(value: Any) -> str:

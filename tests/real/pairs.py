@@ -50,7 +50,7 @@ _CHAT_EXTRAS: Dict[str, Fields] = {
     "top logprobs, token ids": {"logprobs": True, "top_logprobs": 2, "return_token_ids": True},
     "token ids": {"return_token_ids": True},
     "no reasoning": {"include_reasoning": False},
-    "thinking ends": {"logit_bias": {"843": 6.0}, "return_token_ids": True},
+    "thinking ends": {"logit_bias": {"843": 4.0}, "return_token_ids": True},
     "regex": {"structured_outputs": {"regex": "[a-z]{3}"}, **NO_THINKING},
     "json": {
         "response_format": {

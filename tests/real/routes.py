@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
-from vllm_client import AsyncVllmClient, NotFoundError, VllmClient
+from vllm_client import AsyncVllmClient, ModelNotFoundError, NotFoundError, VllmClient
 
 from .samples import HELLO
 from .servers import Server
-from .table import check, first, raised
+from .table import CHECKS, check, first, raised
 
 GENERATING = ("plain", "parsers", "lora")
 ALL = (*GENERATING, "pooling")
@@ -136,3 +136,59 @@ def _(client: VllmClient) -> None:
 def _(client: VllmClient) -> str:
     raised(NotFoundError, lambda: client.completions.create(**PROMPT))
     return "not served"
+
+
+@check("methods", "every method has a check", "plain")
+def _(server: Server) -> str:
+    with server.client() as client:
+        public = set(_methods(client, "")) - _NOT_REQUESTS
+    missing = sorted(public - {each.name for each in CHECKS if each.group == "methods"})
+    assert not missing, f"no check in tests/real: {', '.join(missing)}"
+    return f"{len(public)} methods"
+
+
+_NOT_REQUESTS = {"close", "with_options"}
+
+
+def _methods(owner: object, path: str) -> Iterator[str]:
+    """The public methods of a client and of its groups of routes, as they are called."""
+    for name in dir(owner):
+        if not name.startswith("_"):
+            value = getattr(owner, name)
+            if callable(value):
+                yield path + name
+            elif type(value).__module__.startswith("vllm_client.resources"):
+                yield from _methods(value, f"{path}{name}.")
+
+
+@method("request: tokenize and detokenize", *ALL)
+def _(client: VllmClient) -> None:
+    tokens = client.request("POST", "/tokenize", json={"prompt": "One, two"}).json()["tokens"]
+    text = client.request("POST", "/detokenize", json={"tokens": tokens}).json()["prompt"]
+    assert text == "One, two"
+
+
+@method("request: embeddings", "pooling")
+def _(client: VllmClient) -> None:
+    body = {"input": ["One", "Two"]}
+    data = client.request("POST", "embeddings", json=body).json()["data"]
+    assert [len(each["embedding"]) for each in data] == [128, 128]
+
+
+@method("request: rerank", "pooling")
+def _(client: VllmClient) -> None:
+    body = {"query": "One", "documents": ["Two", "One"]}
+    results = client.request("POST", "/rerank", json=body).json()["results"]
+    assert [each["index"] for each in results] == [1, 0]
+
+
+@check("methods", "request: load and unload an adapter", "lora")
+def _(server: Server) -> None:
+    body = {"lora_name": "more", "lora_path": server.paths.adapter}
+    with server.client() as client:
+        client.request("POST", "load_lora_adapter", json=body)
+        assert client.models.retrieve("more").parent == "tiny"
+        changed = client.completions.create(model="more", **PROMPT)
+        assert changed.model == "more"
+        client.request("POST", "unload_lora_adapter", json={"lora_name": "more"})
+        raised(ModelNotFoundError, lambda: client.completions.create(model="more", **PROMPT))

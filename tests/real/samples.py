@@ -39,6 +39,7 @@ class Sample:
         value: The value.
         beside: Other fields that it needs.
         seen: Whether the response shows that the server has read it; None if nothing is to be seen.
+        plain_only: Whether only a server without parsers shows it.
         refused: Part of the error, where a server without the right setting refuses it.
         whole: Whether ``create()`` takes it.
         streams: Whether ``stream()`` takes it.
@@ -47,6 +48,7 @@ class Sample:
     value: Any
     beside: Mapping[str, Any] = field(factory=dict)
     seen: Optional[Seen] = None
+    plain_only: bool = False
     refused: str = ""
     whole: bool = True
     streams: bool = True
@@ -88,7 +90,9 @@ COMMON: Dict[str, Sample] = {
     "length_penalty": Sample(1.5, {"n": 2, "use_beam_search": True}, streams=False),
     "ignore_eos": Sample(True, seen=_reason_is("length")),
     "min_tokens": Sample(8, seen=lambda a: _tokens(a) == 8),
-    "skip_special_tokens": Sample(False, {"allowed_token_ids": [1]}, lambda a: "<|im_" in _text(a)),
+    "skip_special_tokens": Sample(
+        False, {"allowed_token_ids": [1]}, lambda a: "<|im_" in _text(a), plain_only=True
+    ),
     "spaces_between_special_tokens": Sample(False),
     "truncate_prompt_tokens": Sample(2, seen=lambda a: a.usage.prompt_tokens == 2),
     "truncation_side": Sample("right", {"truncate_prompt_tokens": 2}),
@@ -164,11 +168,13 @@ CHAT: Dict[str, Sample] = {
         },
     ),
     "documents": Sample([{"title": "a", "text": "b"}]),
-    "chat_template": Sample("{{ messages[0].content }}", refused="chat_template"),
+    "chat_template": Sample("{{ messages[0].content }}", refused="hat template"),
     "chat_template_kwargs": Sample({"enable_thinking": False}),
     "mm_processor_kwargs": Sample({"num_crops": 1}, refused="mm"),
     "media_io_kwargs": Sample({"video": {"num_frames": 1}}, refused="mm"),
-    "return_prompt_text": Sample(True, seen=lambda a: "weather" in a.raw["prompt_text"]),
+    "return_prompt_text": Sample(
+        True, seen=lambda a: "weather" in a.raw["prompt_text"], plain_only=True
+    ),
     "logprob_token_ids": Sample([40, 41], {"logprobs": True}),
     "return_tokens_as_token_ids": Sample(
         True,

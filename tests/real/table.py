@@ -156,12 +156,18 @@ def _counts(rows: Sequence[Row]) -> str:
 
 
 def _listed(rows: Sequence[Row]) -> str:
+    """A line for each result and remark, with the checks that have it."""
     if not rows:
         return "None.\n"
-    lines = ["| server | check | result | remark |", "|---|---|---|---|"]
-    for row in rows:
-        name = f"{row.check.group}: {row.check.name}"
-        cells = (row.kind, name, row.result, row.remark)
+    groups: Dict[Tuple[str, str], List[Row]] = {}
+    for row in sorted(rows, key=lambda row: -RESULTS.index(row.result)):
+        groups.setdefault((row.result, row.remark), []).append(row)
+    lines = ["| result | remark | checks |", "|---|---|---|"]
+    for (result, remark), here in groups.items():
+        names = ", ".join(dict.fromkeys(row.check.name for row in here[:3]))
+        more = f" and {len(here) - 3} more" if len(here) > 3 else ""
+        kinds = ", ".join(dict.fromkeys(row.kind for row in here))
+        cells = (result, remark, f"{kinds}: {names}{more}")
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join([*lines, ""])
 
