@@ -6,6 +6,7 @@ import argparse
 import datetime as dt
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ _ENVIRONMENT = "REAL_VLLM"
 def main() -> int:
     """Run the checks that were asked for. Returns 1 if one failed or differs."""
     args = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # So that the servers end too.
     rows: List[Row] = []
     versions: Dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -83,6 +85,10 @@ def _checked(
         for each in checks:
             rows.append(result_of(each, server))
             print(rows[-1], flush=True)
+            if not server.is_alive:  # One check must not fail all that follow.
+                print(f"the server {kind.name} has died, and is started again", flush=True)
+                server.stop()
+                server.start()
     return rows
 
 

@@ -113,7 +113,10 @@ def _combined(ways: Dict[str, Fields], extras: Dict[str, Fields]) -> Dict[str, F
 
 
 for _name, _fields in _combined(_TEXTS, _TEXT_EXTRAS).items():
-    _register("completions", _name, {"max_tokens": 24, **_fields}, "plain", "lora")
+    # A server with --enable-lora dies on a CPU of echo and logprobs with several outputs.
+    _is_deadly = {"echo", "logprobs"} <= {*_fields} and ("n" in _fields or "two" in _name)
+    _kinds = ("plain",) if _is_deadly else ("plain", "lora")
+    _register("completions", _name, {"max_tokens": 24, **_fields}, *_kinds)
 for _name, _fields in _combined(_CHATS, _CHAT_EXTRAS).items():
     _body = {"messages": HELLO, "max_tokens": 24, **_fields}
     _register("chat", _name, _body, "plain", "parsers", "lora")

@@ -150,15 +150,23 @@ class Server:
 
     def _wait_healthy(self) -> None:
         until = time.monotonic() + START
-        with self.client(max_retries=0, timeout=5) as client:
-            while time.monotonic() < until:
-                with contextlib.suppress(APIConnectionError, APIStatusError):
-                    client.request("GET", "/health")
-                    return
-                if self.process is None or self.process.poll() is not None:
-                    raise SystemExit(f"the server {self.kind.name} ended: see {self.log}")
-                time.sleep(1)
+        while time.monotonic() < until:
+            if self.is_alive:
+                return
+            if self.process is None or self.process.poll() is not None:
+                raise SystemExit(f"the server {self.kind.name} ended: see {self.log}")
+            time.sleep(1)
         raise SystemExit(f"the server {self.kind.name} is not healthy after {START} s")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the server answers that it is healthy."""
+        with self.client(max_retries=0, timeout=5) as client:
+            try:
+                client.request("GET", "/health")
+            except (APIConnectionError, APIStatusError):
+                return False
+        return True
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server alone, not to its workers."""
