@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Dict, Mapping, NamedTuple, Optional, Type
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple, Type
 
+from ._route_hints import not_served
 from .exceptions import (
     APIStatusError,
     AuthenticationError,
@@ -49,6 +50,9 @@ _NO_SUCH_MODEL = r"(?s)The model .* does not exist"
 # Characters. Search only the beginning of an HTML page: the patterns below are quadratic.
 _SEARCHED_HTML = 8192
 _LONGEST_MESSAGE = 2000
+# Bytes. An error body names itself at its beginning and is short.
+_SEARCHED_JSON = 256
+_LARGEST_ERROR = 1 << 20
 
 
 class _ErrorFields(NamedTuple):
@@ -61,7 +65,13 @@ class _ErrorFields(NamedTuple):
 
 
 def status_error(
-    status: int, text: str, headers: Mapping[str, str], *, reason: str = "", sent: object = None
+    status: int,
+    text: str,
+    headers: Mapping[str, str],
+    *,
+    reason: str = "",
+    sent: object = None,
+    route: Tuple[str, str] = ("", ""),
 ) -> APIStatusError:
     """Build the exception for an HTTP error response.
 
@@ -71,10 +81,14 @@ def status_error(
         headers: The response headers.
         reason: The reason phrase of the status line, for a response without a message.
         sent: The request body. It resolves messages that are ambiguous.
+        route: The method and the URL, for the advice on a route that is not served.
     """
     body = decoded_or_text(text)
     fields = _error_fields(body)
-    message = fields.message or _message_of_html(text) or reason or "the response body is empty"
+    visible = "" if _names_no_reason(body) else _message_of_html(text)
+    message = fields.message or visible or _no_message(text, reason)
+    if status == 404 and message == "Not Found":
+        message = f"{message}: {not_served(*route)}"
     if 300 <= status < 400:
         message = _redirect_message(headers.get("location"))
     elif status in _ADVICE:
@@ -90,18 +104,46 @@ def status_error(
     )
 
 
+def error_in_success(
+    content: bytes, headers: Mapping[str, str], *, sent: object = None
+) -> Optional[APIStatusError]:
+    """Build the exception for an error body that was sent with a success status.
+
+    vLLM 0.14 to 0.16 send ``{"error": {…, "code": 500}}`` with status 200 if the engine has died.
+    Returns None for any other body.
+
+    Args:
+        content: The response body.
+        headers: The response headers.
+        sent: The request body.
+    """
+    if b'"error"' not in content[:_SEARCHED_JSON] or len(content) > _LARGEST_ERROR:
+        return None
+    body = decoded_or_text(content.decode("utf-8", "replace"))
+    if not isinstance(body, dict) or "choices" in body:
+        return None
+    code = _number(_error_fields(body).code)
+    if code is None or not 400 <= code < 600:
+        return None
+    return status_error(code, json.dumps(body), headers, sent=sent)
+
+
+def _number(code: object) -> Optional[int]:
+    if isinstance(code, str) and re.fullmatch("[0-9]{3}", code):
+        return int(code)
+    return code if type(code) is int else None
+
+
 def frame_error(frame: object) -> ServerStreamError:
     """Build the exception for an error frame, which is sent in a stream after status 200."""
     fields = _error_fields(frame)
-    code = fields.code
-    if isinstance(code, str) and re.fullmatch("[0-9]{3}", code):
-        code = int(code)
+    code = _number(fields.code)
     message = fields.message or "the server sent an error frame without a message"
     return ServerStreamError(
         f"the server reported an error inside the stream: {message}",
         error_type=fields.type,
         param=fields.param,
-        code=code,
+        code=fields.code if code is None else code,
         body=frame,
     )
 
@@ -160,6 +202,17 @@ def _message_of_html(text: str) -> str:
     title = re.search(r"<title[^>]*>(.*?)</title>", page, re.IGNORECASE | re.DOTALL)
     visible = title.group(1) if title else re.sub(r"<[^>]*(?:>|$)", " ", page)
     return " ".join(visible.split())[:200]
+
+
+def _names_no_reason(body: object) -> bool:
+    """Whether a body has the place of a message, and nothing there."""
+    return isinstance(body, dict) and ("error" in body or "message" in body or "detail" in body)
+
+
+def _no_message(text: str, reason: str) -> str:
+    if text.strip():
+        return f"{reason or 'an error'}, without a message in the response body"
+    return reason or "the response body is empty"
 
 
 def _redirect_message(target: Optional[str]) -> str:

@@ -21,6 +21,7 @@ from ._version import __version__
 from .timeouts import Timeout, TimeoutTypes
 
 if TYPE_CHECKING:
+    from .batch import Batch
     from .streams import ServerSentEventStream
 
 __all__ = ["VllmClient"]
@@ -92,6 +93,13 @@ class VllmClient:
         self.completions = Completions(transport)
         self.chat = Chat(transport)
         self.models = Models(transport)
+
+    @property
+    def batch(self) -> Batch:
+        """Many prompts at once, from one loop or from a file to a file."""
+        from .batch import Batch  # noqa: PLC0415 — few programs use it
+
+        return Batch(self._transport)
 
     @property
     def base_url(self) -> str:
@@ -230,7 +238,13 @@ class VllmClient:
         called = perf_counter()
         accept = EVENT_STREAM if stream else "*/*"
         opened = self._transport.open(
-            method, self._url(path), payload, accept=accept, params=params, options=options
+            method,
+            self._url(path),
+            payload,
+            accept=accept,
+            params=params,
+            stream=stream,
+            options=options,
         )
         if stream:
             from .streams.server_sent import server_sent_events  # noqa: PLC0415 — as in _use

@@ -22,7 +22,12 @@
     │   ├── InvalidStreamError        the response is not a stream of completion chunks
     │   └── StreamConsumedError       the stream was closed before its end and is read again
     ├── GenerationAbortedError        the server aborted the generation (finish reason "abort")
-    └── InvalidResponseError          a success status, but not the expected body
+    ├── InvalidResponseError          a success status, but not the expected body
+    └── BatchError                    a run over many rows cannot begin or go on
+        ├── BatchInputError           … a row or a field cannot be sent (also a ValueError)
+        ├── BatchLockedError          … another process writes the output file
+        ├── BatchChangedError         … the output file belongs to another run
+        └── BatchStoppedError         … the first rows all failed alike, or the server went away
 
 If an argument is invalid (an unknown keyword, an empty list of prompts, a bad ``base_url``), the
 library raises a plain ``TypeError`` or ``ValueError`` before it sends anything.
@@ -39,6 +44,11 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "BatchChangedError",
+    "BatchError",
+    "BatchInputError",
+    "BatchLockedError",
+    "BatchStoppedError",
     "ContextLengthError",
     "GenerationAbortedError",
     "InternalServerError",
@@ -128,7 +138,10 @@ class APIStatusError(VllmError):
         code: The ``code`` of vLLM's error object, usually equal to the status.
         body: The decoded JSON of the response body, or its text if it is not JSON.
         request_id: The ``x-request-id`` header of the response, if the server sends one.
+        retry_after: Seconds after which the server asks to be tried again; None if it does not.
     """
+
+    retry_after: Optional[float] = None
 
     def __init__(
         self,
@@ -261,3 +274,23 @@ class InvalidResponseError(VllmError):
     def __init__(self, message: str, *, body: object = None, partial: object = None) -> None:
         super().__init__(message, partial=partial)
         self.body: Any = body
+
+
+class BatchError(VllmError):
+    """A run over many rows cannot begin or go on. Rows that fail alone are no error of the run."""
+
+
+class BatchInputError(BatchError, ValueError):
+    """A row, or a field of all rows, cannot be sent."""
+
+
+class BatchLockedError(BatchError):
+    """Another process writes this output file."""
+
+
+class BatchChangedError(BatchError):
+    """The output file belongs to a run with another input, route or parameters."""
+
+
+class BatchStoppedError(BatchError):
+    """The first rows all failed alike, or the server was away for longer than ``patience``."""

@@ -23,7 +23,13 @@ from vllm_client import (
     ServiceUnavailableError,
     UnprocessableEntityError,
 )
-from vllm_client._error_bodies import decoded_or_text, frame_error, message_in, status_error
+from vllm_client._error_bodies import (
+    decoded_or_text,
+    error_in_success,
+    frame_error,
+    message_in,
+    status_error,
+)
 
 from ..recorded import CAPTURES, body_of, capture
 
@@ -87,7 +93,11 @@ SHAPES = [
     pytest.param('{"error": {"message": "it', '{"error": {"message": "it', id="invalid-json"),
     pytest.param('["it", "is"]', '["it", "is"]', id="array"),
     pytest.param('{"why": 1}', '{"why": 1}', id="object-without-words"),
-    pytest.param('{"error": {"message": ""}}', '{"error": {"message": ""}}', id="no-words"),
+    pytest.param(
+        '{"error": {"message": ""}}',
+        "the reason, without a message in the response body",
+        id="no-words",
+    ),
 ]
 
 
@@ -162,7 +172,74 @@ def test_long_message_is_cut(body: str) -> None:
 
 def test_long_page() -> None:
     """Only the beginning of an HTML page is searched for its title."""
-    assert status_error(502, "<title>" * 200000, {}, reason="Bad Gateway").message == "Bad Gateway"
+    message = status_error(502, "<title>" * 200000, {}, reason="Bad Gateway").message
+    assert message == "Bad Gateway, without a message in the response body"
+
+
+NOT_SERVED = [
+    ("POST", "http://h:1/v1/embeddings", "needs an embedding model"),
+    ("POST", "http://h:1/gateway/v1/chat/completions/batch", "older than vLLM 0.20"),
+    ("POST", "http://h:1/v1/load_lora_adapter?x=1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"),
+    ("GET", "http://h:1/is_sleeping", "VLLM_SERVER_DEV_MODE=1"),
+    ("GET", "http://h:1/v1/responses/resp_1", "VLLM_ENABLE_RESPONSES_API_STORE=1"),
+    ("GET", "http://h:1/v1/nope", "check base_url and the path"),
+]
+
+
+@pytest.mark.parametrize(("method", "url", "advice"), NOT_SERVED)
+def test_route_that_is_not_served(method: str, url: str, advice: str) -> None:
+    """The message of a 404 names server and route, and what makes a server serve it."""
+    error = status_error(404, '{"detail":"Not Found"}', {}, route=(method, url))
+    path = url.removeprefix("http://h:1").partition("?")[0]
+    assert f"the server at http://h:1 does not serve {method} {path}: " in error.message
+    assert advice in error.message
+
+
+def test_other_404_keeps_its_message() -> None:
+    """A 404 with a message of its own gets no advice about the route."""
+    route = ("POST", "http://h/v1/embeddings")
+    assert status_error(404, '{"detail":"no such id"}', {}, route=route).message == "no such id"
+
+
+def test_empty_message_is_said_in_words() -> None:
+    """An error whose message is empty says so."""
+    text = '{"error": {"message": "", "code": 500}}'
+    message = status_error(500, text, {}, reason="Internal Server Error").message
+    assert message == "Internal Server Error, without a message in the response body"
+
+
+HIDDEN = [
+    (b'{"error": {"message": "dead", "code": 500}}', "InternalServerError"),
+    (b'{"error": {"message": "dead", "code": "503"}}', "ServiceUnavailableError"),
+    (b'{"error": {"message": "bad", "code": 400}}', "BadRequestError"),
+]
+
+
+@pytest.mark.parametrize(("content", "kind"), HIDDEN)
+def test_error_in_success(content: bytes, kind: str) -> None:
+    """An error body under a success status is the error of its code."""
+    error = error_in_success(content, {"x-request-id": "r1"})
+    assert error is not None
+    assert type(error).__name__ == kind
+    assert error.request_id == "r1"
+
+
+NO_ERRORS = [
+    b'{"error": "no code"}',
+    b'{"error": {"message": "m", "code": 200}}',
+    b'{"error": {"message": "m", "code": true}}',
+    b'{"choices": [], "error": {"code": 500}}',
+    b'["error"]',
+    b'"error" {',
+    b'{"a": 1}',
+    b'{"error": {"code": 500, "message": "' + b"x" * (1 << 20) + b'"}}',
+]
+
+
+@pytest.mark.parametrize("content", NO_ERRORS, ids=lambda content: content[:40].decode())
+def test_no_error_in_success(content: bytes) -> None:
+    """A body with choices, without an error code, or too long for an error body is none."""
+    assert error_in_success(content, {}) is None
 
 
 JSON = st.recursive(

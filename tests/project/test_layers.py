@@ -19,11 +19,12 @@ PACKAGE = Path(vllm_client.__file__).parent
 # module, add its name to a row. To let it import another module of its row, add an arrow.
 ROWS: List[Tuple[str, Set[str]]] = [
     ("ground", {"exceptions", "timeouts", "_lazy", "_version"}),
-    ("data", {"types", "_error_bodies"}),
+    ("data", {"types", "_error_bodies", "_route_hints"}),
     ("vocabulary", {"events", "params", "timings"}),
     ("machinery", {"_http", "_decoding", "_request"}),
     ("streams", {"streams"}),
     ("resources", {"resources"}),
+    ("many prompts", {"batch"}),
     ("client", {"client"}),
     ("faces", {"aio"}),
     ("package", {"__init__"}),
@@ -31,6 +32,7 @@ ROWS: List[Tuple[str, Set[str]]] = [
 ]
 ARROWS: Dict[str, Set[str]] = {
     "__main__": {"cli"},
+    "_error_bodies": {"_route_hints"},
     "cli": {"testing"},
 }
 # Each network library has one home, which alone may import it. The exceptions below import the

@@ -12,7 +12,7 @@ import requests
 import urllib3
 from attrs import define
 
-from .._error_bodies import status_error
+from .._error_bodies import error_in_success, status_error
 from ..exceptions import RETRYABLE_STATUSES, VllmError
 from ..timeouts import Timeout
 from .call import Call
@@ -38,6 +38,8 @@ class Attempts:
     Attributes:
         request: What is sent.
         json: Its body before it was encoded; ambiguous error messages depend on it.
+        largest_body: The largest body that an attempt reads, in bytes; None leaves the body of a
+            success unread, as for a stream.
         failed: How many attempts have failed.
         replaced: Whether an idle connection was dead and another one took its place.
         last_error: The error of the last one.
@@ -49,6 +51,7 @@ class Attempts:
     timeout: Timeout
     max_retries: int
     secrets: Secrets
+    largest_body: Optional[int] = None
     failed: int = 0
     replaced: bool = False
     last_error: Optional[VllmError] = None
@@ -76,9 +79,10 @@ class Attempts:
                         self._after(error, call)
                     continue
                 opened = OpenResponse(response, call, self.timeout, self.secrets, started)
-                if 200 <= response.status_code < 300:
+                failed = self._failure_in(opened)
+                if failed is None:
                     return opened
-                self._pause_or_raise(self._refused(opened), call)
+                self._pause_or_raise(failed, call)
             raise cancelled(call, self.timeout, last_error=self.last_error)
         except BaseException as error:
             call.close()
@@ -100,6 +104,16 @@ class Attempts:
             return
         self._pause_or_raise(failed, call)
 
+    def _failure_in(self, opened: OpenResponse) -> Optional[FailedAttempt]:
+        if not 200 <= opened.response.status_code < 300:
+            return self._refused(opened)
+        if self.largest_body is None:
+            return None
+        with opened.redacting():
+            content = opened.read_all(self.largest_body, last=False)
+        error = error_in_success(content, opened.response.headers, sent=self.json)
+        return None if error is None else FailedAttempt(error, error.is_retryable)
+
     def _refused(self, opened: OpenResponse) -> FailedAttempt:
         response = opened.response
         if response.status_code < 200:
@@ -116,7 +130,9 @@ class Attempts:
             response.headers,
             reason=response.reason or "",
             sent=self.json,
+            route=self._method_and_url(),
         )
+        error.retry_after = _retry_after(response.headers.get("retry-after"))
         may_retry = response.status_code in RETRYABLE_STATUSES
         return FailedAttempt(error, may_retry, response.headers.get("retry-after"))
 

@@ -133,11 +133,12 @@ class OpenResponse:
             wire.close()
             self.response.raw.release_conn()
 
-    def read_all(self, limit: int) -> bytes:
+    def read_all(self, limit: int, *, last: bool = True) -> bytes:
         """The whole body, which ``response.content`` keeps as well.
 
         Args:
             limit: Bytes, after decompression.
+            last: Whether the call is over; without it, it stays open for another attempt.
 
         Raises:
             InvalidResponseError: The body is larger than ``limit``.
@@ -153,7 +154,7 @@ class OpenResponse:
                 raise self._broken(APIConnectionError, error) from error
         finally:
             self._reading = False
-            self.close()
+            (self.close if last else self.release_or_close)()
         raise cancelled(self.call, self.timeout)
 
     def read_text(self, limit: int) -> str:

@@ -105,6 +105,11 @@ class ClientSession:
         """The headers that a request without any carries; the user's session adds its own."""
         return {} if self._user_session is not None else requests.utils.default_headers()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client was closed."""
+        return self._closed
+
     def open_call(self, owner: object, total: Optional[float]) -> Call:
         """A new call, which :meth:`close` cancels.
 

@@ -70,9 +70,10 @@ class Transport:
         *,
         accept: str = JSON,
         params: Optional[Mapping[str, object]] = None,
+        stream: bool = False,
         options: CallOptions,
     ) -> OpenResponse:
-        """Send a request and return its response, whose head has arrived.
+        """Send a request and return its response.
 
         Args:
             method: ``"GET"``, ``"POST"``, …
@@ -80,17 +81,23 @@ class Transport:
             payload: The body.
             accept: The content type to ask for.
             params: The query.
+            stream: Whether to return as soon as the head has arrived; else the body is read, and
+                an error in it counts as a failed attempt.
             options: What the caller set for this call.
 
         Raises:
             APIConnectionError, APITimeoutError, APIStatusError: The last attempt failed.
+            InvalidResponseError: The body is larger than ``max_response_bytes``.
         """
         timeout = self.timeout if options.timeout is UNSET else Timeout.of(options.timeout)
         # The headers may be secret and are no variable here: error trackers record variables.
         request = self._request(method, url, payload, accept, params, options)
         others = functools.partial(self.session.credentials, url)
         secrets = Secrets(self.api_key, request.headers, others)
-        attempts = Attempts(self.session, request, payload.json, timeout, self.max_retries, secrets)
+        largest = None if stream else self.max_response_bytes
+        attempts = Attempts(
+            self.session, request, payload.json, timeout, self.max_retries, secrets, largest
+        )
         return attempts.until_response(self)
 
     def _request(

@@ -103,7 +103,7 @@ class Resource:
     ) -> S:
         """The stream of a request, opened."""
         called = perf_counter()
-        opened = self._open("POST", path, payload, options, accept=EVENT_STREAM)
+        opened = self._open("POST", path, payload, options, accept=EVENT_STREAM, stream=True)
         check_event_stream(opened)
         timings = Timings(opened.started, called=called)
         return stream_class(opened, decoder, timings, on_error)
@@ -117,6 +117,7 @@ class Resource:
         *,
         accept: str = JSON,
         params: Optional[Query] = None,
+        stream: bool = False,
     ) -> OpenResponse:
         return self._transport.open(
             method,
@@ -124,6 +125,7 @@ class Resource:
             payload,
             accept=accept,
             params=params,
+            stream=stream,
             options=_call_options(options),
         )
 

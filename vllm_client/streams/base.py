@@ -188,7 +188,8 @@ class Stream(Generic[E, R]):
             VllmError: The response is not complete: this reading or an earlier one failed.
         """
         while not self._decoder.complete:
-            self._advance()
+            with contextlib.suppress(StopIteration):  # Raised only once it is complete.
+                self._advance()
         return self.snapshot
 
     def text_deltas(self, index: int = 0) -> Iterator[str]:

@@ -1,0 +1,398 @@
+"""Many requests at once: one thread decides, worker threads send.
+
+All decisions (what is sent next, what is tried again, when everybody pauses) are made in the
+thread that iterates, so they need no lock; it also reads the input, which may be tied to its
+thread as a database cursor is. A worker takes a job, makes one attempt, and hands the job back.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import queue
+import random
+import threading
+from time import perf_counter
+from typing import Any, Iterable, Iterator, List, Optional, Tuple
+
+from attrs import define, evolve, frozen
+
+from .._decoding.answers import decoded_answer
+from .._http.payload import JSON, Payload
+from .._http.transport import CallOptions, Transport
+from ..exceptions import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    BatchStoppedError,
+    StreamConsumedError,
+    VllmError,
+)
+from ..timeouts import Timeout
+from ._limit import ConcurrencyLimit
+from ._rows import Job
+
+_FIRST_PAUSE = 0.5
+_FIRST_BUSY_PAUSE = 0.05
+_LONGEST_PAUSE = 8.0
+_LONGEST_PROBE_PAUSE = 5.0
+_LONGEST_RETRY_AFTER = 60.0
+_MOST_REJECTIONS = 64
+"""A row that was rejected as often while others succeeded has failed."""
+_PROBE_TIMEOUT = Timeout(connect=5.0, read=10.0, total=15.0)
+_BUSY = frozenset({429, 503})
+_GATEWAY = frozenset({502, 504})
+"""What a gateway says while the server behind it is away."""
+
+
+@frozen
+class Settings:
+    """How a run behaves; the arguments of ``client.batch``."""
+
+    max_concurrency: int = 256
+    max_retries: int = 2
+    patience: float = 600.0
+    stop_after_failures: Optional[int] = 20
+    adaptive: bool = True
+    buffer_bytes: int = 64 << 20
+
+
+@define
+class Counts:
+    """What happened so far in a run."""
+
+    read: int = 0
+    done: int = 0
+    failed: int = 0
+    retries: int = 0
+    rejections: int = 0
+
+
+class _Probe:
+    """Asks whether the server is there, in a worker's thread; handed back as a job is."""
+
+    def __init__(self) -> None:
+        self.is_up = False
+
+
+class Engine:
+    """One run over many rows: iterate over it once, in one thread.
+
+    Args:
+        transport: The server.
+        jobs: The rows; read no further ahead than there is room.
+        settings: How the run behaves.
+        options: Headers and time limits of each call.
+
+    Attributes:
+        counts: What happened so far.
+        in_flight: Requests that have been sent and not answered.
+        waiting_bytes: Set by the reader: the bytes of finished rows that wait for their turn.
+    """
+
+    def __init__(
+        self, transport: Transport, jobs: Iterable[Job], settings: Settings, options: CallOptions
+    ) -> None:
+        # A copy of its own: closing it ends the calls of this run and no others.
+        self._transport = evolve(transport, max_retries=0)
+        self._jobs = iter(jobs)
+        self._settings = settings
+        self._options = options
+        self._limit = ConcurrencyLimit(settings.max_concurrency, adaptive=settings.adaptive)
+        self._to_send: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._handed_back: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._workers: List[threading.Thread] = []
+        self._again: List[Tuple[float, int, Job]] = []  # A heap: when, a tie-breaker, the job.
+        self._numbers = itertools.count()
+        self._input_ended = False
+        self._input_error: Optional[BaseException] = None
+        self._paused_until = 0.0
+        self._away_since: Optional[float] = None
+        self._away_pauses = 0
+        self._suspects: List[Job] = []  # Rows whose connection broke, until the server was asked.
+        self._probing = False
+        self._last_answer = perf_counter()
+        self._last_error: Optional[BaseException] = None
+        self._alike = (0, 0)  # The status that all rows so far failed with, and how many they are.
+        self._stopped = False
+        self.counts = Counts()
+        self.in_flight = 0
+        self.waiting_bytes = 0
+
+    @property
+    def limit(self) -> int:
+        """How many requests may be in flight now."""
+        return self._limit.current
+
+    @property
+    def has_more_ready(self) -> bool:
+        """Whether another job has been handed back already."""
+        return not self._handed_back.empty()
+
+    def __iter__(self) -> Iterator[Job]:
+        """The finished jobs, as they finish: each has a response or an error.
+
+        Raises:
+            VllmError: The run cannot go on.
+        """
+        try:
+            while True:
+                yield from self._send_more()
+                if self._input_ended and not (self.in_flight or self._again):
+                    break
+                yield from self._take_back()
+            if self._input_error is not None:
+                raise self._input_error
+        finally:
+            self.close()
+
+    def stop(self) -> None:
+        """End the run from another thread; its iterator raises StreamConsumedError."""
+        self._stopped = True
+        self._handed_back.put(None)
+
+    def close(self) -> None:
+        """Close the connections of the requests in flight, and end the worker threads."""
+        self._stopped = True
+        while self._take_unsent():
+            pass
+        for _ in self._workers:
+            self._to_send.put(None)
+        for worker in self._workers:
+            while worker.is_alive():
+                # Again and again: a worker may have been about to open its call.
+                self._transport.session.close(self._transport)
+                worker.join(0.02)
+        self._workers.clear()
+
+    def _take_unsent(self) -> bool:
+        try:
+            self._to_send.get_nowait()
+        except queue.Empty:
+            return False
+        return True
+
+    # What is sent.
+
+    def _send_more(self) -> Iterator[Job]:
+        """Send while there is room; yields rows that are wrong before they are sent."""
+        while self.in_flight < self._limit.current and not self._probing:
+            now = perf_counter()
+            if now < self._paused_until:
+                return
+            if self._away_since is not None:
+                self._probe()
+                return
+            job = self._next(now)
+            if job is None:
+                return
+            if job.error is not None:
+                self._count_failure(job)
+                yield job
+                self._check_stop(job)
+                continue
+            self._send(job)
+
+    def _next(self, now: float) -> Optional[Job]:
+        if self._again and self._again[0][0] <= now:
+            return heapq.heappop(self._again)[2]
+        is_full = self.waiting_bytes >= self._settings.buffer_bytes and self.in_flight
+        if self._input_ended or is_full:
+            return None
+        try:
+            job = next(self._jobs)
+        except StopIteration:
+            self._input_ended = True
+            return None
+        except Exception as error:  # noqa: BLE001 — raised once the rows in flight are finished
+            self._input_ended, self._input_error = True, error
+            return None
+        self.counts.read += 1
+        return job
+
+    def _send(self, job: Any) -> None:
+        self.in_flight += 1
+        self._to_send.put(job)
+        if len(self._workers) < self.in_flight:
+            worker = threading.Thread(target=self._work, name="vllm_client-batch", daemon=True)
+            worker.start()
+            self._workers.append(worker)
+
+    # In the worker threads.
+
+    def _work(self) -> None:
+        while True:
+            job = self._to_send.get()
+            if job is None:
+                return
+            try:
+                if isinstance(job, _Probe):
+                    job.is_up = self._is_up()
+                else:
+                    self._attempt(job)
+            finally:
+                self._handed_back.put(job)
+
+    def _attempt(self, job: Job) -> None:
+        route = job.route
+        assert route is not None
+        job.error, job.sent_at = None, perf_counter()
+        try:
+            opened = self._transport.open(
+                "POST",
+                self._transport.url(route.path),
+                Payload(job.content, JSON, job.body),
+                options=self._options,
+            )
+            with opened.redacting():
+                job.received = opened.read_all(self._transport.max_response_bytes)
+                job.request_id = opened.request_id
+                expected = route.expected(job.body)
+                job.response = decoded_answer(job.received, route.from_raw, expected)
+        except BaseException as error:  # noqa: BLE001 — raised by the iterator, or the row's error
+            job.error = error
+        job.ended_at = perf_counter()
+
+    def _is_up(self) -> bool:
+        url = self._transport.url("/health")
+        options = CallOptions(_PROBE_TIMEOUT, self._options.extra_headers)
+        try:
+            self._transport.open("GET", url, options=options).close()
+        except APIStatusError as error:
+            return error.status_code < 500  # A gateway may not have the route.
+        except VllmError:
+            return False
+        return True
+
+    # What came back.
+
+    def _take_back(self) -> Iterator[Job]:
+        """Wait for what comes next: a job that is handed back, or the time to send one again."""
+        try:
+            job = self._handed_back.get(timeout=self._seconds_to_wait())
+        except queue.Empty:
+            return
+        if job is None or self._stopped:
+            raise StreamConsumedError("the run was closed")
+        self.in_flight -= 1
+        if isinstance(job, _Probe):
+            yield from self._note_probe(job)
+        elif self._is_finished(job):
+            yield job
+            self._check_stop(job)
+
+    def _seconds_to_wait(self) -> Optional[float]:
+        """Until something can be sent without any job coming back; None if nothing can."""
+        if self._probing or self.in_flight >= self._limit.current:
+            return None
+        now = perf_counter()
+        if now < self._paused_until:
+            return self._paused_until - now
+        return max(self._again[0][0] - now, 0.0) if self._again else None
+
+    def _is_finished(self, job: Job) -> bool:
+        error = job.error
+        if error is None:
+            self._last_answer = job.ended_at
+            self._limit.on_answer(job.sent_at)
+            self.counts.done += 1
+            return True
+        if not isinstance(error, VllmError):
+            raise error
+        if self._transport.session.is_closed:
+            raise error  # The client was closed meanwhile.
+        if self._is_sent_again(job, error):
+            return False
+        self._count_failure(job)
+        return True
+
+    def _is_sent_again(self, job: Job, error: VllmError) -> bool:
+        status = getattr(error, "status_code", None)
+        if status in _BUSY:
+            return self._again_when_less_busy(job, error)
+        breaks = isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError)
+        if breaks or status in _GATEWAY:
+            # Is the server away, or is it this row? Nothing is sent until it has been asked.
+            self._suspects.append(job)
+            self._probe()
+            return True
+        return error.is_retryable and self._again_as_attempt(job)
+
+    def _again_when_less_busy(self, job: Job, error: VllmError) -> bool:
+        now = perf_counter()
+        self._limit.on_rejection(job.sent_at, now)
+        self.counts.rejections += 1
+        job.rejections += 1
+        unanswered = now - self._last_answer
+        others_succeed = unanswered < _LONGEST_PAUSE
+        if unanswered > self._settings.patience or (
+            others_succeed and job.rejections >= _MOST_REJECTIONS
+        ):
+            return False
+        asked: Optional[float] = getattr(error, "retry_after", None)
+        if asked is not None:
+            self._paused_until = max(self._paused_until, now + min(asked, _LONGEST_RETRY_AFTER))
+        self._queue_again(job, _jittered(_FIRST_BUSY_PAUSE, job.rejections))
+        return True
+
+    def _again_as_attempt(self, job: Job) -> bool:
+        job.attempts += 1
+        if job.attempts > self._settings.max_retries:
+            return False
+        self._queue_again(job, _jittered(_FIRST_PAUSE, job.attempts))
+        return True
+
+    def _queue_again(self, job: Job, pause: float) -> None:
+        self.counts.retries += 1
+        heapq.heappush(self._again, (perf_counter() + pause, next(self._numbers), job))
+
+    def _count_failure(self, job: Job) -> None:
+        self.counts.failed += 1
+        job.attempts = max(job.attempts, 1 if job.sent_at else 0)
+
+    # Whether the server is there.
+
+    def _probe(self) -> None:
+        if not self._probing:
+            self._probing = True
+            self._send(_Probe())
+
+    def _note_probe(self, probe: _Probe) -> Iterator[Job]:
+        """Blame the suspected rows if the server is there; else pause, and blame none."""
+        self._probing = False
+        now = perf_counter()
+        suspects, self._suspects = self._suspects, []
+        if probe.is_up:
+            self._away_since, self._away_pauses = None, 0
+            for job in suspects:
+                if not self._again_as_attempt(job):
+                    self._count_failure(job)
+                    yield job
+            return
+        for job in suspects:
+            self._last_error = job.error
+            self._queue_again(job, 0.0)
+        if self._away_since is None:
+            self._away_since = now
+        elif now - self._away_since > self._settings.patience:
+            raise BatchStoppedError(
+                f"the server has been away for {self._settings.patience:g} s: {self._last_error}"
+            ) from self._last_error
+        self._away_pauses += 1
+        self._paused_until = now + _jittered(_FIRST_PAUSE, self._away_pauses, _LONGEST_PROBE_PAUSE)
+
+    def _check_stop(self, job: Job) -> None:
+        """End the run if all rows so far were refused in the same way."""
+        most, status = self._settings.stop_after_failures, getattr(job.error, "status_code", 500)
+        if self.counts.done or most is None or status >= 500:
+            return
+        self._alike = (status, self._alike[1] + 1 if self._alike[0] == status else 1)
+        if self._alike[1] >= most:
+            raise BatchStoppedError(
+                f"the first {most} rows all failed with status {status}, so the run ends here: "
+                f"{job.error}"
+            ) from job.error
+
+
+def _jittered(first: float, times: int, longest: float = _LONGEST_PAUSE) -> float:
+    return min(first * 2.0 ** min(times - 1, 20), longest) * random.uniform(0.5, 1)

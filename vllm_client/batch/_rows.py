@@ -1,0 +1,208 @@
+"""Rows of any shape → requests: who they are, what is sent, and what is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+from array import array
+from time import perf_counter
+from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
+from zlib import crc32
+
+from attrs import define, field
+
+from .._http.payload import encoded
+from ..exceptions import BatchInputError, VllmError
+from .routes import Route, named_route, route_of_row
+
+BLANK = object()
+"""Stands for an empty line of a file: it is no row, but it counts as a line."""
+_LINE_MEMBERS = {"custom_id", "method", "url", "body"}
+
+
+@define(eq=False)
+class Job:
+    """One row: its request, and once it was sent its outcome.
+
+    Attributes:
+        index: The number of the row, from 0.
+        custom_id: Its name; the number as text unless the row has one.
+        body: The fields of its request; empty if the row is wrong.
+        content: The same encoded.
+        error: Why there is no response.
+        response: The response.
+        received: The bytes of the response's body.
+        attempts: How often it was sent and failed by its own fault.
+        rejections: How often the server was too busy for it.
+    """
+
+    index: int
+    custom_id: str
+    route: Optional[Route] = None
+    body: Dict[str, Any] = field(factory=dict)
+    content: bytes = b""
+    error: Optional[BaseException] = None
+    response: Any = None
+    received: bytes = b""
+    request_id: Optional[str] = None
+    attempts: int = 0
+    rejections: int = 0
+    read_at: float = 0.0
+    sent_at: float = 0.0
+    ended_at: float = 0.0
+
+    @property
+    def digest(self) -> int:
+        """What tells whether a later run has the same request in this row."""
+        return crc32(self.content)
+
+
+class RowReader:
+    """Reads an iterable of rows and makes a job of each.
+
+    A row is a mapping of request fields; or the one field that its route is about (a text, token
+    ids, messages); or a pair ``(custom_id, row)``; or a line of OpenAI's batch format.
+
+    Args:
+        rows: The rows; read one at a time.
+        route: Their route; None takes it from each row.
+        common: Request fields of all rows; a row may override them.
+        strict: Whether a row that cannot be sent raises, instead of being a failed one.
+        place: What a row is called in messages: ``"row"`` or ``"line"``.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Any],
+        route: Optional[Route],
+        common: Mapping[str, Any],
+        *,
+        strict: bool = False,
+        place: str = "row",
+    ) -> None:
+        self._rows = rows
+        self._route = route
+        self._common = dict(common)
+        self._strict = strict
+        self._place = place
+        self._ids = SeenIds()
+
+    def __iter__(self) -> Iterator[Job]:
+        """The jobs, in order.
+
+        Raises:
+            BatchInputError: A row cannot be sent, and ``strict`` is set.
+        """
+        index = 0
+        for line, row in enumerate(self._rows, 1):
+            if row is BLANK:
+                continue
+            job = Job(index, str(index), read_at=perf_counter())
+            try:
+                self._fill(job, row)
+            except (VllmError, TypeError, ValueError) as error:
+                place = f"line {line}" if self._place == "line" else f"row {index}"
+                job.error = BatchInputError(f"{place}: {error}")
+                if self._strict:
+                    raise job.error from error
+            index += 1
+            yield job
+
+    def _fill(self, job: Job, row: Any) -> None:
+        if isinstance(row, BaseException):
+            raise BatchInputError(str(row))
+        job.custom_id, url, item = self._parts_of(job, row)
+        job.route = self._route_of(url, item)
+        fields = job.route.fields_of(item)
+        _check_names(fields, job.route)
+        body = {**self._common, **fields}
+        if body.get("stream"):
+            raise BatchInputError("a row cannot ask for a stream")
+        body.pop("stream", None)
+        job.route.check(body)
+        job.body, job.content = body, encoded(body)
+
+    def _parts_of(self, job: Job, row: Any) -> Tuple[str, Optional[str], Any]:
+        """The custom id of a row, its URL if it names one, and the row itself."""
+        custom_id, url = None, None
+        if isinstance(row, tuple) and len(row) == 2 and isinstance(row[1], (str, list, dict)):
+            custom_id, row = row
+        elif isinstance(row, Mapping):
+            if isinstance(row.get("body"), Mapping) and row.keys() <= _LINE_MEMBERS:
+                custom_id, url, row = row.get("custom_id"), row.get("url"), row["body"]
+            elif "custom_id" in row:
+                row = dict(row)
+                custom_id = row.pop("custom_id")
+        if custom_id is None:
+            return job.custom_id, url, row
+        if not isinstance(custom_id, (str, int)):
+            raise BatchInputError(f"custom_id must be text or a number, not {custom_id!r}")
+        if not self._ids.add(str(custom_id)):
+            raise BatchInputError(f"custom_id {custom_id!r} stands at an earlier row already")
+        return str(custom_id), url, row
+
+    def _route_of(self, url: Optional[str], item: object) -> Route:
+        if self._route is not None:
+            if url is not None and url not in {self._route.url, self._route.path}:
+                raise BatchInputError(f"the row is for {url}, this run for {self._route.url}")
+            return self._route
+        route = named_route(url) if url is not None else route_of_row(item)
+        if route is None:
+            raise BatchInputError("the row does not tell its route: give route=…, or a url in it")
+        return route
+
+
+def check_common(common: Mapping[str, Any], route: Optional[Route]) -> None:
+    """Refuse misspelt fields of all rows before any row is read.
+
+    Raises:
+        BatchInputError: A name is no field of the route.
+    """
+    if route is not None:
+        _check_names(common, route)
+
+
+def _check_names(fields: Mapping[str, Any], route: Route) -> None:
+    unknown = next((name for name in fields if name not in route.fields), None)
+    if unknown is None:
+        return
+    near = difflib.get_close_matches(str(unknown), sorted(route.fields), 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise BatchInputError(
+        f"{route.url} has no field {unknown!r}{hint} (vLLM would ignore it silently)"
+    )
+
+
+class SeenIds:
+    """The ids of the rows so far, 16 bytes each at most: a set of strings would take a hundred."""
+
+    def __init__(self) -> None:
+        self._slots = array("Q", bytes(8 * 1024))
+        self._count = 0
+
+    def add(self, custom_id: str) -> bool:
+        """Note an id. Returns False if it was there before."""
+        mark = (hash(custom_id) & 0xFFFFFFFFFFFFFFFF) or 1
+        if not self._put(self._slots, mark):
+            return False
+        self._count += 1
+        if 2 * self._count > len(self._slots):
+            self._grow()
+        return True
+
+    def _grow(self) -> None:
+        larger = array("Q", bytes(16 * len(self._slots)))
+        for mark in self._slots:
+            if mark:
+                self._put(larger, mark)
+        self._slots = larger
+
+    @staticmethod
+    def _put(slots: array[int], mark: int) -> bool:
+        mask = len(slots) - 1
+        at = mark & mask
+        while slots[at]:
+            if slots[at] == mark:
+                return False
+            at = (at + 1) & mask
+        slots[at] = mark
+        return True

@@ -1,0 +1,228 @@
+"""The two kinds of runs: rows that a program iterates over, and rows that go to a file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sized, Tuple
+
+from attrs import frozen
+
+from .._http.transport import CallOptions, Transport
+from ..exceptions import BatchInputError
+from ._engine import Engine, Settings
+from ._progress import Progress, Reporter
+from ._rows import Job, RowReader
+from ._source import count_rows, rows_of_file
+from ._store import OutputFile
+from ._tally import Tally
+from .routes import Route
+from .rows import BatchReport, BatchRow
+
+logger = logging.getLogger("vllm_client")
+
+_ROW_BYTES = 2048
+"""What a row that waits for its turn takes besides its request and response."""
+_MOST_IN_A_WRITE = 64
+
+
+@frozen
+class Run:
+    """What all runs have in common.
+
+    Attributes:
+        transport: The server.
+        settings: How the run behaves.
+        options: Headers and time limits of each call.
+        common: Request fields of all rows.
+        route: The route of all rows; None takes it from each row.
+        strict: Whether a row that cannot be sent ends the run.
+        progress: Whom to tell.
+    """
+
+    transport: Transport
+    settings: Settings
+    options: CallOptions
+    common: Mapping[str, Any]
+    route: Optional[Route]
+    strict: bool
+    progress: Progress
+
+    def reader(self, rows: Iterable[Any], place: str = "row") -> RowReader:
+        """The jobs of these rows."""
+        return RowReader(rows, self.route, self.common, strict=self.strict, place=place)
+
+    def engine(self, jobs: Iterable[Job]) -> Engine:
+        """What sends these jobs."""
+        return Engine(self.transport, jobs, self.settings, self.options)
+
+
+class BatchRows:
+    """The finished rows of a run: an iterator, to be read in one thread; may be used in ``with``.
+
+    Args:
+        run: The run.
+        rows: Its input.
+        ordered: Whether rows come in the order of the input, and not as they finish.
+    """
+
+    def __init__(self, run: Run, rows: Iterable[Any], *, ordered: bool) -> None:
+        self._engine = run.engine(run.reader(rows))
+        self._tally = Tally(self._engine)
+        total = len(rows) if isinstance(rows, Sized) else None
+        self._reporter = Reporter(run.progress, self._engine, self._tally.report, total)
+        self._rows = self._read(ordered)
+
+    def _read(self, ordered: bool) -> Iterator[BatchRow]:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._engine.close)
+            stack.callback(self._reporter.close)
+            jobs = iter(self._engine)
+            for job in _in_order(jobs, self._engine) if ordered else jobs:
+                self._tally.add(job)
+                self._reporter.update()
+                yield row_of(job)
+
+    def __iter__(self) -> BatchRows:
+        return self
+
+    def __next__(self) -> BatchRow:
+        return next(self._rows)
+
+    def report(self) -> BatchReport:
+        """What the run did so far."""
+        return self._tally.report()
+
+    def close(self) -> None:
+        """End the run: requests in flight are cancelled. May be called again, by any thread."""
+        self._engine.stop()
+        with contextlib.suppress(ValueError):  # Another thread reads; it ends by itself.
+            self._rows.close()  # type: ignore[attr-defined]
+            self._engine.close()
+
+    def __enter__(self) -> BatchRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _in_order(jobs: Iterator[Job], engine: Engine) -> Iterator[Job]:
+    """The jobs in the order of the input; what waits for its turn counts against the buffer."""
+    waiting: Dict[int, Tuple[Job, int]] = {}
+    turn = 0
+    for job in jobs:
+        size = len(job.received) + len(job.content) + _ROW_BYTES
+        waiting[job.index] = job, size
+        engine.waiting_bytes += size
+        while turn in waiting:
+            next_job, size = waiting.pop(turn)
+            engine.waiting_bytes -= size
+            turn += 1
+            yield next_job
+
+
+def row_of(job: Job) -> BatchRow:
+    """What the program gets of a finished job."""
+    error: Any = job.error
+    if error is not None:
+        return BatchRow(
+            job.index,
+            job.custom_id,
+            None,
+            error,
+            job.attempts,
+            max(job.ended_at - job.sent_at, 0.0),
+            max(job.sent_at - job.read_at, 0.0),
+        )
+    return BatchRow(
+        job.index,
+        job.custom_id,
+        job.response,
+        None,
+        job.attempts + 1,
+        job.ended_at - job.sent_at,
+        job.sent_at - job.read_at,
+    )
+
+
+@frozen
+class FileOptions:
+    """How a run reads and writes its files.
+
+    Attributes:
+        ordered: Whether the file is put into the order of the input at the end.
+        retry_failed: Whether rows are tried again that failed for good.
+        sync_every: Rows after which the file is forced to the disk.
+        prompts: Whether each line of the input is a prompt as it stands.
+        shard: ``(3, 8)`` takes the rows whose number leaves 3 when divided by 8.
+    """
+
+    ordered: bool = False
+    retry_failed: bool = False
+    sync_every: int = 1000
+    prompts: bool = False
+    shard: Tuple[int, int] = (0, 1)
+
+
+def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> BatchReport:
+    """Send the rows of a source and append each response to a file.
+
+    Raises:
+        BatchError: The run cannot begin or go on.
+        OSError: The file cannot be written.
+    """
+    route = None if run.route is None else run.route.url
+    settings = {"route": route, "params": dict(run.common), "shard": list(files.shard)}
+    with OutputFile(
+        output, settings, sync_every=files.sync_every, retry_failed=files.retry_failed
+    ) as store:
+        rows, place, total = _opened(source, files, run.progress)
+        engine = run.engine(_unfinished(run.reader(rows, place), store, files.shard))
+        tally = Tally(engine, store.done, len(store.given_up))
+        reporter = Reporter(run.progress, engine, tally.report, total)
+        try:
+            _write_all(engine, store, tally, reporter)
+        except KeyboardInterrupt:
+            logger.warning("stopped; the same call goes on with the rows that %s lacks", output)
+            raise
+        finally:
+            engine.close()
+            reporter.close()
+        if files.ordered:
+            store.put_in_order()
+        report = tally.report()
+        report.output, report.errors = str(store.path), str(store.errors_path)
+        return report
+
+
+def _opened(source: Any, files: FileOptions, progress: Progress) -> Tuple[Any, str, Optional[int]]:
+    """The rows of a source, what a row of it is called, and how many there are if it is known."""
+    if isinstance(source, (str, Path)):
+        total = count_rows(source) if progress else 0
+        return rows_of_file(source, prompts=files.prompts), "line", total or None
+    if not hasattr(source, "__iter__"):
+        raise BatchInputError(f"the input must be a path or an iterable of rows, not {source!r}")
+    return source, "row", len(source) if isinstance(source, Sized) else None
+
+
+def _unfinished(reader: RowReader, store: OutputFile, shard: Tuple[int, int]) -> Iterator[Job]:
+    remainder, divisor = shard
+    for job in reader:
+        if job.index % divisor == remainder and not store.check_same(job):
+            yield job
+
+
+def _write_all(engine: Engine, store: OutputFile, tally: Tally, reporter: Reporter) -> None:
+    ready: List[Job] = []
+    try:
+        for job in engine:
+            tally.add(job)
+            ready.append(job)
+            if not engine.has_more_ready or len(ready) >= _MOST_IN_A_WRITE:
+                written, ready = ready, []
+                store.write(written)
+                reporter.update()
+    finally:
+        store.write(ready)

@@ -1,0 +1,57 @@
+"""Files of rows: lines of JSON or of plain text, compressed or not, or standard input."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO, Iterator, Union, cast
+
+from ..exceptions import BatchInputError
+from ._rows import BLANK
+
+
+def rows_of_file(path: Union[str, Path], *, prompts: bool = False) -> Iterator[Any]:
+    """The rows of a file, read line by line.
+
+    A line that is no JSON comes as the error, so that it is one failed row and not the end. An
+    empty line is no row.
+
+    Args:
+        path: ``-`` is standard input; a name that ends in ``.gz`` is decompressed.
+        prompts: Whether each line is a prompt as it stands, and not JSON.
+    """
+    with _opened(path) as file:
+        for line in file:
+            text = line.rstrip(b"\r\n")
+            if prompts:
+                yield text.decode("utf-8", "replace")
+            else:
+                yield _decoded(text) if text.strip() else BLANK
+
+
+def count_rows(path: Union[str, Path]) -> int:
+    """How many lines a file has that are not empty; 0 for standard input and compressed files."""
+    if str(path) == "-" or str(path).endswith(".gz"):
+        return 0
+    with open(path, "rb") as file:
+        return sum(1 for line in file if not line.isspace())
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return BatchInputError(f"it is not JSON ({error})")
+
+
+@contextlib.contextmanager
+def _opened(path: Union[str, Path]) -> Iterator[BinaryIO]:
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    opened = gzip.open if str(path).endswith(".gz") else open
+    with cast("BinaryIO", opened(path, "rb")) as file:
+        yield file

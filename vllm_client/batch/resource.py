@@ -1,0 +1,183 @@
+"""``client.batch``: many prompts from one loop, or from a file to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple, Union
+
+from .._http.transport import UNSET, CallOptions
+from .._request import takes
+from ..exceptions import BatchInputError
+from ..params.batch import BatchChatParams, BatchCompletionParams
+from ..resources._base import Resource
+from ._engine import Settings
+from ._progress import Progress
+from ._rows import check_common
+from ._runs import BatchRows, FileOptions, Run, run_to_file
+from .routes import CHAT, COMPLETIONS, Route, named_route
+from .rows import BatchReport
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Batch"]
+
+_SETTINGS = {"max_concurrency", "patience", "stop_after_failures", "adaptive", "buffer_bytes"}
+_RUN = {"strict", "progress", "timeout", "extra_headers", "extra_body"}
+
+
+class Batch(Resource):
+    """Many requests at once. One failed row never ends a run; see ``docs/batch.md``."""
+
+    @takes(BatchCompletionParams)
+    def completions(
+        self,
+        prompts: Iterable[Any],
+        *,
+        ordered: bool = True,
+        **params: Unpack[BatchCompletionParams],
+    ) -> BatchRows:
+        """Complete many prompts.
+
+        Args:
+            prompts: Any iterable, also an endless one: texts, lists of token ids, dicts of request
+                fields, or pairs ``(custom_id, row)``. It is read in the thread that iterates, no
+                further ahead than there is room.
+            ordered: Whether rows come in the order of the input.
+            **params: The fields of every row, which a row may override, and the settings of
+                :class:`~vllm_client.params.batch.BatchParams`.
+
+        Returns:
+            An iterator of :class:`BatchRow`, each with a response or an error. Break off, or use
+            ``with``, and the requests in flight are cancelled.
+
+        Raises:
+            BatchInputError: A field of all rows is misspelt; with ``strict`` also: a row cannot be
+                sent.
+            BatchStoppedError: While it is read: the first rows all failed alike, or the server was
+                away for longer than ``patience``.
+        """
+        return self._rows(COMPLETIONS, prompts, ordered, dict(params))
+
+    @takes(BatchChatParams)
+    def chat(
+        self,
+        conversations: Iterable[Any],
+        *,
+        ordered: bool = True,
+        **params: Unpack[BatchChatParams],
+    ) -> BatchRows:
+        """Continue many conversations.
+
+        Args:
+            conversations: As for :meth:`completions`: lists of messages, texts (one message of the
+                user), dicts of request fields, or pairs ``(custom_id, row)``.
+            ordered: As for :meth:`completions`.
+            **params: As for :meth:`completions`.
+
+        Returns:
+            As for :meth:`completions`.
+
+        Raises:
+            BatchError: As for :meth:`completions`.
+        """
+        return self._rows(CHAT, conversations, ordered, dict(params))
+
+    def run(
+        self,
+        source: Union[str, Path, Iterable[Any]],
+        output: Union[str, Path],
+        *,
+        route: Optional[str] = None,
+        ordered: bool = False,
+        retry_failed: bool = False,
+        sync_every: int = 1000,
+        prompts: bool = False,
+        shard: Tuple[int, int] = (0, 1),
+        **params: Any,
+    ) -> BatchReport:
+        """Send the rows of a file, or of any iterable, and append each response to a file.
+
+        Killed at any moment, the same call goes on where it was: a row is in the output file at
+        most once, and once the call returns, exactly once or among the failed ones.
+
+        Args:
+            source: A path (``-`` for standard input, ``.gz`` is decompressed) of lines in OpenAI's
+                batch format, of lines such as ``{"prompt": …}`` or ``{"messages": …}``, or of
+                prompts; or an iterable as for :meth:`completions`.
+            output: The file to write. Beside it: ``….errors.jsonl`` with the failed rows, and
+                ``….meta`` with the settings.
+            route: ``"completions"`` or ``"chat"``, or a URL of the batch format; without, each row
+                tells by its ``url``, ``prompt`` or ``messages``.
+            ordered: Whether the file is put into the order of the input at the end.
+            retry_failed: Whether rows that failed for good in an earlier run are tried again.
+            sync_every: Rows after which the file is forced to the disk, 1 or more.
+            prompts: Whether each line of the source is a prompt as it stands.
+            shard: ``(3, 8)`` takes the rows whose number leaves 3 when divided by 8.
+            **params: The fields of every row, and the settings of
+                :class:`~vllm_client.params.batch.BatchParams`.
+
+        Returns:
+            What the run did.
+
+        Raises:
+            BatchInputError: The input cannot be read as rows.
+            BatchLockedError: Another process writes this file.
+            BatchChangedError: The file belongs to another input, or to other settings.
+            BatchStoppedError: The first rows all failed alike, or the server was away for longer
+                than ``patience``.
+            OSError: A file cannot be read or written.
+        """
+        known = None if route is None else named_route(route)
+        run = self._new_run(known, params)
+        files = FileOptions(
+            ordered, retry_failed, _positive("sync_every", sync_every), prompts, _shard(shard)
+        )
+        return run_to_file(run, source, Path(output), files)
+
+    def _rows(self, route: Route, rows: Any, ordered: bool, params: Dict[str, Any]) -> BatchRows:
+        if isinstance(rows, (str, bytes)) or not hasattr(rows, "__iter__"):
+            raise BatchInputError(
+                f"the rows must be an iterable of rows, not {type(rows).__name__}"
+            )
+        return BatchRows(self._new_run(route, params), rows, ordered=ordered)
+
+    def _new_run(self, route: Optional[Route], params: Dict[str, Any]) -> Run:
+        settings = {name: params.pop(name) for name in _SETTINGS & params.keys()}
+        rest: Dict[str, Any] = {name: params.pop(name) for name in _RUN & params.keys()}
+        check_common(params, route)
+        common = {**params, **(rest.get("extra_body") or {})}
+        options = CallOptions(rest.get("timeout", UNSET), rest.get("extra_headers"))
+        progress: Progress = rest.get("progress")
+        return Run(
+            self._transport,
+            _checked(Settings(max_retries=self._transport.max_retries, **settings)),
+            options,
+            common,
+            route,
+            bool(rest.get("strict", False)),
+            progress,
+        )
+
+
+def _checked(settings: Settings) -> Settings:
+    _positive("max_concurrency", settings.max_concurrency)
+    _positive("buffer_bytes", settings.buffer_bytes)
+    if settings.stop_after_failures is not None:
+        _positive("stop_after_failures", settings.stop_after_failures)
+    if not isinstance(settings.patience, (int, float)) or settings.patience < 0:
+        raise ValueError(f"patience must be seconds, 0 or more, not {settings.patience!r}")
+    return settings
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an int, 1 or greater, not {value!r}")
+    return value
+
+
+def _shard(shard: Tuple[int, int]) -> Tuple[int, int]:
+    remainder, divisor = shard
+    if not 0 <= remainder < divisor:
+        raise ValueError(f"shard must be (k, n) with 0 <= k < n, not {shard!r}")
+    return remainder, divisor
