@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Dict, Optional
 
 import pytest
@@ -120,7 +121,7 @@ def test_a_check_becomes_a_row(error: Optional[Exception], result: str) -> None:
             raise error
 
     each = table.Check(("plain",), "group", "the name", run)
-    row = table.result_of(each, Server(KINDS[0], real.Paths("", "", "", None, real.Path())))
+    row = table.result_of(each, Server(KINDS[0], real.Paths(Path(), Path(), Path())))
     assert row.result == result
     assert str(error or "") in row.remark
     page = table.markdown([row], {"vLLM": "1.2.3"})

@@ -31,9 +31,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(args.logs or folder)
         logs.mkdir(parents=True, exist_ok=True)
-        adapter = args.adapter or _made_adapter(args, Path(folder))
-        paths = Paths(args.vllm, args.model, args.embedding_model, adapter, logs)
-        for kind in KINDS:
+        paths = Paths(Path(args.vllm), Path(args.models or folder), logs)
+        _make_models(paths)
+        for kind in (each.without(args.without) for each in KINDS):
             chosen = [each for each in CHECKS if _is_chosen(each, kind, args)]
             if chosen:
                 rows += _checked(kind, paths, chosen, versions)
@@ -45,18 +45,25 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.real", description=__doc__)
-    for name, help_text in (
-        ("vllm", "the command vllm of an environment with vLLM for the CPU"),
-        ("model", "folder of a small generating model"),
-        ("embedding-model", "folder of the same model without its output layer"),
-        ("adapter", "folder of a LoRA adapter of the model; made if it is not given"),
-    ):
-        variable = f"{_ENVIRONMENT}_{name.upper().replace('-', '_')}"
-        given = os.environ.get("REAL_VLLM" if name == "vllm" else variable)
-        required = given is None and name != "adapter"
-        parser.add_argument(f"--{name}", default=given, required=required, help=help_text)
+    given = os.environ.get(_ENVIRONMENT)
+    parser.add_argument(
+        "--vllm",
+        default=given,
+        required=given is None,
+        help=f"the command vllm of an environment with vLLM; default: {_ENVIRONMENT} "
+        "of the environment",
+    )
+    parser.add_argument("--models", help="folder for the models, to use them again")
     parser.add_argument("--kind", action="append", help="only servers of this kind (repeatable)")
     parser.add_argument("--only", default="", help="only checks whose group or name contains this")
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="FLAG",
+        help="start servers without this flag, which an older vLLM does not know; "
+        "written --without=--FLAG (repeatable)",
+    )
     parser.add_argument("--logs", help="folder for the logs of the servers")
     parser.add_argument("--write", help="write the table to this file, as docs/real-servers.md")
     return parser.parse_args()
@@ -67,12 +74,10 @@ def _is_chosen(each: Check, kind: Kind, args: argparse.Namespace) -> bool:
     return kind.name in each.kinds and kind.name in (args.kind or each.kinds) and named
 
 
-def _made_adapter(args: argparse.Namespace, folder: Path) -> str:
-    maker = Path(__file__).with_name("make_adapter.py")
-    python = Path(args.vllm).with_name("python")
-    adapter = str(folder / "adapter")
-    subprocess.run([str(python), str(maker), args.model, adapter], check=True)
-    return adapter
+def _make_models(paths: Paths) -> None:
+    maker = Path(__file__).with_name("make_models.py")
+    python = paths.vllm.with_name("python")
+    subprocess.run([str(python), str(maker), str(paths.models)], check=True)
 
 
 def _checked(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Tuple
 
 from .fields import both
-from .samples import CALL, HELLO, NO_THINKING, WEATHER
+from .samples import CALL, END_OF_THINKING, HELLO, NO_THINKING, TOKENS, WEATHER
 from .servers import Server
 from .table import check
 
@@ -22,7 +22,7 @@ _TEXT_EXTRAS: Dict[str, Fields] = {
     "": {},
     "stop": {"stop": ["e", "the"]},
     "stop kept": {"stop": ["e", "the"], "include_stop_str_in_output": True},
-    "stop token": {"stop_token_ids": list(range(300, 840))},
+    "stop token": {"stop_token_ids": list(TOKENS[200:])},
     "logprobs": {"logprobs": 3},
     "logprobs=0, stop": {"logprobs": 0, "stop": ["e"]},
     "token ids": {"return_token_ids": True},
@@ -50,7 +50,7 @@ _CHAT_EXTRAS: Dict[str, Fields] = {
     "top logprobs, token ids": {"logprobs": True, "top_logprobs": 2, "return_token_ids": True},
     "token ids": {"return_token_ids": True},
     "no reasoning": {"include_reasoning": False},
-    "thinking ends": {"logit_bias": {"843": 4.0}, "return_token_ids": True},
+    "thinking ends": {"logit_bias": {END_OF_THINKING: 4.0}, "return_token_ids": True},
     "regex": {"structured_outputs": {"regex": "[a-z]{3}"}, **NO_THINKING},
     "json": {
         "response_format": {
@@ -112,13 +112,21 @@ def _combined(ways: Dict[str, Fields], extras: Dict[str, Fields]) -> Dict[str, F
     return {f"{way}; {extra}" if extra else way: fields for (way, extra), fields in pairs.items()}
 
 
+def _kills_lora(fields: Fields) -> bool:
+    """Whether vLLM 0.32 with ``--enable-lora`` dies of it, on a CPU.
+
+    It does when several outputs want the log-probabilities of a prompt; echo in a chat does so too.
+    """
+    several = "n" in fields or fields.get("prompt") == _TEXTS["two prompts"]["prompt"]
+    return several and "echo" in fields and ("logprobs" in fields or "messages" in fields)
+
+
 for _name, _fields in _combined(_TEXTS, _TEXT_EXTRAS).items():
-    # A server with --enable-lora dies on a CPU of echo and logprobs with several outputs.
-    _is_deadly = {"echo", "logprobs"} <= {*_fields} and ("n" in _fields or "two" in _name)
-    _kinds = ("plain",) if _is_deadly else ("plain", "lora")
+    _kinds = ("plain",) if _kills_lora(_fields) else ("plain", "lora")
     _register("completions", _name, {"max_tokens": 24, **_fields}, *_kinds)
 for _name, _fields in _combined(_CHATS, _CHAT_EXTRAS).items():
     _body = {"messages": HELLO, "max_tokens": 24, **_fields}
-    _register("chat", _name, _body, "plain", "parsers", "lora")
+    _kinds = ("plain", "parsers") if _kills_lora(_body) else ("plain", "parsers", "lora")
+    _register("chat", _name, _body, *_kinds)
 for _name, _fields in _combined(_CHATS, _TOOL_EXTRAS).items():
     _register("chat", _name, {"messages": HELLO, "max_tokens": 200, **_fields}, "parsers")

@@ -184,7 +184,7 @@ def _(client: VllmClient) -> None:
 
 @check("methods", "request: load and unload an adapter", "lora")
 def _(server: Server) -> None:
-    body = {"lora_name": "more", "lora_path": server.paths.adapter}
+    body = {"lora_name": "more", "lora_path": str(server.paths.models / "adapter")}
     with server.client() as client:
         client.request("POST", "load_lora_adapter", json=body)
         assert client.models.retrieve("more").parent == "tiny"

@@ -9,6 +9,8 @@ from attrs import field, frozen
 from vllm_client import ChatCompletion
 from vllm_client.params import ChatCompletionParams, CompletionParams, RequestOptions, names
 
+from .make_models import MARKERS, SPECIAL, VOCABULARY
+
 HELLO = [{"role": "user", "content": "What is the weather in Paris?"}]
 WEATHER = {
     "type": "function",
@@ -26,6 +28,9 @@ CALL = (
     r'<tool_call>\n\{"name": "get_weather", "arguments": \{"city": "(Paris|Oslo)"\}\}\n</tool_call>'
 )
 """A pattern of the text that is one call; it makes a model of random weights call a tool."""
+TOKENS = range(len(SPECIAL), VOCABULARY)
+"""The tokens that are text."""
+END_OF_THINKING = str(VOCABULARY + MARKERS.index("</think>"))
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 
 Seen = Callable[[Any], bool]
@@ -78,7 +83,7 @@ COMMON: Dict[str, Sample] = {
     "n": Sample(2, seen=lambda a: len(a.choices) == 2),
     "seed": Sample(-5),
     "stop": Sample([" ", "e"], seen=lambda a: " " not in _text(a) and "e" not in _text(a)),
-    "stop_token_ids": Sample(list(range(3, 840)), seen=lambda a: a.choices[0].stop_reason > 2),
+    "stop_token_ids": Sample(list(TOKENS), seen=lambda a: a.choices[0].stop_reason > 2),
     "include_stop_str_in_output": Sample(True, {"stop": ["e", " "], "max_tokens": 64}),
     "stream_options": Sample({"include_usage": True, "continuous_usage_stats": True}, whole=False),
     "temperature": Sample(0),

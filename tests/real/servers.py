@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import IO, Any, Dict, List, Mapping, Optional
+from typing import IO, Any, Dict, List, Mapping, Optional, Sequence
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from vllm_client import APIConnectionError, APIStatusError, VllmClient
 
@@ -38,7 +39,7 @@ class Kind:
         name: What ``--kind`` and the table call it.
         flags: What is added to the command.
         environment: What is added to the environment.
-        model: Which of the paths it serves: ``"text"`` or ``"embedding"``.
+        model: The folder of its model: ``"text"`` or ``"embedding"``.
         api_key: The key that clients must send.
     """
 
@@ -47,6 +48,11 @@ class Kind:
     environment: Mapping[str, str] = field(factory=dict)
     model: str = "text"
     api_key: Optional[str] = None
+
+    def without(self, unknown: Sequence[str]) -> Kind:
+        """The same without these flags, which an older server does not know."""
+        flags = re.split(r" (?=--)", self.flags)
+        return evolve(self, flags=" ".join(f for f in flags if f.partition(" ")[0] not in unknown))
 
 
 KINDS = [
@@ -81,16 +87,12 @@ class Paths:
 
     Attributes:
         vllm: The command ``vllm``.
-        text: The folder of a generating model.
-        embedding: The folder of the same model without its output layer.
-        adapter: The folder of a LoRA adapter of the text model, or None.
+        models: The folder that ``make_models.py`` filled.
         logs: The folder that the servers write their logs to.
     """
 
-    vllm: str
-    text: str
-    embedding: str
-    adapter: Optional[str]
+    vllm: Path
+    models: Path
     logs: Path
 
 
@@ -140,9 +142,9 @@ class Server:
             raise
 
     def _command(self) -> List[str]:
-        model = self.paths.embedding if self.kind.model == "embedding" else self.paths.text
         address = ["--host", "127.0.0.1", "--port", str(self.port)]
-        served = [self.paths.vllm, "serve", model, "--served-model-name", "tiny"]
+        model = str(self.paths.models / self.kind.model)
+        served = [str(self.paths.vllm), "serve", model, "--served-model-name", "tiny"]
         return [*served, *address, *_SMALL.split(), *self.kind.flags.split()]
 
     def _key(self) -> Dict[str, str]:
