@@ -323,6 +323,28 @@ def test_chat_shows_thinking_and_calls(server, monkeypatch, capsys):
     assert 'tool call: look({"at": 1})' in err
 
 
+@pytest.mark.parametrize(
+    ("options", "script", "told"),
+    [
+        ([], {"reasoning": "Hm."}, True),
+        ([], {"reasoning": "Hm.", "text": "\n\n"}, True),
+        ([], {"reasoning": "Hm.", "text": "Yes."}, False),
+        ([], {"reasoning": "Hm.", "tool_calls": [{"name": "f"}]}, False),
+        ([], {"text": "Yes."}, False),
+        (["--thinking"], {"reasoning": "Hm."}, False),
+    ],
+)
+def test_chat_tells_that_there_is_only_thinking(server, monkeypatch, capsys, options, script, told):
+    """Without --thinking, a note on stderr explains an answer that is only reasoning."""
+    server.enqueue(**script)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Why?\n"))
+    assert main(["chat", *options]) == 0
+    err = capsys.readouterr().err
+    assert "finish reason" in err
+    assert ("only reasoning" in err) is told
+    assert ("--thinking" in err) is told
+
+
 def test_chat_hides_thinking(server, monkeypatch, capsys):
     """Without --thinking the reasoning is not printed."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("hello\n"))

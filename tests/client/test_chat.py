@@ -474,6 +474,78 @@ def test_history() -> None:
     assert call.result("text")["content"] == "text"
 
 
+def test_the_prompt_of_a_response() -> None:
+    """Token ids, log-probabilities and text of the prompt are attributes of the response."""
+    raw = json.loads(body_of(capture("chat_return_token_ids")[1]))
+    logprobs = [None, {"5": {"logprob": -1.0, "rank": 1, "decoded_token": "a"}}]
+    answer = ChatCompletion.from_raw({**raw, "prompt_logprobs": logprobs, "prompt_text": "<s>hi"})
+    assert raw["prompt_token_ids"]
+    assert answer.prompt_token_ids == raw["prompt_token_ids"]
+    assert answer.prompt_logprobs == logprobs
+    assert answer.prompt_text == "<s>hi"
+    plain = ChatCompletion.from_raw({"choices": []})
+    assert (plain.prompt_token_ids, plain.prompt_logprobs, plain.prompt_text) == (None, None, None)
+
+
+def test_collect_has_the_prompt(serve: Serve) -> None:
+    """collect() has the prompt, which only the first chunk has."""
+    first = {**delta(role="assistant", content=""), "prompt_token_ids": [1, 2], "prompt_text": "p"}
+    bytes_ = stream_bytes(first, delta(content="a"), delta(finish="stop"), "[DONE]")
+    client = serve(bytes_).client
+    with client.chat.completions.stream(messages=HELLO, return_token_ids=True) as stream:
+        answer = stream.collect()
+    assert (answer.prompt_token_ids, answer.prompt_text, answer.text) == ([1, 2], "p", "a")
+
+
+def test_collect_keeps_unknown_members_of_a_choice(opened: Any) -> None:
+    """Unknown members of a choice are in the raw response; the weights' versions are typed."""
+    spans = [{"version": "step-1", "start": 0, "end": 2}]
+    last = delta(finish="stop")
+    last["choices"][0] |= {"extension": [1], "weight_versions": spans, "message": "mine"}
+    _, answer, _ = opened(delta(content="a"), last, "[DONE]")
+    assert answer.raw["choices"][0]["extension"] == [1]
+    assert answer.choices[0].weight_versions == spans
+    assert answer.text == "a"
+
+
+def test_excluded_reasoning_adds_up(replay: Tuple[Replay, VllmClient], serve: Serve) -> None:
+    """Without the reasoning, collect() returns the content that create() returns."""
+    sender, client = replay
+    body = dict(_asked("b_reasoning_excluded"))
+    messages = body.pop("messages")
+    sender.pieces = [capture("b_reasoning_excluded")[1]]
+    whole = client.chat.completions.create(messages=messages, extra_body=body)
+    text = whole.content
+    assert text
+    role = delta(role="assistant", content="")
+    events = role, delta(content=text[:3]), delta(content=text[3:], finish="length"), "[DONE]"
+    with serve(stream_bytes(*events)).client.chat.completions.stream(
+        messages=messages, extra_body=body
+    ) as stream:
+        assert stream.collect().content == text
+
+
+@pytest.mark.parametrize(
+    ("params", "content"),
+    [
+        ({"include_reasoning": False}, None),
+        ({"extra_body": {"include_reasoning": False}}, None),
+        ({"include_reasoning": True}, ""),
+        ({}, ""),
+        ({"include_reasoning": False, "tool_choice": "required"}, ""),
+    ],
+)
+def test_content_of_excluded_reasoning_alone(opened: Any, params: Any, content: Any) -> None:
+    """If everything was reasoning that the request excludes, the content is None, as in create().
+
+    Without the field, an empty response has an empty content.
+    """
+    last = delta(finish="length")
+    _, answer, _ = opened(delta(role="assistant", content=""), last, "[DONE]", **params)
+    assert answer.content == content
+    assert answer.reasoning is None
+
+
 def test_an_empty_snapshot() -> None:
     """Before the first chunk every shortcut is empty."""
     answer = ChatCompletion.from_raw({"choices": []})

@@ -1,10 +1,11 @@
-"""The fields of requests: those of vLLM 0.32, visible in signatures and in help()."""
+"""The fields of requests: those of vLLM 0.33, visible in signatures and in help()."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import pydoc
+import re
 from pathlib import Path
 from typing import Any, Dict, List, Set
 
@@ -21,10 +22,12 @@ from vllm_client.params import (
 from vllm_client.resources.chat import ChatCompletions
 from vllm_client.resources.completions import Completions
 
-# The fields of the request classes of vLLM 0.32, without ``stream``, which is a parameter of its
+# The fields of the request classes of each version, without ``stream``, which is a parameter of its
 # own: python -c "from vllm.entrypoints.openai.completion.protocol import CompletionRequest as R;
 # print(*sorted(R.model_fields), sep='\n')"
 PINNED = Path(__file__).parents[1] / "data" / "fields"
+VERSIONS = ["0.32", "0.33"]
+"""Of the first one only the fields that are gone would differ from the keywords."""
 METHODS = [
     (Completions.create, CompletionParams),
     (Completions.stream, CompletionParams),
@@ -36,8 +39,14 @@ each_method = pytest.mark.parametrize(("method", "kind"), METHODS)
 OF_EACH_KIND = {"max_tokens", "logprobs", "echo"}
 
 
-def pinned(name: str) -> Set[str]:
-    return set((PINNED / f"{name}-0.32.txt").read_text().split())
+def pinned(name: str, version: str = VERSIONS[-1]) -> Set[str]:
+    return set((PINNED / f"{name}-{version}.txt").read_text().split())
+
+
+def first_versions(kind: str) -> Dict[str, str]:
+    """The first release with a field, of those since 0.8.5, read from the source of each."""
+    lines = [line.split() for line in (PINNED / "since.txt").read_text().splitlines()]
+    return {name: version for each, name, version in lines if each == kind}
 
 
 def fields(kind: type) -> Set[str]:
@@ -60,6 +69,45 @@ def test_common_fields_are_those_of_the_server() -> None:
     both = pinned("completions") & pinned("chat")
     assert both - OF_EACH_KIND == fields(SamplingParams)
     assert both >= OF_EACH_KIND
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_fields_of_every_version_are_keywords(version: str) -> None:
+    """A program for an earlier version of vLLM has all its fields."""
+    assert pinned("completions", version) <= fields(CompletionParams)
+    assert pinned("chat", version) <= fields(ChatCompletionParams)
+
+
+@pytest.mark.parametrize(
+    ("route", "kind"), [("completions", CompletionParams), ("chat", ChatCompletionParams)]
+)
+def test_each_field_names_the_version_that_brought_it(route: str, kind: type) -> None:
+    """The documentation of a field names the first version of vLLM that has it."""
+    noted = {name: since(text, route) for name, text in documentation(kind).items()}
+    assert {name: version for name, version in noted.items() if version} == first_versions(route)
+    new = pinned(route, VERSIONS[-1]) - pinned(route, VERSIONS[-2])
+    assert new
+    assert {noted[name] for name in new} == {VERSIONS[-1]}
+
+
+@pytest.mark.parametrize(
+    ("route", "kind"), [("completions", CompletionParams), ("chat", ChatCompletionParams)]
+)
+def test_fields_that_refuse_null_tell_so(route: str, kind: type) -> None:
+    """The documentation of a field tells if the server refuses null for it."""
+    noted = {
+        name
+        for name, text in documentation(kind).items()
+        if re.search(r"Not\s+None", text) and not re.search(rf"None\s+in\s+(?!{route})", text)
+    }
+    assert noted == set((PINNED / f"{route}-not-null.txt").read_text().split())
+
+
+def test_the_fields_of_sampling_are_explained_briefly() -> None:
+    """The documentation of a field of both routes has one or two lines."""
+    [sampling] = [node for node in classes() if node.name == "SamplingParams"]
+    long = [name for name, text in field_docstrings(sampling).items() if text.count("\n") > 1]
+    assert long == []
 
 
 @pytest.mark.parametrize("kind", [CompletionParams, ChatCompletionParams, RequestOptions])
@@ -109,18 +157,35 @@ def test_bound_method_shows_its_fields(method: Any, kind: Any) -> None:
     assert set(names(kind)) <= set(shown)
 
 
-def field_docstrings(node: ast.ClassDef) -> Dict[str, bool]:
-    """Each annotated name of a class body, and whether a docstring follows it."""
+def field_docstrings(node: ast.ClassDef) -> Dict[str, str]:
+    """Each annotated name of a class body, and the docstring that follows it, or nothing."""
     found = {}
     for statement, following in zip(node.body, [*node.body[1:], None]):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            found[statement.target.id] = (
-                isinstance(following, ast.Expr)
-                and isinstance(following.value, ast.Constant)
-                and isinstance(following.value.value, str)
-                and bool(following.value.value.strip())
-            )
+            has_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            found[statement.target.id] = str(following.value.value).strip() if has_text else ""
     return found
+
+
+def documentation(kind: type) -> Dict[str, str]:
+    """The docstring of each field of a request."""
+    texts: Dict[str, str] = {}
+    for node in classes():
+        if node.name in {"SamplingParams", kind.__name__}:
+            texts.update(field_docstrings(node))
+    return texts
+
+
+SINCE = re.compile(r"Since\s+vLLM\s+([\d.]+\d)(?:\s+in\s+(\w+)(?:,\s+([\d.]+)\s+in\s+(\w+))?)?\.")
+
+
+def since(text: str, route: str) -> str:
+    """The version in which a field came to a route, as its docstring tells; empty if always."""
+    found = SINCE.search(text)
+    if not found:
+        return ""
+    version, first, other, second = found.groups()
+    return {first: version, second: other}.get(route, "") if first else version
 
 
 def classes() -> List[ast.ClassDef]:

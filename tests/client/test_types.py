@@ -30,6 +30,7 @@ FULL: Dict[str, Any] = {
             "prompt_token_ids": [3],
             "prompt_logprobs": [None, {"4": {"logprob": -1.0}}],
             "routed_experts": None,
+            "weight_versions": [{"version": "w", "start": 0, "end": 1}],
         },
         {"index": 0, "text": "a", "finish_reason": "length"},
     ],
@@ -46,7 +47,15 @@ def test_completion() -> None:
     assert answer.choices == [
         CompletionChoice(0, "a", "length"),
         CompletionChoice(
-            1, "b", "stop", "x", {"tokens": ["b"]}, [2], [3], [None, {"4": {"logprob": -1.0}}]
+            1,
+            "b",
+            "stop",
+            "x",
+            {"tokens": ["b"]},
+            [2],
+            [3],
+            [None, {"4": {"logprob": -1.0}}],
+            [{"version": "w", "start": 0, "end": 1}],
         ),
     ]
     assert answer.raw == FULL
@@ -166,7 +175,7 @@ def test_captured_answer(name: str) -> None:
     assert len(answer.choices) == len(raw["choices"])
     for choice, one in zip(answer.choices, raw["choices"]):
         for field in attrs.fields(CompletionChoice):
-            assert getattr(choice, field.name) == one[field.name], field.name
+            assert getattr(choice, field.name) == one.get(field.name), field.name
     assert answer.usage is not None
     for field in attrs.fields(Usage):
         if field.init:

@@ -96,6 +96,47 @@ def test_prompt_token_ids_are_kept() -> None:
     assert [choice.prompt_token_ids for choice in snapshot.choices] == [[7, 8], [9]]
 
 
+def test_unknown_members_of_a_choice_are_kept() -> None:
+    """The last value of an unknown member of a choice is kept; null does not replace it."""
+    snapshot = snapshot_of(
+        chunk("a", extension={"a": 1}, other=0),
+        chunk("b", index=1, extension="of choice 1"),
+        chunk("c", extension={"a": 2}),
+        chunk("d", finish="stop", extension=None),
+    )
+    first, second = snapshot.raw["choices"]
+    assert (first["extension"], first["other"]) == ({"a": 2}, 0)
+    assert second["extension"] == "of choice 1"
+    assert "other" not in second
+    assert snapshot.text == "acd"
+
+
+def test_unknown_members_replace_no_known_ones() -> None:
+    """An unknown member that is always null is absent; known members keep their values."""
+    snapshot = snapshot_of(chunk("a", extension=None, routed_experts=None))
+    [choice] = snapshot.raw["choices"]
+    assert "extension" not in choice
+    assert (choice["text"], choice["prompt_logprobs"]) == ("a", None)
+
+
+def test_weight_versions_are_kept() -> None:
+    """The versions of the weights, which the last chunk of a choice has, are an attribute."""
+    spans = [{"version": "step-1", "start": 0, "end": 2}]
+    snapshot = snapshot_of(chunk("a"), chunk("b", finish="stop", weight_versions=spans))
+    assert snapshot.choices[0].weight_versions == spans
+
+
+def test_transfer_params_are_kept() -> None:
+    """``kv_transfer_params``, which the last chunk has, are in the snapshot."""
+    params = {"remote_engine_id": "e", "remote_block_ids": [1]}
+    snapshot = snapshot_of(
+        {**chunk("a"), "kv_transfer_params": None},
+        {**chunk("b", finish="stop"), "kv_transfer_params": params},
+        {"choices": [], "usage": USAGE},
+    )
+    assert snapshot.raw["kv_transfer_params"] == params
+
+
 def test_finish_is_kept() -> None:
     """Finish reason and stop reason are kept."""
     snapshot = snapshot_of(chunk("a", finish="stop", stop_reason=13), {"choices": []})

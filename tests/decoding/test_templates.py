@@ -39,8 +39,8 @@ def decoded(decoder: Any, lines: List[str]) -> Any:
             counts = again is not None or decoder.chunk_had_choices
             events.append([counts, *((e, getattr(e, "chunk", None)) for e in said)])
     except VllmError as error:
-        return events, type(error), decoder.snapshot(), decoder.usage
-    return events, decoder.unfinished(), decoder.snapshot(), decoder.usage
+        return events, type(error), decoder.snapshot(), decoder.snapshot().raw, decoder.usage
+    return events, decoder.unfinished(), decoder.snapshot(), decoder.snapshot().raw, decoder.usage
 
 
 def check(kind: Any, lines: List[str]) -> None:
@@ -51,6 +51,9 @@ def check(kind: Any, lines: List[str]) -> None:
     assert decoded(kind(2), lines) == plain
 
 
+EXTENSIONS = st.sampled_from([None, 1, 2, [], {"text": "x"}])
+"""Values of a member of a choice that no version of vLLM has."""
+
 CHUNKS = st.one_of(
     st.builds(lambda text, index: chunk(text, index=index), TEXTS, st.integers(0, 11)),
     st.builds(lambda text: chunk(text, finish="stop"), TEXTS),
@@ -58,12 +61,21 @@ CHUNKS = st.one_of(
     st.builds(lambda text: chunk(text, logprobs={"tokens": [text]}), TEXTS),
     st.builds(lambda text: {**chunk(text), "usage": {"prompt_tokens": len(text)}}, TEXTS),
     st.builds(lambda text: {**chunk(text), "note": {"text": text}}, TEXTS),
+    st.builds(lambda text, new: chunk(text, extension=new), TEXTS, EXTENSIONS),
     st.builds(lambda a, b: {"choices": chunk(a)["choices"] + chunk(b)["choices"]}, TEXTS, TEXTS),
     st.builds(
         lambda a: {"choices": [chunk(a)["choices"][0], {"index": 1, "finish_reason": "stop"}]},
         TEXTS,
     ),
 )
+
+
+def extended(data: Any, extension: Any) -> Any:
+    """The chunk of a chat with a member in its choice that no version of vLLM has."""
+    data["choices"][0]["extension"] = extension
+    return data
+
+
 CHAT = st.one_of(
     st.builds(lambda text, index: delta(index, content=text), TEXTS, st.integers(0, 1)),
     st.builds(lambda text: delta(reasoning=text), TEXTS),
@@ -71,6 +83,7 @@ CHAT = st.one_of(
     st.builds(lambda a, b: delta(reasoning=a, content=b), TEXTS, TEXTS),
     st.builds(lambda text: delta(content=text, finish="stop"), TEXTS),
     st.builds(lambda text: delta(content=text, token_ids=[1]), TEXTS),
+    st.builds(lambda text, new: extended(delta(content=text), new), TEXTS, EXTENSIONS),
     st.just(delta(token_ids=[2])),
     st.builds(lambda text: delta(reasoning_content=text), TEXTS),
     st.builds(

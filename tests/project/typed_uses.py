@@ -81,6 +81,7 @@ def fields(client: VllmClient) -> None:
         structured_outputs={"choice": ["yes", "no"]},
         repetition_detection={"max_pattern_size": 5},
         truncation_side="left",
+        skip_special_tokens=None,
         extra_body={"new_field": None},
         extra_headers={"X-A": "1", "User-Agent": None},
         timeout=Timeout(total=60),

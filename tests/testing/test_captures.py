@@ -28,11 +28,10 @@ NOT_IMITATED = {
     "chat_tools_auto": "the real server's random model made no call; the fake server makes one",
     "chat_tools_auto_stream": "as chat_tools_auto",
     "completion_after_sleep": "needs vLLM's developer routes first",
-    "completion_repetition_detection": "the fake server does not detect repetition",
     "error_generate_model_inference_v1_generate": "the fake server does not have this route",
     "error_generate_model_v1_completions_render": "as the route above",
-    "error_structured_bad_grammar": "the fake server refuses all grammars, with its own message",
-    "error_structured_bad_regex": "the fake server refuses all regexes, with its own message",
+    "error_structured_bad_grammar": "the fake server refuses it with its own message",
+    "error_structured_bad_regex": "as the grammar above",
 }
 # vLLM lists one error for each message type that it tried; the fake server only the first.
 SHORTER = {"error_chat_content_type", "error_chat_no_role"}

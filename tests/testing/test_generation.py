@@ -461,7 +461,16 @@ def test_plain_text_is_no_constraint(fake_vllm: FakeServer) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"structured_outputs": {"regex": "a+"}}, "This stand-in for vLLM cannot follow"),
+        ({"structured_outputs": {"structural_tag": "{}"}}, "This stand-in for vLLM cannot follow"),
+        ({"bad_words": "the"}, "Input should be a valid list"),
+        ({"bad_words": [""]}, "bad_words cannot contain an empty string. Got bad_words=['']"),
+        ({"repetition_detection": 5}, "Input should be a valid dictionary"),
+        ({"repetition_detection": {"max_pattern_size": -1}}, "max_pattern_size, min_pattern_size"),
+        (
+            {"repetition_detection": {"max_pattern_size": 2, "min_pattern_size": 3}},
+            "min_pattern_size <= max_pattern_size",
+        ),
+        ({"repetition_detection": {"max_pattern_size": 2}}, "min_count must be >= 2"),
         ({"response_format": {"type": "structural_tag"}}, "This stand-in for vLLM cannot follow"),
         ({"structured_outputs": {"json": {}, "choice": ["a"]}}, "You can only use one kind"),
         ({"n": 20000}, "n must be at most 16384, got 20000."),

@@ -6,13 +6,15 @@ the response with every event, would take quadratic time.
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Generic, List, Mapping, Optional, TypeVar
+from typing import Callable, ClassVar, Dict, FrozenSet, Generic, List, Mapping, Optional, TypeVar
 
 from attrs import asdict, define, field
 
 from ..types._json import JsonObject
 from ..types.shared import JSONValue, Usage
 from ..types.tool_calls import ToolCall
+
+_KNOWN = frozenset({"index", "logprobs", "finish_reason", "stop_reason", "token_ids"})
 
 
 class ChoicePieces:
@@ -22,6 +24,9 @@ class ChoicePieces:
         thinking: Whether the last text of the choice was reasoning.
     """
 
+    known: ClassVar[FrozenSet[str]]
+    """The members of a streamed choice that :meth:`raw` writes in a way of their own."""
+
     def __init__(self, index: int) -> None:
         self.index = index
         self.thinking = False
@@ -29,6 +34,22 @@ class ChoicePieces:
         self.stop_reason: JSONValue = None
         self._logprobs: Optional[Dict[str, List[JSONValue]]] = None
         self._token_ids: List[int] = []
+        self._others: JsonObject = {}
+
+    def add_others(self, choice: JsonObject) -> bool:
+        """Keep the members that are not known, except null ones; later values win.
+
+        Returns whether one of them is new or has another value than before.
+        """
+        if self.known.issuperset(choice):  # Nearly always, and cheaper than the difference.
+            return False
+        changed = False
+        for name in choice.keys() - self.known:
+            value = choice[name]
+            if value is not None and (name not in self._others or self._others[name] != value):
+                self._others[name] = value
+                changed = True
+        return changed
 
     def add_tokens(self, logprobs: Optional[JsonObject], token_ids: Optional[List[int]]) -> None:
         """Add the log-probabilities and ids of a chunk's tokens."""
@@ -40,6 +61,7 @@ class ChoicePieces:
     def raw(self) -> JsonObject:
         """The choice, as in a response that is not streamed."""
         return {
+            **self._others,
             "index": self.index,
             "logprobs": self._logprobs and _extended({}, self._logprobs),
             "finish_reason": self.finish_reason,
@@ -51,6 +73,8 @@ class ChoicePieces:
 class TextPieces(ChoicePieces):
     """A choice of ``/v1/completions``."""
 
+    known = _KNOWN | {"text", "prompt_token_ids"}
+
     def __init__(self, index: int) -> None:
         super().__init__(index)
         self.texts: List[str] = []
@@ -59,10 +83,10 @@ class TextPieces(ChoicePieces):
     def raw(self) -> JsonObject:
         """The choice, with its text."""
         return {
+            "prompt_logprobs": None,
             **super().raw(),
             "text": "".join(self.texts),
             "prompt_token_ids": self.prompt_token_ids,
-            "prompt_logprobs": None,
         }
 
 
@@ -90,9 +114,12 @@ class MessagePieces(ChoicePieces):
     Args:
         index: Its index.
         forced: Whether ``tool_choice`` left the model no choice but to call a tool.
+        hides_reasoning: Whether the request has ``include_reasoning=False``.
     """
 
-    def __init__(self, index: int, *, forced: bool) -> None:
+    known = _KNOWN | {"delta", "message"}
+
+    def __init__(self, index: int, *, forced: bool, hides_reasoning: bool) -> None:
         super().__init__(index)
         self.role = "assistant"
         self.contents: List[str] = []
@@ -101,6 +128,7 @@ class MessagePieces(ChoicePieces):
         self._number_of_index: Dict[int, int] = {}
         self._last_number: Optional[int] = None
         self._forced = forced
+        self._hides_reasoning = hides_reasoning
 
     def number_of_call(self, index: JSONValue, call_id: str) -> int:
         """The number of the tool call that a piece belongs to; a new number opens a call.
@@ -138,11 +166,12 @@ class MessagePieces(ChoicePieces):
 
     def _content(self) -> Optional[str]:
         # When not streaming, vLLM sends null content for responses of only reasoning or tool
-        # calls, but "" if `tool_choice` forced the calls. Streams do not show the difference.
+        # calls, but "" if `tool_choice` forced the calls. Streams do not show the difference,
+        # nor whether there was reasoning that the request excluded.
         content = "".join(self.contents)
         if content or self._forced:
             return content
-        return None if self.calls or self.reasonings else ""
+        return None if self.calls or self.reasonings or self._hides_reasoning else ""
 
 
 P = TypeVar("P", bound=ChoicePieces)

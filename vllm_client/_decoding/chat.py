@@ -26,12 +26,15 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
     Args:
         expected: How many choices were asked for.
         forced: Whether ``tool_choice`` left the model no choice but to call a tool.
+        hides_reasoning: Whether the request has ``include_reasoning=False``.
     """
 
     object_name = "chat.completion"
 
-    def __init__(self, expected: int, *, forced: bool = False) -> None:
-        self.new_pieces = partial(MessagePieces, forced=forced)
+    def __init__(
+        self, expected: int, *, forced: bool = False, hides_reasoning: bool = False
+    ) -> None:
+        self.new_pieces = partial(MessagePieces, forced=forced, hides_reasoning=hides_reasoning)
         super().__init__(expected)
 
     def snapshot(self) -> ChatCompletion:
@@ -44,6 +47,7 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
         pieces = self._pieces.choice(index_of(choice))
         if "text" in choice and "delta" not in choice:
             raise TypeError("a chunk of /v1/completions, not of /v1/chat/completions")
+        self._keep_others(choice, pieces)
         delta = choice.get("delta") or {}
         pieces.role = delta.get("role") or pieces.role
         logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids") or None

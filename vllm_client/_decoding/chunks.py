@@ -106,6 +106,11 @@ class Decoder(Generic[E, R, P]):
             if text_only is not None:
                 self._templates.learn(raw_chunk, *text_only)
 
+    def _keep_others(self, choice: JsonObject, pieces: P) -> None:
+        # A template stands for chunks whose other members are those of the choice as it is now.
+        if pieces.add_others(choice):
+            self._templates.forget()
+
     def _text_only(self, choice: JsonObject) -> Optional[Tuple[str, str, MakeEvent[E]]]:
         """If a choice carries only text: its JSON key, the text, and a function.
 

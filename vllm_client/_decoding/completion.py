@@ -29,6 +29,7 @@ class CompletionDecoder(Decoder[CompletionStreamEvent, Completion, TextPieces]):
         pieces = self._pieces.choice(index_of(choice))
         if "delta" in choice and "text" not in choice:
             raise TypeError("a chunk of /v1/chat/completions, not of /v1/completions")
+        self._keep_others(choice, pieces)
         text, logprobs, token_ids = map(choice.get, ("text", "logprobs", "token_ids"))
         if choice.get("prompt_token_ids"):  # Only the first chunk of a choice has them.
             pieces.prompt_token_ids = choice["prompt_token_ids"]

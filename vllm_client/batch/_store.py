@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 from array import array
 from pathlib import Path
 from time import monotonic
@@ -19,10 +20,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from ..exceptions import BatchChangedError, BatchLockedError, VllmError
 from ._rows import Job
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # pragma: no cover — Windows
-    fcntl = None  # type: ignore[assignment]
 
 _VERSION = 1
 _SCAN_SIZE = 1 << 22
@@ -84,8 +83,8 @@ class OutputFile:
         self.close()
 
     def _lock(self) -> None:
-        if fcntl is None:
-            return  # pragma: no cover — Windows
+        if sys.platform == "win32":
+            return
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -289,16 +288,9 @@ def _line(job: Job) -> bytes:
     body = job.received
     if b"\n" in body:
         body = json.dumps(job.response.raw, ensure_ascii=False).encode("utf-8")
-    return (
-        b'{"id":"row-%d","custom_id":%b,"response":{"status_code":200,"request_id":%b,"body":%b},"error":null,%b}}\n'
-        % (
-            job.index,
-            _json(job.custom_id),
-            _json(job.request_id),
-            body,
-            _mark(job),
-        )
-    )
+    names = job.index, _json(job.custom_id), _json(job.request_id)
+    head = b'{"id":"row-%d","custom_id":%b,"response":{"status_code":200,"request_id":%b' % names
+    return b'%b,"body":%b},"error":null,%b}\n' % (head, body, _mark(job))
 
 
 def _mark(job: Job) -> bytes:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import List, TextIO, Union
+from typing import List, Set, TextIO, Union
 
-from ..events import CompletionStreamEvent, Content, StreamEvent, Text
+from ..events import (
+    CompletionStreamEvent,
+    Content,
+    Reasoning,
+    StreamEvent,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+)
 from ..streams import ChatCompletionStream, CompletionStream
 
 # C0 and C1 control characters except tab and line feed, those that have no width, and those that
 # change the direction of writing.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
+)
+
+_ONLY_REASONING = (
+    "the model wrote only reasoning, no answer: --thinking prints it; with a larger --max-tokens "
+    "the answer may follow"
 )
 
 
@@ -23,8 +36,10 @@ def print_stream(
 
     Args:
         stream: Read to its end.
-        thinking: Whether to print the reasoning too, to stderr.
+        thinking: Whether to print the reasoning too, to stderr. Otherwise a note tells if there is
+            nothing else.
     """
+    seen: Set[str] = set()
     texts = _Printer(sys.stdout)
     reasoning = _Printer(sys.stderr)
     notes: List[str] = []
@@ -35,12 +50,22 @@ def print_stream(
                 texts.write(event.text)
             elif event.type == "reasoning" and thinking:
                 reasoning.write(event.text)
+            if _shows_something(event):
+                seen.add(event.type)
             notes += _notes(event)
     finally:
+        if seen == {"reasoning"} and not thinking:
+            notes.append(_ONLY_REASONING)
         reasoning.end_line()
         texts.end_line()
         for note in notes:
             print(visible(note), file=sys.stderr)
+
+
+def _shows_something(event: Union[CompletionStreamEvent, StreamEvent]) -> bool:
+    if isinstance(event, (Text, Content, Reasoning)):
+        return bool(event.text.strip())
+    return isinstance(event, (ToolCall, ToolCallDelta))
 
 
 def _notes(event: Union[CompletionStreamEvent, StreamEvent]) -> List[str]:

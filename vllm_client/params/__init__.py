@@ -1,18 +1,19 @@
 """The fields of every request: each has its name, type and explanation here and nowhere else.
 
-Names, types and defaults are those of vLLM 0.32's request classes. A field that you omit is not
+Names, types and defaults are those of vLLM 0.33's request classes. A field that you omit is not
 sent, so the server's default applies; for sampling fields that is the default of the model's own
 generation config. ``None`` is sent as ``null``. The server ignores unknown names without an error,
 so this library checks names. It leaves the values to the server, which reads ``"5"`` as 5.
 
 This module has the fields of completions and chat; each further group of routes has a module here.
 
-*Since vLLM 0.22* means that vLLM 0.22 has the field and earlier minor releases do not.
+*Since vLLM 0.22* means that vLLM 0.22 has the field and earlier minor releases do not. *Not None*
+means that the server refuses null for the field with status 400.
 """
 
 from __future__ import annotations
 
-from typing import Dict, List, Literal, Mapping, Sequence, TypedDict, Union
+from typing import Dict, List, Literal, Mapping, Optional, Sequence, TypedDict, Union
 
 from ..timeouts import TimeoutTypes
 from ..types.messages import Message, Tool, ToolChoice
@@ -52,6 +53,12 @@ class StructuredOutputs(TypedDict, total=False):
     """``structured_outputs``: a constraint on the output.
 
     Set exactly one of the first six keys. The last three adjust how the output is written.
+
+    On a server with ``--reasoning-parser``, this and ``response_format`` constrain only what
+    follows the end of the reasoning; before it the text is free, at status 200. In chat, switch
+    the reasoning off with ``chat_template_kwargs={"enable_thinking": False}`` or
+    ``reasoning_effort="none"``, if the model's template knows these. A completion is constrained
+    only if the prompt itself ends with the model's end marker (``</think>``).
     """
 
     json: Union[str, JSONObject]
@@ -104,7 +111,8 @@ class SamplingParams(RequestOptions, total=False):
     logit_bias: Mapping[str, float]
     """Maps a token id, written as a string, to a value that is added to its logit."""
     n: int
-    """Number of outputs for each prompt, 1 or more. Must be 1 at temperature 0. Default 1."""
+    """Number of outputs for each prompt, 1 or more. Must be 1 at temperature 0. Default 1. Not
+    None in completions."""
     seed: int
     """Makes sampling repeatable. A signed integer of 64 bits."""
     stop: Union[str, Sequence[str]]
@@ -112,7 +120,7 @@ class SamplingParams(RequestOptions, total=False):
     stop_token_ids: Sequence[int]
     """Tokens that end the output."""
     include_stop_str_in_output: bool
-    """Keep the stop text at the end of the output. Default false."""
+    """Keep the stop text at the end of the output. Default false. Not None."""
     stream_options: StreamOptions
     """Only for streams. If you omit it, ``stream()`` requests the token counts."""
     temperature: float
@@ -129,25 +137,28 @@ class SamplingParams(RequestOptions, total=False):
     user: str
     """Accepted for OpenAI compatibility; vLLM ignores it."""
     use_beam_search: bool
-    """Use beam search; ``n`` is the beam width. Not possible in a stream. Default false."""
+    """Use beam search; ``n`` is the beam width. Not possible in a stream. Default false. Not
+    None."""
     length_penalty: float
-    """Length penalty of beam search. Default 1."""
+    """Length penalty of beam search. Default 1. Not None."""
     ignore_eos: bool
-    """Continue after the end-of-sequence token. Default false."""
+    """Continue after the end-of-sequence token. Default false. Not None."""
     min_tokens: int
-    """Minimum number of tokens before the output may end. Default 0."""
-    skip_special_tokens: bool
-    """Omit special tokens from the text. Default true."""
+    """Minimum number of tokens before the output may end. Default 0. Not None."""
+    skip_special_tokens: Optional[bool]
+    """Omit special tokens from the text. Default true or, since vLLM 0.33, the model's, which
+    None means too. Not None up to vLLM 0.32."""
     spaces_between_special_tokens: bool
-    """Put spaces between special tokens in the text. Default true."""
+    """Put spaces between special tokens in the text. Default true. Not None."""
     truncate_prompt_tokens: int
     """Truncate the prompt to this many tokens; -1 means the model's maximum length."""
     truncation_side: Literal["left", "right"]
     """The end of the prompt that is truncated. Since vLLM 0.22."""
     allowed_token_ids: Sequence[int]
-    """The only tokens that may be sampled."""
+    """The only tokens that may be sampled. Since vLLM 0.9.1 in chat."""
     bad_words: Sequence[str]
-    """Words that the model must not generate. Since vLLM 0.9.2 in chat, 0.26 in completions."""
+    """Words that the model must not generate. Not None. Since vLLM 0.9.2 in chat, 0.26 in
+    completions."""
     prompt_logprobs: int
     """Return the log-probabilities of this many tokens at each position of the prompt; -1 means
     all tokens. Not possible in a stream."""
@@ -155,16 +166,18 @@ class SamplingParams(RequestOptions, total=False):
     """Return the log-probabilities of these tokens at every position. Requires ``logprobs``.
     Since vLLM 0.26."""
     response_format: JSONObject
-    """``{"type": "text" | "json_object" | "json_schema" | "structural_tag", …}``."""
+    """``{"type": "text" | "json_object" | "json_schema" | "structural_tag", …}``. Like
+    ``structured_outputs``, it constrains only what follows the reasoning."""
     structured_outputs: StructuredOutputs
-    """Constrain the output. Replaces the ``guided_…`` fields. Since vLLM 0.11."""
+    """Constrain the output; of a model that reasons, only what follows: see
+    :class:`StructuredOutputs`. Replaces the ``guided_…`` fields. Since vLLM 0.11."""
     add_special_tokens: bool
-    """Add the model's special tokens to the prompt. Default true, in chat false."""
+    """Add the model's special tokens to the prompt. Default true, in chat false. Not None."""
     priority: int
     """A lower value is scheduled earlier. The server ignores it unless it runs with
-    ``--scheduling-policy priority``. Default 0."""
+    ``--scheduling-policy priority``. Default 0. Not None."""
     request_id: str
-    """Becomes part of the ``id`` of the response. In completions since vLLM 0.10.1."""
+    """Becomes part of the ``id`` of the response. Not None. Since vLLM 0.10.1 in completions."""
     session_id: str
     """Name of the session to which the request belongs. Since vLLM 0.28."""
     return_tokens_as_token_ids: bool
@@ -172,11 +185,14 @@ class SamplingParams(RequestOptions, total=False):
     remain distinct. Default: the server's setting."""
     return_token_ids: bool
     """Return the token ids of the prompt and the output as well. Since vLLM 0.10.2."""
+    return_weight_versions: bool
+    """Return which version of the model's weights sampled each token: ``weight_versions`` of a
+    choice. Not None. Since vLLM 0.33."""
     cache_salt: str
     """1 to 128 characters, none of ``@ / \\``. Only requests with the same salt share the
-    prefix cache of this prompt. Since vLLM 0.9.1 in chat, 0.10.0 in completions."""
+    prefix cache of this prompt. Since vLLM 0.9 in chat, 0.10 in completions."""
     kv_transfer_params: JSONObject
-    """For disaggregated serving. Since vLLM 0.9.1."""
+    """For disaggregated serving. Since vLLM 0.9."""
     ec_transfer_params: JSONObject
     """For disaggregated serving of encoders. Since vLLM 0.26."""
     vllm_xargs: Mapping[str, Union[str, int, float, Sequence[Union[str, int, float]]]]
@@ -193,13 +209,14 @@ class SamplingParams(RequestOptions, total=False):
     watermarking: bool
     """Turn the watermarking of the output on or off. Since vLLM 0.30."""
     routed_experts_prompt_start: int
-    """Omit this many tokens at the beginning of the prompt from the expert routing data."""
+    """Omit this many tokens at the beginning of the prompt from the expert routing data. Not
+    None. Since vLLM 0.28."""
     mm_payload: Literal["tensors", "none"]
-    """For the render routes."""
+    """For the render routes. Not None. Since vLLM 0.32."""
     return_mm_kwargs: bool
-    """For the render routes. Replaced by ``mm_payload``."""
+    """For the render routes. Replaced by ``mm_payload``. Since vLLM 0.32."""
     return_token_offsets: bool
-    """For the render routes."""
+    """For the render routes. Since vLLM 0.25."""
 
 
 class CompletionParams(SamplingParams, total=False):
@@ -209,7 +226,7 @@ class CompletionParams(SamplingParams, total=False):
     """A text, a list of texts, or token ids. At most 1024 prompts."""
     prompt_embeds: Union[str, Sequence[str]]
     """A serialised tensor in Base64. Requires a server with ``--enable-prompt-embeds``. Since
-    vLLM 0.9.1."""
+    vLLM 0.9."""
     max_tokens: int
     """Maximum number of tokens of each output. 0 is possible only with ``echo``. Default 16."""
     logprobs: int
@@ -246,13 +263,15 @@ class ChatCompletionParams(SamplingParams, total=False):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
     """For chat templates that support it. Since vLLM 0.10.1."""
     include_reasoning: bool
-    """False removes the reasoning from the response. Default true. Since vLLM 0.10.1."""
+    """False removes the reasoning from the response. Default true. Not None. Since vLLM 0.10.1."""
     echo: bool
-    """Return the last message before the answer, if both have the same role. Default false."""
+    """Return the last message before the answer, if both have the same role. Default false. Not
+    None."""
     add_generation_prompt: bool
-    """Let the chat template begin the answer. Default true."""
+    """Let the chat template begin the answer. Default true. Not None."""
     continue_final_message: bool
-    """Continue the last message. Requires ``add_generation_prompt=False``. Default false."""
+    """Continue the last message. Requires ``add_generation_prompt=False``. Default false. Not
+    None."""
     documents: Sequence[Mapping[str, str]]
     """Documents, for chat templates with retrieval."""
     chat_template: str
@@ -264,7 +283,7 @@ class ChatCompletionParams(SamplingParams, total=False):
     ``--trust-request-mm-kwargs``."""
     media_io_kwargs: Mapping[str, JSONObject]
     """Arguments for reading media, for each kind of media. Requires a server with
-    ``--trust-request-mm-kwargs``."""
+    ``--trust-request-mm-kwargs``. Since vLLM 0.18."""
     return_prompt_text: bool
     """Return the prompt that the chat template made. Since vLLM 0.21."""
 
@@ -281,7 +300,7 @@ REPLACED: Dict[str, str] = {
     "best_of": "n",
     "logits_processors": "logit_bias, bad_words or allowed_token_ids",
 }
-"""Fields of old servers, which vLLM 0.32 ignores → what to use instead."""
+"""Fields of old servers, which vLLM 0.33 ignores → what to use instead."""
 
 
 def names(params: type) -> List[str]:

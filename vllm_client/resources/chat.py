@@ -102,7 +102,9 @@ class ChatCompletions(Resource):
         body = streamed(body)
         expected = expected_choices(body)
         check_chat(body)
-        decoder = ChatDecoder(expected, forced=forces_calls(body))
+        decoder = ChatDecoder(
+            expected, forced=forces_calls(body), hides_reasoning=hides_reasoning(body)
+        )
         return self._stream(
             _PATH, Payload.of_json(body), options, decoder, ChatCompletionStream, on_error=on_error
         )
@@ -132,3 +134,8 @@ def forces_calls(body: JsonObject) -> bool:
     """Whether ``tool_choice`` leaves the model no choice but to call a tool."""
     choice = body.get("tool_choice")
     return isinstance(choice, Mapping) or (isinstance(choice, str) and choice == "required")
+
+
+def hides_reasoning(body: JsonObject) -> bool:
+    """Whether the request excludes the reasoning from the response."""
+    return body.get("include_reasoning") is False

@@ -42,7 +42,12 @@ class ChatCompletionMessage:
 
 @define
 class ChatCompletionChoice:
-    """One of the ``n`` answers. ``logprobs`` is what the server sent."""
+    """One of the ``n`` answers.
+
+    ``logprobs`` is what the server sent. ``weight_versions`` is so too: with
+    ``return_weight_versions``, the version of the model's weights that sampled the tokens from
+    ``start`` to before ``end``.
+    """
 
     index: int
     message: ChatCompletionMessage
@@ -50,6 +55,7 @@ class ChatCompletionChoice:
     stop_reason: Union[int, str, None] = None
     logprobs: Optional[Dict[str, JSONValue]] = None
     token_ids: Optional[List[int]] = None
+    weight_versions: Optional[List[Dict[str, JSONValue]]] = None
 
     @property
     def token_logprobs(self) -> List[TokenLogprob]:
@@ -76,6 +82,7 @@ class ChatCompletionChoice:
             raw.get("stop_reason"),
             raw.get("logprobs"),
             raw.get("token_ids"),
+            raw.get("weight_versions"),
         )
 
 
@@ -84,6 +91,9 @@ class ChatCompletion:
     """The response of ``/v1/chat/completions``. Its properties are shortcuts to choice 0.
 
     ``created`` is in seconds since 1970. ``raw`` is the decoded JSON as the server sent it.
+    The attributes of the prompt are what the server sent: its token ids with
+    ``return_token_ids``, one entry per token with ``prompt_logprobs``, and the text that the chat
+    template made with ``return_prompt_text``.
     """
 
     id: str
@@ -91,6 +101,9 @@ class ChatCompletion:
     created: int
     choices: List[ChatCompletionChoice]
     usage: Optional[Usage] = None
+    prompt_token_ids: Optional[List[int]] = None
+    prompt_logprobs: Optional[List[JSONValue]] = None
+    prompt_text: Optional[str] = None
     raw: Dict[str, JSONValue] = field(factory=dict, repr=False, eq=False)
 
     @property
@@ -156,5 +169,8 @@ class ChatCompletion:
             raw.get("created") or 0,
             sorted(choices, key=lambda choice: choice.index),
             Usage.from_raw(raw.get("usage")),
+            raw.get("prompt_token_ids"),
+            raw.get("prompt_logprobs"),
+            raw.get("prompt_text"),
             raw,
         )

@@ -19,7 +19,8 @@ class CompletionChoice:
     """One of the outputs.
 
     ``index`` is prompt number × ``n`` + output number. ``logprobs`` and ``prompt_logprobs`` are
-    what the server sent.
+    what the server sent. ``weight_versions`` is so too: with ``return_weight_versions``, the
+    version of the model's weights that sampled the tokens from ``start`` to before ``end``.
     """
 
     index: int
@@ -30,6 +31,7 @@ class CompletionChoice:
     token_ids: Optional[List[int]] = None
     prompt_token_ids: Optional[List[int]] = None
     prompt_logprobs: Optional[List[JSONValue]] = None
+    weight_versions: Optional[List[Dict[str, JSONValue]]] = None
 
     @property
     def token_logprobs(self) -> List[TokenLogprob]:
@@ -57,6 +59,7 @@ class CompletionChoice:
             raw.get("token_ids"),
             raw.get("prompt_token_ids"),
             raw.get("prompt_logprobs"),
+            raw.get("weight_versions"),
         )
 
 

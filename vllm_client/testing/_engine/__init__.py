@@ -2,8 +2,9 @@
 
 ``engine`` is the entrance for the routes. ``model`` is a word model that learns from the text in
 ``text``, ``tokenizer`` maps text to token ids, ``generation`` turns sampled tokens into the text of
-a choice, ``logprobs`` writes log-probabilities, ``structured`` makes JSON that fits a schema, and
-``tools`` chooses tool calls.
+a choice, ``penalties`` has what looks at the tokens so far, ``logprobs`` writes log-probabilities,
+``structured`` makes text that fits a constraint (with ``patterns`` and ``grammars``), and ``tools``
+chooses tool calls.
 
 The word model is frozen. It is good enough for completions and chat, and every change to it changes
 the text that tests and demonstrations see. New routes therefore send canned responses; see

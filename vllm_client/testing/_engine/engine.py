@@ -10,6 +10,7 @@ from .._wire.request_fields import RequestFields
 from .generation import Limits, Writer
 from .logprobs import Logprobs
 from .model import Sampling, WordModel
+from .penalties import Penalties, RepetitionLimit
 from .text import TEXT
 from .tokenizer import Tokenizer
 
@@ -65,6 +66,19 @@ class Engine:
             include_stop=fields.get("include_stop_str_in_output", False),
             ignore_eos=fields.get("ignore_eos", False),
             sampling=sampling,
+            penalties=self._penalties(fields),
+            repetition=RepetitionLimit(**fields.get("repetition_detection", {})),
+        )
+
+    def _penalties(self, fields: RequestFields) -> Penalties:
+        encode = self.tokenizer.encode
+        words = [word.lstrip() for word in fields.get("bad_words", ())]
+        return Penalties(
+            fields.get("frequency_penalty", 0.0),
+            fields.get("presence_penalty", 0.0),
+            fields.get("repetition_penalty", 1.0),
+            # A word has one token at the beginning of a text and another one after a space.
+            [encode(spaced) for word in words for spaced in (word, f" {word}")],
         )
 
     def choices(

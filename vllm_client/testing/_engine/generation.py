@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Optional, Union
 
 from .model import Sampling, Walk, Weights, WordModel
+from .penalties import Penalties, RepetitionLimit
 from .tokenizer import EOS, SPECIAL_TOKENS, Tokenizer
 
 __all__ = ["Limits", "Output", "Token", "Writer"]
@@ -80,6 +81,8 @@ class Limits:
     include_stop: bool = False
     ignore_eos: bool = False
     sampling: Sampling = field(default_factory=Sampling)
+    penalties: Penalties = field(default_factory=Penalties)
+    repetition: RepetitionLimit = field(default_factory=RepetitionLimit)
 
     def ending(self, tokens: Sequence[Token], text: str) -> Ending | None:
         """Return how the output ends with the last of ``tokens``, or None if it does not end.
@@ -100,7 +103,11 @@ class Limits:
                 at = text.find(stop, max(0, len(text) - added - len(stop) + 1))
                 if at >= 0:
                     return Ending("stop", stop, at + (len(stop) if self.include_stop else 0))
-        return Ending("length", None, len(text)) if len(tokens) >= self.max_tokens else None
+        if len(tokens) >= self.max_tokens:
+            return Ending("length", None, len(text))
+        if len(tokens) >= self.min_tokens and self.repetition.is_reached(tokens):
+            return Ending("repetition", "repetition_detected", len(text))
+        return None
 
     @property
     def withheld_length(self) -> int:
@@ -139,14 +146,16 @@ class Writer:
         context = self._model.context(prompt_ids)
         if new_sentence and context:
             prompt, context = "", []
-        sampled = self._sample(prompt, context, limits, rng)
+        walk = Walk(self._model, prompt, context)
+        sampled = self._sample(walk, prompt_ids, limits, rng)
         return self._build_output(sampled, index, limits)
 
     def answer_question(
         self, question: str, index: int, limits: Limits, rng: random.Random
     ) -> Output:
         """Return the output for a question: new sentences, without a leading space."""
-        sampled = self._without_space(self._sample(question, [], limits, rng))
+        walk, prompt_ids = Walk(self._model, question), self._tokenizer.encode(question)
+        sampled = self._without_space(self._sample(walk, prompt_ids, limits, rng))
         return self._build_output(sampled, index, limits)
 
     def write_within_limits(self, text: str, index: int, limits: Limits) -> Output:
@@ -171,18 +180,24 @@ class Writer:
         return [Token(id_, text, {id_: 1.0}, _visible_text(id_, text)) for id_, text in decoded]
 
     def _sample(
-        self, question: str, context: list[int], limits: Limits, rng: random.Random
+        self, walk: Walk, prompt_ids: Sequence[int], limits: Limits, rng: random.Random
     ) -> Iterator[tuple[int, Weights]]:
-        walk = Walk(self._model, question, context)
-        count = 0
+        ids: list[int] = []
         while True:
             weights = walk.weights()
-            refuse_eos = limits.ignore_eos or count < limits.min_tokens
-            forbidden = frozenset([EOS]) if refuse_eos else frozenset()
-            id_ = replace(limits.sampling, forbidden_token_ids=forbidden).choose(weights, rng)
+            # Log-probabilities are those before bias and penalties, as in vLLM.
+            biased = limits.sampling.biased(weights)
+            penalised = limits.penalties.applied(biased, prompt_ids, ids)
+            bad = limits.penalties.forbidden(ids)
+            refuse_eos = limits.ignore_eos or len(ids) < limits.min_tokens
+            forbidden = bad | {EOS} if refuse_eos else bad
+            if bad and forbidden.issuperset(penalised):
+                # Only bad words may follow here, so the text goes on somewhere else.
+                penalised = self._model.token_counts
+            id_ = replace(limits.sampling, forbidden_token_ids=forbidden).choose(penalised, rng)
             yield id_, weights
             walk.advance(id_)
-            count += 1
+            ids.append(id_)
 
     def _without_space(
         self, sampled: Iterator[tuple[int, Weights]]

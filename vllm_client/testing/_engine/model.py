@@ -79,6 +79,15 @@ class Sampling:
     allowed_token_ids: frozenset[int] = frozenset()
     forbidden_token_ids: frozenset[int] = frozenset()
 
+    def biased(self, weights: Weights) -> Weights:
+        """Return the weights after ``logit_bias``."""
+        biased = dict(weights)
+        for id_, bias in self.logit_bias.items():
+            # vLLM cuts off the bias at these limits too.
+            limited = min(100.0, max(-100.0, bias))
+            biased[id_] = biased.get(id_, _SMOOTHING) * math.exp(limited)
+        return biased
+
     def choose(self, weights: Weights, rng: random.Random) -> int:
         """Return a token id sampled from ``weights``; at temperature 0, the likeliest one."""
         weights = self._constrained(weights)
@@ -90,12 +99,9 @@ class Sampling:
         return rng.choices([id_ for id_, _ in kept], [weight for _, weight in kept])[0]
 
     def _constrained(self, weights: Weights) -> Weights:
-        """Apply the bias and the allowed and forbidden ids. At least one token remains."""
-        biased = dict(weights)
-        for id_, bias in self.logit_bias.items():
-            biased[id_] = biased.get(id_, _SMOOTHING) * math.exp(bias)
-        allowed = self.allowed_token_ids or biased.keys()
-        kept = {id_: w for id_, w in biased.items() if id_ in allowed}
+        """Apply the allowed and forbidden ids. At least one token remains."""
+        allowed = self.allowed_token_ids or weights.keys()
+        kept = {id_: w for id_, w in weights.items() if id_ in allowed}
         kept = kept or dict.fromkeys(sorted(allowed), 1.0)
         rest = {id_: w for id_, w in kept.items() if id_ not in self.forbidden_token_ids}
         return rest or kept
@@ -122,6 +128,7 @@ class WordModel:
         ids: The token ids of the text. A *position* is an index into this list.
         sentence_of: The number of the sentence at each position.
         starts: The position at which each sentence starts.
+        token_counts: How often each token is in the text.
     """
 
     def __init__(self, tokenizer: Tokenizer, text: str) -> None:
@@ -134,7 +141,7 @@ class WordModel:
         for number, sentence in enumerate(self._sentences):
             self._learn(number, tokenizer.encode(" " + " ".join(sentence.split())))
         self._sentence_end_ids = frozenset(self.ids[start - 1] for start in self.starts)
-        self._token_counts = Counter(self.ids)
+        self.token_counts = Counter(self.ids)
 
     def sentence_weights(self, prompt: str) -> list[float]:
         """Return the weight of each sentence of the text: its relevance for ``prompt``."""
@@ -159,7 +166,7 @@ class WordModel:
         """Return (token id, log-probability) of all tokens of the text, likeliest first."""
         total = sum(weights.values())
         share_per_count = _SMOOTHING / len(self.ids)
-        chances = {id_: share_per_count * count for id_, count in self._token_counts.items()}
+        chances = {id_: share_per_count * count for id_, count in self.token_counts.items()}
         for id_, weight in weights.items():
             chances[id_] = chances.get(id_, 0.0) + (1 - _SMOOTHING) * weight / total
         ranked = sorted(chances.items(), key=lambda item: -item[1])

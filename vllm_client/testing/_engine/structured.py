@@ -1,4 +1,4 @@
-"""Generates text under a constraint: one of several choices, or a small JSON value for a schema."""
+"""Generates text under a constraint: a choice, a JSON value for a schema, a regex or a grammar."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Callable
 from .._wire.json_types import Json
 from .._wire.refusals import RefusalError, parameter_error
 from .._wire.request_fields import RequestFields
+from .grammars import pattern_of_grammar
+from .patterns import text_for_pattern
 
 __all__ = ["is_constrained", "structured_text", "value_for"]
 
@@ -45,6 +47,10 @@ def structured_text(fields: RequestFields, question: str, rng: random.Random) ->
     constraint, operand = _constraint(fields)
     if constraint == "choice":
         return str(rng.choice(operand))
+    if constraint == "regex":
+        return text_for_pattern(str(operand), rng)
+    if constraint == "grammar":
+        return text_for_pattern(pattern_of_grammar(str(operand)), rng)
     return json.dumps(value_for(_parse_schema(operand), question, rng), ensure_ascii=False)
 
 
@@ -124,7 +130,7 @@ def _parse_schema(schema: Json) -> Json:
 
 
 def _constraint(fields: RequestFields) -> tuple[str, Json]:
-    """Return the name of the constraint, and its operand: a schema or a list of choices."""
+    """Return the name of the constraint, and its operand: a schema, choices, a regex or grammar."""
     if "structured_outputs" not in fields:
         return _from_response_format(fields["response_format"])
     options = fields["structured_outputs"]
@@ -138,7 +144,7 @@ def _constraint(fields: RequestFields) -> tuple[str, Json]:
     [name] = names
     if name == "choice" and not (isinstance(options["choice"], list) and options["choice"]):
         raise RefusalError("structured_outputs.choice must be a list of strings")
-    if name not in ("json", "json_object", "choice"):
+    if name == "structural_tag":
         raise RefusalError(f"This stand-in for vLLM cannot follow structured_outputs.{name}")
     return name, _ANY_OBJECT if name == "json_object" else options[name]
 

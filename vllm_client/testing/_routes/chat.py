@@ -8,7 +8,14 @@ from collections.abc import Iterator, Sequence
 from .._engine.engine import Engine
 from .._engine.logprobs import PromptLogprob
 from .._engine.tools import check_tools, tool_choice
-from .._wire.envelope import FINGERPRINT, Envelope, EventWriter, group_by_event, usage_counts
+from .._wire.envelope import (
+    FINGERPRINT,
+    Envelope,
+    EventWriter,
+    group_by_event,
+    usage_counts,
+    weight_versions,
+)
 from .._wire.json_types import JsonObject
 from .._wire.refusals import RefusalError, parameter_error
 from .._wire.replies import EventStream, GenerationStats, Reply, json_reply
@@ -178,6 +185,7 @@ class _ChatResponse:
             "logprobs": self._logprob_lists(visible) if visible else None,
             **(end if last else {"finish_reason": None}),
             "token_ids": self._requested_token_ids(visible),
+            **(weight_versions(self._fields, len(output.pieces)) if last else {}),
         }
 
     def _choice(self, output: ChatOutput) -> JsonObject:
@@ -190,6 +198,7 @@ class _ChatResponse:
             "stop_reason": output.stop_reason,
             "token_ids": self._requested_token_ids(visible),
             "routed_experts": None,
+            **weight_versions(self._fields, len(output.pieces)),
         }
 
     def _message(self, output: ChatOutput) -> JsonObject:
@@ -199,7 +208,7 @@ class _ChatResponse:
             # vLLM's parser does not recognise an unfinished call: its text becomes content.
             merged = {**merged, "content": output.text_from_first_call, "tool_calls": []}
         # Empty content is null if vLLM's parsers moved all text elsewhere, else "".
-        parsed = "reasoning" in merged or ("tool_calls" in merged and not forced)
+        parsed = self._with_reasoning or ("tool_calls" in merged and not forced)
         content = self._echoed_text() + str(merged.get("content") or "")
         calls = [{name: call[name] for name in _CALL_KEYS} for call in merged.get("tool_calls", ())]
         return {

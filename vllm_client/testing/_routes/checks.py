@@ -37,6 +37,7 @@ def check_model(engine: Engine, fields: RequestFields) -> None:
 def check_ranges(engine: Engine, fields: RequestFields) -> None:
     """Refuse sampling parameters outside of their range."""
     _check_without_param(fields)
+    _check_words_and_repetition(fields)
     _check_with_param(fields)
     if fields.get("temperature") == 0 and fields.get("n", 1) > 1:
         raise RefusalError(f"n must be 1 when using greedy sampling, got {fields['n']}.")
@@ -121,6 +122,19 @@ def _check_without_param(fields: RequestFields) -> None:
         raise RefusalError(f"min_tokens must be greater than or equal to 0, got {value}.")
     if not all(fields.get("stop", ())):
         raise RefusalError("stop cannot contain an empty string.")
+
+
+def _check_words_and_repetition(fields: RequestFields) -> None:
+    words = fields.get("bad_words", [])
+    if not all(word.strip() for word in words):
+        raise RefusalError(f"bad_words cannot contain an empty string. Got bad_words={words}")
+    limits = fields.get("repetition_detection", {})
+    longest, shortest = (limits.get(f"{end}_pattern_size", 0) for end in ("max", "min"))
+    if longest < 0 or not 0 <= shortest <= longest:
+        message = "max_pattern_size, min_pattern_size must be >=0, with min_pattern_size <= "
+        raise RefusalError(f"{message}max_pattern_size.")
+    if longest and limits.get("min_count", 0) < 2:
+        raise RefusalError("min_count must be >= 2 to detect repetitive patterns.")
 
 
 def _check_with_param(fields: RequestFields) -> None:

@@ -10,7 +10,14 @@ from .._engine.engine import Engine
 from .._engine.generation import Output, Token
 from .._engine.logprobs import PromptLogprob
 from .._engine.structured import is_constrained, structured_text
-from .._wire.envelope import FINGERPRINT, Envelope, EventWriter, group_by_event, usage_counts
+from .._wire.envelope import (
+    FINGERPRINT,
+    Envelope,
+    EventWriter,
+    group_by_event,
+    usage_counts,
+    weight_versions,
+)
 from .._wire.json_types import JsonObject
 from .._wire.refusals import RefusalError, parameter_error
 from .._wire.replies import EventStream, GenerationStats, Reply, json_reply
@@ -180,6 +187,7 @@ class _CompletionResponse:
             "prompt_logprobs": self._prompt_logprobs(prompt),
             "prompt_token_ids": list(prompt) if with_ids else None,
             "routed_experts": None,
+            **weight_versions(self._fields, len(output.tokens)),
         }
 
     def _event_choices(self, output: Output) -> Iterator[tuple[JsonObject, JsonObject]]:
@@ -203,6 +211,7 @@ class _CompletionResponse:
                 "stop_reason": output.stop_reason if last else None,
                 "prompt_token_ids": list(prompt) if first and self._wants_prompt_ids() else None,
                 "token_ids": self._requested_token_ids(tokens),
+                **(weight_versions(self._fields, count) if last else {}),
             }
             yield choice, usage_counts(len(prompt), count)
 

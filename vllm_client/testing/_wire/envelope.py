@@ -13,7 +13,14 @@ from .json_types import JsonObject
 from .replies import DONE, SERVER_NAME, EventStream, GenerationStats, sse_event
 from .request_fields import RequestFields
 
-__all__ = ["FINGERPRINT", "Envelope", "EventWriter", "group_by_event", "usage_counts"]
+__all__ = [
+    "FINGERPRINT",
+    "Envelope",
+    "EventWriter",
+    "group_by_event",
+    "usage_counts",
+    "weight_versions",
+]
 
 FINGERPRINT = SERVER_NAME
 
@@ -88,6 +95,12 @@ class EventWriter:
         usage_event = self._envelope.wrap([], usage=total, system_fingerprint=FINGERPRINT)
         tail = (sse_event(usage_event), DONE) if self._with_usage else (DONE,)
         return EventStream(self._events, tail, stats=stats)
+
+
+def weight_versions(fields: RequestFields, tokens: int) -> JsonObject:
+    """Return the member of a choice with this many tokens that ``return_weight_versions`` adds."""
+    span = {"version": "default", "start": 0, "end": tokens}
+    return {"weight_versions": [span]} if fields.get("return_weight_versions") else {}
 
 
 def group_by_event(tokens: Sequence[T], interval: int, finish_reason: str) -> list[Sequence[T]]:

@@ -49,6 +49,7 @@ _BOOLS = (
     "skip_special_tokens",
     "return_token_ids",
     "return_tokens_as_token_ids",
+    "return_weight_versions",
     "parallel_tool_calls",
     "include_reasoning",
     "add_generation_prompt",
@@ -238,6 +239,15 @@ def _stop(value: object) -> list[str]:
     return [_string(item) for item in value]
 
 
+def _bad_words(value: object) -> list[str]:
+    return [_string(item) for item in _list(value)]
+
+
+def _repetition_detection(value: object) -> dict[str, int]:
+    sizes = ("max_pattern_size", "min_pattern_size", "min_count")
+    return {name: _integer(each) for name, each in _object(value).items() if name in sizes}
+
+
 def _logit_bias(value: object) -> dict[str, float]:
     return {token_id: _number(bias) for token_id, bias in _object(value).items()}
 
@@ -274,6 +284,8 @@ _READERS: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(_OBJECTS, _object),
     **dict.fromkeys(_LISTS, _list),
     **dict.fromkeys(_INTEGER_LISTS, _integers),
+    "bad_words": _bad_words,
+    "repetition_detection": _repetition_detection,
     "logit_bias": _logit_bias,
     "prompt": _prompt,
     "stop": _stop,
