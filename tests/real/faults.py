@@ -26,7 +26,7 @@ from vllm_client import (
 )
 
 from .servers import Server
-from .table import check, raised
+from .table import check, first, raised
 
 LONG = {"prompt": "One, two", "max_tokens": 450, "ignore_eos": True, "seed": 1}
 READ = 5.0
@@ -154,7 +154,7 @@ def _(server: Server) -> None:
 def _(server: Server) -> str:
     with _own(server) as own, own.client(timeout=READ, max_retries=0) as client:
         with begun(client) as (stream, before):
-            own.signal(signal.SIGTERM)
+            own.send_signal(signal.SIGTERM)
             error = raised(_ENDINGS, stream.collect)
             _partial_is_kept(error, before)
     return f"it ended in {type(error).__name__}"
@@ -163,7 +163,7 @@ def _(server: Server) -> str:
 @check("stop", "SIGTERM during create() never passes as a whole response", "plain")
 def _(server: Server) -> str:
     with _own(server) as own, own.client(timeout=READ, max_retries=0) as client:
-        with after(0.2, lambda: own.signal(signal.SIGTERM)):
+        with after(0.2, lambda: own.send_signal(signal.SIGTERM)):
             error = raised(_WHOLE_ENDINGS, lambda: client.completions.create(**LONG))
     return f"it ended in {type(error).__name__}"
 
@@ -172,7 +172,7 @@ def _(server: Server) -> str:
 def _(server: Server) -> str:
     with _own(server) as own, own.client(timeout=READ, max_retries=0) as client:
         with begun(client) as (stream, before):
-            own.signal(signal.SIGKILL)
+            own.send_signal(signal.SIGKILL)
             error = raised(_ENDINGS, stream.collect)
             _partial_is_kept(error, before)
         raised(APIConnectionError, lambda: client.completions.create(prompt="One"))
@@ -180,6 +180,20 @@ def _(server: Server) -> str:
         own.start()
         assert client.completions.create(prompt="One", max_tokens=2).finish_reason == "length"
     return f"it ended in {type(error).__name__}"
+
+
+@check("stop", "a batch goes on where its server was killed and started again", "plain")
+def _(server: Server) -> str:
+    prompts = [f"Number {number}" for number in range(60)]
+    with _own(server) as own, own.client(timeout=30) as client:
+        with client.batch.completions(prompts, max_tokens=200, ignore_eos=True) as rows:
+            found = [next(rows) for _ in range(5)]
+            own.stop(signal.SIGKILL)
+            own.start()
+            found += rows
+    assert [row.index for row in found] == list(range(60))
+    assert all(row.ok for row in found), first(found, lambda row: not row.ok).error
+    return f"{sum(row.attempts > 1 for row in found)} rows were sent again"
 
 
 @contextlib.contextmanager

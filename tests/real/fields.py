@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Set
 
-from vllm_client import APIStatusError, ServerStreamError, VllmClient
+from vllm_client import APIStatusError, BadRequestError, ServerStreamError, VllmClient
 
 from .compare import compare, fails_in_streams
 from .samples import BASES, Sample, fields_of
 from .servers import Server
 from .table import KnownBehaviourError, check, raised
+
+FIELDS = Path(__file__).parents[1] / "data" / "fields"
 
 
 def asked(client: VllmClient, route: str, fields: Dict[str, Any]) -> Any:
@@ -74,6 +77,39 @@ def _register(route: str, name: str, sample: Optional[Sample]) -> None:
         _run(server, route, name, sample)
 
 
+def _register_nulls(route: str) -> None:
+    @check("null instead of a value", route, "plain")
+    def run(server: Server) -> str:
+        with server.client() as client:
+            refused = {name for name in fields_of(route) if _is_refused(client, route, name)}
+            wanted = _not_null(route, client.request("GET", "/version").json()["version"])
+        assert refused == wanted, f"{sorted(refused ^ wanted)}"
+        return f"{len(refused)} of {len(fields_of(route))} are refused"
+
+
+def _not_null(route: str, version: str) -> Set[str]:
+    """The fields of which the package says that they are not None, without later ones."""
+    told = (FIELDS / f"{route}-not-null.txt").read_text(encoding="utf-8").split()
+    since = [line.split() for line in (FIELDS / "since.txt").read_text("utf-8").splitlines()]
+    later = {name for at, name, first in since if at == route and _number(first) > _number(version)}
+    return {*told} - later
+
+
+def _number(version: str) -> List[int]:
+    return [int(part) for part in version.split("+", maxsplit=1)[0].split(".")[:2]]
+
+
+def _is_refused(client: VllmClient, route: str, name: str) -> bool:
+    if name in {"prompt", "messages"}:  # The package refuses them itself.
+        return False
+    try:
+        asked(client, route, {**BASES[route], name: None})
+    except BadRequestError:
+        return True
+    return False
+
+
 for _route in BASES:
+    _register_nulls(_route)
     for _name, _sample in fields_of(_route).items():
         _register(_route, _name, _sample)

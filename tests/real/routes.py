@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 from typing import Any, Callable, Iterator
 
 from vllm_client import AsyncVllmClient, ModelNotFoundError, NotFoundError, VllmClient
@@ -96,6 +98,32 @@ async def _(client: AsyncVllmClient) -> None:
         assert (await stream.collect()).finish_reason == "length"
 
 
+@method("batch.completions", *GENERATING)
+def _(client: VllmClient) -> None:
+    with client.batch.completions([f"Number {i}" for i in range(40)], max_tokens=4) as rows:
+        found = [(row.index, row.ok, row.response.finish_reason) for row in rows]
+    assert [(index, ok) for index, ok, _ in found] == [(index, True) for index in range(40)]
+
+
+@method("batch.chat", *GENERATING)
+def _(client: VllmClient) -> None:
+    with client.batch.chat([HELLO] * 20, max_tokens=4, ordered=False) as rows:
+        found = [row for row in rows if row.ok]
+    assert sorted(row.index for row in found) == list(range(20))
+
+
+@method("batch.run", *GENERATING)
+def _(client: VllmClient) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.jsonl"
+        rows = [{"prompt": f"Number {i}"} for i in range(20)]
+        report = client.batch.run(rows, out, max_tokens=4)
+        again = client.batch.run(rows, out, max_tokens=4)
+        lines = out.read_text(encoding="utf-8").splitlines()
+    assert (report.done, report.failed, again.skipped, again.read) == (20, 0, 20, 0)
+    assert len(lines) == 20
+
+
 @method("models.list", *ALL)
 def _(client: VllmClient) -> None:
     assert first(client.models.list(), lambda model: model.id == "tiny").max_model_len == 512
@@ -157,7 +185,7 @@ def _methods(owner: object, path: str) -> Iterator[str]:
             value = getattr(owner, name)
             if callable(value):
                 yield path + name
-            elif type(value).__module__.startswith("vllm_client.resources"):
+            elif type(value).__module__.startswith(("vllm_client.resources", "vllm_client.batch")):
                 yield from _methods(value, f"{path}{name}.")
 
 

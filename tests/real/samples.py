@@ -115,6 +115,7 @@ COMMON: Dict[str, Sample] = {
     "session_id": Sample("s-1"),
     "return_tokens_as_token_ids": Sample(True),
     "return_token_ids": Sample(True, seen=lambda a: len(a.choices[0].token_ids) == _tokens(a)),
+    "return_weight_versions": Sample(True),
     "cache_salt": Sample("salt"),
     "kv_transfer_params": Sample({"do_remote_prefill": False}),
     "ec_transfer_params": Sample({}),

@@ -170,16 +170,16 @@ class Server:
                 return False
         return True
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the server alone, not to its workers."""
         assert self.process is not None
         self.process.send_signal(number)
 
-    def stop(self) -> None:
-        """End the server and its workers."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End the server with this signal, and then its workers."""
         if self.process is None:
             return
-        self.process.terminate()
+        self.process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP)
         with contextlib.suppress(ProcessLookupError):
