@@ -19,6 +19,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .aio import AsyncStream, AsyncVllmClient
+    from .batch import BatchProgress, BatchReport, BatchRow, BatchRows, read_batch
     from .client import VllmClient
     from .events import (
         CompletionStreamEvent,
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
         APITimeoutError,
         AuthenticationError,
         BadRequestError,
+        BatchChangedError,
+        BatchError,
+        BatchInputError,
+        BatchLockedError,
+        BatchStoppedError,
         ContextLengthError,
         GenerationAbortedError,
         InternalServerError,
@@ -65,13 +71,30 @@ if TYPE_CHECKING:
         StreamOptions,
         StructuredOutputs,
     )
+    from .params.responses import ResponseParams
     from .resources._media import audio_part, image_part
+    from .response_events import (
+        ResponseContentPart,
+        ResponseDone,
+        ResponseItem,
+        ResponseOther,
+        ResponseProgress,
+        ResponseReasoningDelta,
+        ResponseReasoningDone,
+        ResponseRefusalDelta,
+        ResponseRefusalDone,
+        ResponseStreamEvent,
+        ResponseTextDelta,
+        ResponseTextDone,
+        ResponseToolCallDelta,
+    )
     from .streams import (
         ChatCompletionStream,
         CompletionStream,
         ServerSentEvent,
         ServerSentEventStream,
     )
+    from .streams.responses import ResponseStream
     from .timeouts import Timeout, TimeoutTypes
     from .timings import Timings
     from .types import (
@@ -81,6 +104,8 @@ if TYPE_CHECKING:
         Completion,
         CompletionChoice,
         Model,
+        Response,
+        ResponseToolCall,
         TokenLogprob,
         ToolCall,
         Usage,
@@ -95,6 +120,15 @@ __all__ = [
     "AsyncVllmClient",
     "AuthenticationError",
     "BadRequestError",
+    "BatchChangedError",
+    "BatchError",
+    "BatchInputError",
+    "BatchLockedError",
+    "BatchProgress",
+    "BatchReport",
+    "BatchRow",
+    "BatchRows",
+    "BatchStoppedError",
     "CallParams",
     "ChatCompletion",
     "ChatCompletionChoice",
@@ -126,6 +160,23 @@ __all__ = [
     "Reasoning",
     "RepetitionDetection",
     "RequestOptions",
+    "Response",
+    "ResponseContentPart",
+    "ResponseDone",
+    "ResponseItem",
+    "ResponseOther",
+    "ResponseParams",
+    "ResponseProgress",
+    "ResponseReasoningDelta",
+    "ResponseReasoningDone",
+    "ResponseRefusalDelta",
+    "ResponseRefusalDone",
+    "ResponseStream",
+    "ResponseStreamEvent",
+    "ResponseTextDelta",
+    "ResponseTextDone",
+    "ResponseToolCall",
+    "ResponseToolCallDelta",
     "SamplingParams",
     "ServerSentEvent",
     "ServerSentEventStream",
@@ -152,6 +203,7 @@ __all__ = [
     "__version__",
     "audio_part",
     "image_part",
+    "read_batch",
 ]
 
 
@@ -159,6 +211,7 @@ __getattr__ = names_of(
     __name__,
     {
         "aio": "AsyncStream AsyncVllmClient",
+        "batch": "BatchProgress BatchReport BatchRow BatchRows read_batch",
         "client": "VllmClient",
         "events": """
         CompletionStreamEvent Content Done Error FinishReason Reasoning StreamEvent Text
@@ -166,6 +219,7 @@ __getattr__ = names_of(
     """,
         "exceptions": """
         APIConnectionError APIStatusError APITimeoutError AuthenticationError BadRequestError
+        BatchChangedError BatchError BatchInputError BatchLockedError BatchStoppedError
         ContextLengthError GenerationAbortedError InternalServerError InvalidResponseError
         InvalidStreamError ModelNotFoundError NotFoundError PermissionDeniedError RateLimitError
         ServerStreamError ServiceUnavailableError StreamConsumedError StreamError
@@ -175,10 +229,17 @@ __getattr__ = names_of(
         CallParams ChatCompletionParams CompletionParams Prompt RepetitionDetection RequestOptions
         SamplingParams StreamOptions StructuredOutputs
     """,
+        "params.responses": "ResponseParams",
         "resources._media": "audio_part image_part",
+        "response_events": """
+        ResponseContentPart ResponseDone ResponseItem ResponseOther ResponseProgress
+        ResponseReasoningDelta ResponseReasoningDone ResponseRefusalDelta ResponseRefusalDone
+        ResponseStreamEvent ResponseTextDelta ResponseTextDone ResponseToolCallDelta
+    """,
         "streams": """
         ChatCompletionStream CompletionStream ServerSentEvent ServerSentEventStream
     """,
+        "streams.responses": "ResponseStream",
         "timeouts": "Timeout TimeoutTypes",
         "timings": "Timings",
         "types.chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
@@ -186,6 +247,7 @@ __getattr__ = names_of(
         "types.logprobs": "TokenLogprob",
         "types.messages": "ContentPart Message Tool",
         "types.model": "Model",
+        "types.response": "Response ResponseToolCall",
         "types.shared": "Usage",
         "types.tool_calls": "ToolCall",
     },

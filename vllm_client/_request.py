@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NoReturn, Tuple, TypeVar, cast
 
-from .params import REPLACED, RequestOptions, names
+from .params import LAST_VERSIONS, REPLACED, RequestOptions, names
 from .types._json import JsonObject
 from .types.shared import JSONValue
 
@@ -91,17 +91,18 @@ def _checked_extra(extra: object) -> Mapping[str, JSONValue]:
         raise ValueError("extra_body cannot contain 'stream': call create() or stream() instead")
     for name in REPLACED:
         if name in extra:
-            raise TypeError(
-                f"extra_body contains {name!r}: vLLM ignores it since 0.12, "
-                f"use {REPLACED[name]} instead"
-            )
+            raise TypeError(f"extra_body contains {name!r}: {_replacement(name)}")
     return extra
+
+
+def _replacement(name: str) -> str:
+    return f"vLLM after {LAST_VERSIONS[name]} ignores it, use {REPLACED[name]} instead"
 
 
 def _unknown(method: str, name: str, params: type) -> str:
     text = f"{method}() got an unexpected keyword argument {name!r}"
     if name in REPLACED:
-        return f"{text}: vLLM ignores it since 0.12, use {REPLACED[name]} instead"
+        return f"{text}: {_replacement(name)}"
     import difflib  # noqa: PLC0415 — only a misspelt argument needs it
 
     near: List[str] = difflib.get_close_matches(name, names(params), 1)

@@ -88,11 +88,13 @@ class VllmClient:
         from .resources.chat import Chat  # noqa: PLC0415
         from .resources.completions import Completions  # noqa: PLC0415
         from .resources.models import Models  # noqa: PLC0415
+        from .resources.responses import Responses  # noqa: PLC0415
 
         self._transport = transport
         self.completions = Completions(transport)
         self.chat = Chat(transport)
         self.models = Models(transport)
+        self.responses = Responses(transport)
 
     @property
     def batch(self) -> Batch:

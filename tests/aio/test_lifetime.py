@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 
-from vllm_client import APIConnectionError, AsyncVllmClient, StreamConsumedError, Text
+from vllm_client import (
+    APIConnectionError,
+    AsyncStream,
+    AsyncVllmClient,
+    StreamConsumedError,
+    Text,
+)
 
-from ..recorded import beginning, chunk
+from ..recorded import WHOLE, beginning, chunk, stream_bytes
 from ..servers import Connection, Serve, Stall
 from ..threads import WAIT, Tally
-from .conftest import reached, reader_threads, run, run_with
+from .conftest import in_thread, reached, reader_threads, run, run_with
 
 
 @pytest.fixture
@@ -40,6 +46,23 @@ def test_cancelling_in_mid_stream(serve: Serve, stall: Stall) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await reached(stall.gone)
+
+    run_with(serve(stall), main)
+
+
+def test_cancelling_outside_async_with(serve: Serve, stall: Stall) -> None:
+    """Cancelling a task that reads closes a stream that nobody else closes or drops."""
+
+    async def main(client: AsyncVllmClient) -> None:
+        stream = client.completions.stream(prompt="x")
+        assert await stream.__anext__() == Text("Hel")
+        task = asyncio.ensure_future(stream.__anext__())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await reached(stall.gone)
+        assert stream.snapshot.text == "Hel"
 
     run_with(serve(stall), main)
 
@@ -87,19 +110,38 @@ def test_closing_wakes_the_reader(serve: Serve, stall: Stall) -> None:
     run_with(serve(stall), main)
 
 
-def test_closing_before_the_first_use() -> None:
+def test_closing_before_the_first_use(serve: Serve, stall: Stall) -> None:
     """A stream that is closed before its first use sends nothing, and reading it is an error."""
+    served = serve(stall)
 
-    async def main() -> None:
-        client = AsyncVllmClient("http://127.0.0.1:9")
+    async def main(client: AsyncVllmClient) -> None:
+        for read in (AsyncStream.__anext__, AsyncStream.collect, AsyncStream.__aenter__):
+            stream: Any = client.completions.stream(prompt="x")
+            await stream.aclose()
+            with pytest.raises(StreamConsumedError) as raised:
+                await read(stream)
+            assert raised.value.partial is None
+            assert reader_threads() == []
+
+    run_with(served, main)
+    assert served.connections == 0
+
+
+def test_closing_a_stream_that_has_arrived(serve: Serve) -> None:
+    """After aclose(), reading is an error also if the thread has read to the end."""
+
+    async def main(client: AsyncVllmClient) -> None:
         stream = client.completions.stream(prompt="x")
+        assert await stream.__anext__() == Text("Hel")
+        for thread in reader_threads():
+            await in_thread(thread.join, WAIT)
         await stream.aclose()
-        with pytest.raises(StreamConsumedError) as raised:
-            await stream.__anext__()
-        assert raised.value.partial is None
-        await client.aclose()
+        for read in (stream.__anext__, stream.collect, stream.collect_text):
+            with pytest.raises(StreamConsumedError):
+                await read()
+        assert stream.snapshot.text == "Hello"
 
-    run(main)
+    run_with(serve(stream_bytes(*WHOLE)), main)
 
 
 def test_closing_the_client(serve: Serve, stall: Stall) -> None:

@@ -88,6 +88,7 @@ def test_collect_and_deltas(serve: Serve) -> None:
             assert await stream.__anext__() == Text("Hel")
             completion = await stream.collect()
             assert (completion.text, completion.usage) == ("Hello", Usage(1, 2, 3))
+            assert [event async for event in stream] == []
             assert await stream.collect_text() == "Hello"
         async with client.completions.stream(prompt="x") as stream:
             assert [text async for text in stream.text_deltas()] == ["Hel", "lo"]
@@ -250,7 +251,7 @@ def test_back_pressure_bounds_what_waits(serve: Serve) -> None:
 
 
 def test_collect_leaves_the_loop_free(serve: Serve) -> None:
-    """An event that arrives as collect() begins does not keep other tasks from running."""
+    """An event that arrives as collect() begins is part of it, and other tasks run."""
     begun, turn = threading.Semaphore(0), threading.Semaphore(0)
     had_turn = []
 
@@ -270,18 +271,20 @@ def test_collect_leaves_the_loop_free(serve: Serve) -> None:
                 await asyncio.sleep(0.001)
             turn.release()
             assert (await task).text == "Hello"
+            assert [event async for event in stream] == []
 
     run_with(serve(reply), main)
     assert had_turn == [True]
 
 
 def test_collect_under_back_pressure(serve: Serve) -> None:
-    """collect() wakes a thread that waits for room."""
+    """collect() wakes a thread that waits for room, and takes the events that wait."""
 
     async def main(client: AsyncVllmClient) -> None:
         async with client.completions.stream(prompt="x") as stream:
             await stream.__anext__()
             assert len(await stream.collect_text()) == 5 * MOST_AHEAD
+            assert [event async for event in stream] == []
 
     run_with(serve(of_texts(["x"] * 5 * MOST_AHEAD)), main)
 

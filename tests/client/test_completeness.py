@@ -248,10 +248,12 @@ def test_an_event_named_error_fails_the_stream(serve: Serve, named: str, data: s
     assert text_in(raised.value.partial) == "Hel"
 
 
-def test_an_event_named_ping_is_skipped(serve: Serve) -> None:
-    """An SSE event named ping is skipped; any other name is ignored."""
+@pytest.mark.parametrize("data", ["{}", "2026-11-26 12:00", "[DONE]", "null"])
+def test_an_event_named_ping_is_skipped(serve: Serve, data: str) -> None:
+    """An SSE event named ping is skipped, whatever its data; any other name is ignored."""
     events = stream_bytes(*WHOLE, head=UNCHUNKED_HEAD).removeprefix(UNCHUNKED_HEAD)
-    body = b"event: ping\ndata: {}\n\n" + events.replace(b"data: {", b"event: chunk\ndata: {")
+    ping = f"event: ping\ndata: {data}\n\n".encode()
+    body = ping + events.replace(b"data: {", b"event: chunk\ndata: {")
     client = serve(UNCHUNKED_HEAD + body).client
     with client.completions.stream(prompt="x") as stream:
         assert stream.collect().text == "Hello"

@@ -81,14 +81,17 @@ def test_an_empty_finish_reason_is_none() -> None:
 
 
 def test_later_chunks_do_not_blank_earlier_members() -> None:
-    """Empty and null members outside the choices replace nothing; other values do."""
+    """Empty and null members outside the choices replace nothing; other values do, also false."""
     blank = {"id": "", "model": None, "created": 0, "prompt_token_ids": None, "choices": []}
     _, completion = read_chat(
-        delta("Hello", "stop", prompt_token_ids=[1, 2]), blank, {"choices": [], "kind": "late"}
+        {**delta("Hello", "stop", prompt_token_ids=[1, 2]), "more": True},
+        blank,
+        {"choices": [], "kind": "late", "more": False},
     )
     assert (completion.id, completion.model, completion.created) == ("chatcmpl-1", "m", 1)
     assert completion.raw["prompt_token_ids"] == [1, 2]
     assert completion.raw["kind"] == "late"
+    assert completion.raw["more"] is False
 
 
 def test_a_repeated_finish_does_not_blank_the_stop_reason() -> None:
@@ -111,7 +114,9 @@ def test_parallel_lists_of_log_probabilities_stay_parallel() -> None:
     }
 
 
-@pytest.mark.parametrize("index", [{"index": 0}, {}, {"index": None}, {"index": "0"}])
+@pytest.mark.parametrize(
+    "index", [{"index": 0}, {}, {"index": None}, {"index": "0"}, {"index": -1}]
+)
 def test_a_new_id_opens_a_new_call(index: Any) -> None:
     """Calls that share an index, or have none, are told apart by their ids."""
     events, completion = read_chat(
@@ -125,6 +130,21 @@ def test_a_new_id_opens_a_new_call(index: Any) -> None:
     assert [event for event in events if event.type == "tool_call"] == calls
     deltas = [event.call_index for event in events if event.type == "tool_call_delta"]
     assert deltas == [0, 0, 1]
+
+
+def test_pieces_without_an_id_belong_to_the_call_of_their_index() -> None:
+    """Pieces of two calls that alternate are told apart by the index, as vLLM sends it."""
+    _, completion = read_chat(
+        delta(tool_calls=[piece('{"b"', index=0, id="a", name="add")]),
+        delta(tool_calls=[piece('{"c"', index=1, id="b", name="look")]),
+        delta(tool_calls=[piece(": 2}", index=0)]),
+        delta(tool_calls=[piece(": 3}", index=1)]),
+        delta(None, "tool_calls"),
+    )
+    assert completion.tool_calls == [
+        ToolCall("a", "add", '{"b": 2}'),
+        ToolCall("b", "look", '{"c": 3}'),
+    ]
 
 
 def test_an_id_that_is_known_continues_its_call() -> None:

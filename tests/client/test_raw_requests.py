@@ -49,6 +49,15 @@ def test_request_path(path: str, arrives: str) -> None:
     assert (server.requests[0].method, server.requests[0].path) == ("GET", arrives)
 
 
+def test_requests_of_one_path_keep_their_queries_apart(serve: Serve) -> None:
+    """A query belongs to one call: neither the next query nor its absence repeats it."""
+    served = serve(FINE)
+    for params in ({"a": "1"}, {"a": "2"}, None, {"a": "3"}):
+        served.client.request("GET", "/pause", params=params)
+    sent = [request.path for request in served.requests]
+    assert sent == ["/pause?a=1", "/pause?a=2", "/pause", "/pause?a=3"]
+
+
 @pytest.mark.parametrize("path", ["http://elsewhere/v1/models", "HTTPS://x", "://x"])
 def test_request_to_another_address_is_refused(path: str) -> None:
     """An address instead of a path is refused, so that the key reaches one server only."""

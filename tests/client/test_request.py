@@ -84,12 +84,16 @@ OLD = {
 
 @pytest.mark.parametrize("name", OLD)
 def test_old_name_is_refused_with_its_replacement(name: str) -> None:
-    """A field that vLLM has removed is refused with its replacement."""
+    """A field that vLLM has removed is refused with its replacement and the last version."""
     assert set(OLD) == set(REPLACED)
     with pytest.raises(TypeError) as caught:
         body_of(prompt="x", **{name: 1})
     assert "use " in str(caught.value)
     assert OLD[name] in str(caught.value)
+    last = "0.16" if name == "logits_processors" else "0.11"
+    assert f"vLLM after {last} ignores it" in str(caught.value)
+    with pytest.raises(TypeError, match=f"vLLM after {last} ignores it"):
+        body_of(prompt="x", extra_body={name: 1})
 
 
 def test_replacements_are_no_fields() -> None:

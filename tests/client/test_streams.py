@@ -247,6 +247,24 @@ def test_times_are_those_of_chunks_with_choices(serve: Serve) -> None:
         assert timings.output_tokens_per_second == pytest.approx(2 / timings.duration)
 
 
+@pytest.mark.parametrize("route", ["completions", "any"])
+def test_chunks_that_arrive_together_have_one_time(serve: Serve, route: str) -> None:
+    """Decoding a chunk does not delay the time of those that arrived with it, nor of the end."""
+    events = [e if isinstance(e, str) else json.dumps(e, separators=(",", ":")) for e in WHOLE]
+    together = chunked(b"".join(map(event_bytes, events)))
+    client = serve(STREAM_HEAD + together + LAST_CHUNK).client
+    if route == "completions":
+        stream: Any = client.completions.stream(prompt="x")
+    else:
+        stream = client.request("POST", "completions", stream=True)
+    with stream:
+        stream.collect()
+    assert len(stream.timings.stamps) == (3 if route == "completions" else 5)
+    assert len(set(stream.timings.stamps)) == 1
+    if route == "completions":
+        assert stream.timings.ended == stream.timings.stamps[0]
+
+
 @pytest.mark.parametrize("events", [WHOLE[:1], [*WHOLE[:1], "nonsense"]])
 def test_the_clock_stops_at_a_failure(serve: Serve, events: List[Any]) -> None:
     """A stream that fails has a fixed duration, and no rate without usage."""

@@ -461,6 +461,7 @@ def test_response() -> None:
         (b'{"error": {"message": "gone fishing"}}', "gone fishing"),
         (b"[]", "not the shape"),
         (b"null", "not the shape"),
+        ('{"détail": 5}'.encode(), "not the shape.*détail"),
         (b"{}", "KeyError"),
         (b'{"choices": null}', "TypeError"),
         (b'{"choices": 5}', "TypeError"),

@@ -184,6 +184,7 @@ def test_large_events_of_many_lines_mean_the_same_json(end: str, name: str) -> N
     ((named, data),) = parsed(cut(body, range(0, len(body), 999)))
     assert named == ("error" if name else "message")
     assert json.loads(data) == value
+    assert data.split("\t") == ["", *(line.removeprefix(" ") for line in lines)]
 
 
 @pytest.mark.parametrize("size", [3000, 9000])
@@ -276,6 +277,15 @@ def test_an_event_beyond_the_limit_is_an_error(end: bytes) -> None:
         next(source)
 
 
+def test_a_line_feed_that_arrives_late_belongs_to_its_line_end() -> None:
+    """A CR LF that is cut in two is one line end, so the next event begins behind it."""
+    splitter = EventSplitter()
+    assert splitter.feed(b"data: a\r\n\r") == [b"data: a"]
+    assert splitter.feed(b"\n: b\r\n\r\ndata: c\r\r") == [b": b", b"data: c"]
+    assert splitter.feed(b"data: d\n\n") == [b"data: d"]
+    assert splitter.rest == b""
+
+
 def test_many_events_together_are_not_one_large_event() -> None:
     """The limit applies to one event, not to one read."""
     assert len(parsed([b"data: a\n\n" * 1000], largest=110)) == 1000
@@ -288,6 +298,14 @@ def test_the_time_of_arrival_is_that_of_the_bytes() -> None:
     assert source.arrived == 0.0
     first, second, third = [source.arrived for _ in source]
     assert 0.0 < first == second < third
+
+
+def test_the_time_of_arrival_is_taken_before_the_bytes_are_split() -> None:
+    """Bytes that are refused have arrived as well."""
+    source = EventSource(lambda: b"x" * 200, largest=100)
+    with pytest.raises(InvalidStreamError):
+        next(iter(source))
+    assert source.arrived > 0.0
 
 
 def test_another_sseclient_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:

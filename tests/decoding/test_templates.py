@@ -136,6 +136,14 @@ def test_captures_are_the_same(name: str) -> None:
     check(ChatDecoder if "chat" in path else CompletionDecoder, data_of(name))
 
 
+def test_a_shape_may_return_after_another() -> None:
+    """A chunk like an early one counts, although others have changed what stands beside."""
+    models = ("a", "a", "b", "a", "a", "b", "b")
+    lines = [json.dumps({**chunk("x"), "model": m}, separators=(",", ":")) for m in models]
+    for count in range(1, len(lines) + 1):
+        check(CompletionDecoder, lines[:count])
+
+
 def says(number: int) -> Any:
     """A function that makes the event of a shape, here a tuple with this number."""
     return lambda text, data: (number, text, data)
@@ -151,6 +159,38 @@ def test_repetitions_are_not_parsed() -> None:
         data = json.dumps(chunk(text, index=index), separators=(",", ":"))
         assert shapes.match(data) == (index, text, data)
     assert shapes.match(json.dumps(chunk(""), separators=(",", ":"))) is None
+
+
+@pytest.mark.parametrize(
+    ("decoder", "lines"),
+    [
+        (CompletionDecoder(1), [chunk("a"), chunk("b")]),
+        (ChatDecoder(1), [delta(content="a"), delta(content="b")]),
+        (ChatDecoder(1), [delta(reasoning="a"), delta(reasoning="b")]),
+    ],
+)
+def test_the_second_chunk_of_a_shape_matches(decoder: Any, lines: List[Any]) -> None:
+    """A decoder learns from each kind of text, and its snapshot holds what matched."""
+    first, second = (json.dumps(line, separators=(",", ":")) for line in lines)
+    (event,) = decoder.decode(first)
+    again = decoder.match(second)
+    assert (event.text, again.text, type(again)) == ("a", "b", type(event))
+    assert '"ab"' in json.dumps(decoder.snapshot().raw)
+
+
+def test_a_decoder_knows_the_shapes_of_all_its_choices() -> None:
+    """Chunks of several choices in turn match, unless what stands beside them changes."""
+    decoder = CompletionDecoder(2)
+
+    def line(text: str, index: int, **more: Any) -> str:
+        return json.dumps({**chunk(text, index=index), **more}, separators=(",", ":"))
+
+    for index in (0, 1):
+        decoder.decode(line("a", index))
+    for index in (0, 1):
+        assert decoder.match(line("b", index)) is not None
+    decoder.decode(line("c", 0, model="other"))
+    assert decoder.match(line("d", 1)) is None
 
 
 def test_learning_stops_if_nothing_repeats() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import threading
+from pathlib import Path
 
 import pytest
 import requests
 
 from vllm_client import APIConnectionError
 from vllm_client._http.adapter import TrackingAdapter
-from vllm_client._http.call import CLOSED, Call, CancelScope
+from vllm_client._http.call import CLOSED, Call, CancelScope, shut_socket
 
 from ..recorded import WHOLE, answer, json_bytes, stream_bytes
-from ..servers import Serve
+from ..servers import Connection, Serve
+from .conftest import tls_context
 
 
 def test_a_stopped_call_does_not_pause() -> None:
@@ -52,3 +56,21 @@ def test_a_response_outlives_its_stream(serve: Serve) -> None:
     response.close()
     assert served.client.completions.stream(prompt="x").collect_text() == "Hello"
     assert served.connections == 1
+
+
+def test_a_tls_connection_that_is_shut_down_stays_encrypted(
+    serve: Serve, certificate: Path
+) -> None:
+    """What has arrived is still read through TLS, and never as the raw bytes of the network."""
+
+    def handler(connection: Connection) -> None:
+        connection.send(b"plain")
+        connection.wait_gone()
+
+    port = serve(handler=handler, tls=tls_context(certificate)).server.port
+    context = ssl.create_default_context(cafile=str(certificate))
+    with socket.create_connection(("127.0.0.1", port)) as below:
+        with context.wrap_socket(below, server_hostname="127.0.0.1") as sock:
+            assert sock.recv(1) == b"p"
+            shut_socket(sock)
+            assert sock.recv(100) == b"lain"

@@ -41,7 +41,7 @@ from ..threads import WAIT, BlockedCalls, Running
 from .conftest import tls_context
 
 
-@pytest.fixture(params=["chunked", "unchunked", "tls", "own session"])
+@pytest.fixture(params=["chunked", "unchunked", "tls", "proxy", "own session"])
 def stalled(
     request: pytest.FixtureRequest, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
@@ -54,7 +54,12 @@ def stalled(
     session = requests.Session() if request.param == "own session" else None
     head = UNCHUNKED_HEAD if request.param == "unchunked" else STREAM_HEAD
     stall = Stall(beginning(chunk("Hel"), head=head))
-    yield stall, serve(stall, tls=tls, session=session).client
+    served = serve(stall, tls=tls, session=session)
+    if request.param == "proxy":  # The client asks the server for its own address.
+        monkeypatch.setenv("http_proxy", served.server.url)
+    yield stall, served.client
+    if request.param == "proxy":
+        assert served.requests[0].path == f"{served.base_url}/completions"
     if session is not None:
         session.close()
 
@@ -269,13 +274,23 @@ def test_a_trickle_after_done_is_not_awaited(
             connection.send_chunk(b":\n")
         assert connection.wait_gone()
 
-    served = serve(trickling)
+    served = serve(trickling, timeout=WAIT)
     with served.client.completions.stream(prompt="x") as stream:
         assert stream.collect().text == "Hello"
         given.set()
     with served.client.completions.stream(prompt="x") as stream:
         assert stream.collect().text == "Hello"
     assert served.connections == 2
+
+
+@pytest.mark.parametrize("coding", [b"", b"content-encoding: identity\r\n"])
+def test_an_end_that_never_arrives_is_not_awaited(serve: Serve, coding: bytes) -> None:
+    """A server that stalls after [DONE] does not hold up a complete response."""
+    head = STREAM_HEAD.replace(b"transfer-encoding", coding + b"transfer-encoding")
+    stall = Stall(beginning(*WHOLE, head=head))
+    stream = serve(stall).client.completions.stream(prompt="x")
+    assert Running(stream.collect).result().text == "Hello"
+    assert stall.gone.wait()
 
 
 def test_a_flood_after_done_is_not_read(

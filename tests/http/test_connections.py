@@ -33,7 +33,7 @@ from ..servers import (
     in_pieces,
     send_reply,
 )
-from ..threads import WAIT
+from ..threads import WAIT, Running
 
 
 def _collect(client: VllmClient) -> str:
@@ -106,6 +106,27 @@ def test_the_end_of_the_body_may_arrive_late(serve: Serve) -> None:
     served = serve(in_pieces([whole[:-5], *single_bytes(whole[-5:])]))
     for _ in range(5):
         assert _collect(served.client) == "Hello"
+    assert served.connections == 1
+
+
+def test_the_end_of_the_body_is_awaited(serve: Serve) -> None:
+    """The connection is reused although the body ends after the client has read [DONE]."""
+    read = threading.Event()
+
+    def reply(connection: Connection) -> None:
+        connection.send(beginning(*WHOLE))
+        read.wait(WAIT)
+        connection.end_chunks()
+
+    served = serve(reply)
+    for _ in range(2):
+        stream = served.client.completions.stream(prompt="x")
+        reader = Running(stream.collect)
+        while stream.timings.ended is None:
+            threading.Event().wait(0.001)
+        read.set()
+        assert reader.result().text == "Hello"
+        read.clear()
     assert served.connections == 1
 
 

@@ -193,6 +193,13 @@ def test_a_file_that_holds_more_than_a_read(kind: Any, monkeypatch: pytest.Monke
     assert body.read1() == b"b"
 
 
+def test_data_that_looks_like_a_chunk() -> None:
+    """A part of a chunk that arrives alone is data, even if it is framed as a chunk is."""
+    pieces = [b"5\r\nfirst\r\n", b"b\r\na", b"3\r\nbcd\r\n", b"ef\r\n", b"0\r\n\r\n"]
+    assert ours(pieces) == (b"firsta3\r\nbcd\r\nef", True)
+    assert theirs(b"".join(pieces)) == ours(pieces)
+
+
 def test_after_the_end() -> None:
     """Bytes behind the last chunk are not part of the body."""
     assert ours([framed([b"a"]) + b"HTTP/1.1 200 OK\r\n"]) == (b"a", True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import queue
 import random
 import signal
 import threading
@@ -13,11 +14,19 @@ from typing import Any
 import pytest
 import requests
 
-from vllm_client import APIConnectionError, StreamConsumedError, Text, Timeout, VllmClient
+from vllm_client import (
+    APIConnectionError,
+    StreamConsumedError,
+    Text,
+    Timeout,
+    VllmClient,
+    VllmError,
+)
 from vllm_client._http import session as session_module
+from vllm_client._http.adapter import _ReentrantQueue
 from vllm_client._http.watchdog import watchdog
 
-from ..recorded import answer, beginning, chunk, json_bytes
+from ..recorded import STREAM_HEAD, UNCHUNKED_HEAD, answer, beginning, chunk, json_bytes
 from ..servers import FINE, Connection, Serve, Stall, reset
 from ..threads import WAIT, BlockedCalls, Running
 
@@ -92,6 +101,22 @@ def test_close_closes_idle_connections(serve: Serve, leave: str) -> None:
         with client:
             pass
     assert gone.wait(WAIT)
+
+
+def test_close_closes_the_connection_of_a_kept_response(serve: Serve) -> None:
+    """A program that still holds a response does not keep its idle connection open."""
+    gone = threading.Event()
+
+    def handler(connection: Connection) -> None:
+        while connection.receive():
+            connection.send(json_bytes(answer()))
+        gone.set()
+
+    client = serve(handler=handler).client
+    response = client.request("GET", "/health")
+    client.close()
+    assert gone.wait(WAIT)
+    assert response.ok
 
 
 def test_close_leaves_a_users_session_open(serve: Serve) -> None:
@@ -187,14 +212,27 @@ def test_a_signal_handler_may_close_at_any_moment(serve: Serve, closed: str) -> 
 
 
 @needs_signals
-def test_a_handler_may_close_a_client_that_waits(serve: Serve) -> None:
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        STREAM_HEAD,
+        UNCHUNKED_HEAD,
+        b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{",
+        b"HTTP/1.1 400 Bad Request\r\ncontent-length: 99\r\n\r\n{",
+    ],
+    ids=["nothing", "chunked", "unchunked", "half a body", "half an error"],
+)
+def test_a_handler_may_close_a_client_that_waits(serve: Serve, sent: bytes) -> None:
     """A SIGTERM handler that closes the client ends the call that the signal interrupted."""
-    stall = Stall()
+    stall = Stall(sent)
     client = serve(stall).client
+    is_stream = b"event-stream" in sent
     main = threading.main_thread()
     before = signal.signal(signal.SIGTERM, lambda *_: client.close())
 
     def interrupt() -> None:
+        assert stall.reached.wait()
         reads.wait_for_read()
         while not stall.gone.wait(1, 0.2):
             signal.pthread_kill(main.ident or 0, signal.SIGTERM)
@@ -202,11 +240,27 @@ def test_a_handler_may_close_a_client_that_waits(serve: Serve) -> None:
     try:
         with BlockedCalls() as reads:
             other = Running(interrupt)
-            with pytest.raises(APIConnectionError):
-                client.completions.create(prompt="x")
+            with pytest.raises(VllmError):
+                _ask(client, stream=is_stream)
         other.result()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _ask(client: VllmClient, *, stream: bool) -> None:
+    if stream:
+        client.completions.stream(prompt="x").collect()
+    else:
+        client.completions.create(prompt="x")
+
+
+def test_a_pool_that_a_handler_has_emptied_is_empty() -> None:
+    """If a handler took the last connection after it was seen, the pool makes a new one."""
+    connections = _ReentrantQueue()
+    connections.put("the last one")
+    assert connections.get(block=False) == "the last one"
+    with pytest.raises(queue.Empty):
+        connections._get()
 
 
 def test_two_threads_cannot_read_one_stream(serve: Serve) -> None:
@@ -248,17 +302,39 @@ def test_a_stream_in_a_reference_cycle_is_closed(serve: Serve, recwarn: Any) -> 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_locks_and_limits_of_the_parent_do_not_reach_the_child(serve: Serve) -> None:
-    """A child forked while the parent holds locks and has alarms makes calls of its own."""
+    """A child forked while another thread holds locks and has alarms works, and closes."""
     client = serve(FINE, timeout=Timeout(total=1000.0)).client
+    held, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with client._transport.session._lock, watchdog._changed, stream._opened.call._lock:
+            held.set()
+            forked.wait(WAIT)
+
     with client.completions.stream(prompt="x") as stream:
         next(stream)
-        with client._transport.session._lock, watchdog._changed:
-            child = os.fork()
-            if child == 0:
-                ok = watchdog._due == {} and client.completions.create(prompt="x").text == "fine"
-                os._exit(0 if ok else 1)
+        holder = Running(hold)
+        assert held.wait(WAIT)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if _works_in_the_child(client) else 1)
+        forked.set()
         assert os.waitpid(child, 0)[1] == 0
+        holder.result()
         assert stream.collect_text() == "Hello"
+
+
+def _works_in_the_child(client: VllmClient) -> bool:
+    signal.alarm(int(WAIT))  # A child that waits for a lock of its parent ends here.
+    rung = threading.Event()
+    try:
+        empty = watchdog._due == {}
+        watchdog.call_later(0.01, rung.set)
+        works = client.completions.create(prompt="x").text == "fine"
+        client.close()
+        return empty and rung.wait(WAIT) and works
+    except BaseException:
+        return False
 
 
 def test_the_environment_of_a_session_is_complete_when_it_is_published(serve: Serve) -> None:

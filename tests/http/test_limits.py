@@ -22,8 +22,8 @@ from vllm_client import (
     VllmClient,
 )
 
-from ..recorded import WHOLE, answer, beginning, chunk, json_bytes, stream_bytes
-from ..servers import FINE, Connection, Serve, WireServer
+from ..recorded import WHOLE, answer, beginning, chunk, chunked, json_bytes, stream_bytes
+from ..servers import FINE, Connection, Serve, Stall, WireServer
 from ..threads import WAIT, Running
 from .conftest import tls_context
 
@@ -103,8 +103,9 @@ def test_connect_spans_handshake_and_proxy(unready: Any) -> None:
     """A handshake without an answer, or a proxy that trickles one, ends with ``connect``."""
     _, address = unready
     with VllmClient(address, timeout=(0.2, None), max_retries=0) as client:
+        call = Running(lambda: client.completions.create(prompt="x"))
         with pytest.raises(APITimeoutError, match=r"no connection to .* within 0\.2 s"):
-            client.completions.create(prompt="x")
+            call.result()
 
 
 def test_total_spans_handshake_and_proxy(unready: Any) -> None:
@@ -112,8 +113,9 @@ def test_total_spans_handshake_and_proxy(unready: Any) -> None:
     _, address = unready
     timeout = Timeout(connect=None, read=None, total=0.2)
     with VllmClient(address, timeout=timeout, max_retries=0) as client:
+        call = Running(lambda: client.completions.create(prompt="x"))
         with pytest.raises(APITimeoutError, match="total timeout"):
-            client.completions.create(prompt="x")
+            call.result()
 
 
 def test_close_ends_handshake_and_proxy(unready: Any) -> None:
@@ -124,6 +126,20 @@ def test_close_ends_handshake_and_proxy(unready: Any) -> None:
     assert handler.arrived.wait(WAIT)
     client.close()
     assert isinstance(call.error(), APIConnectionError)
+
+
+def test_close_ends_a_call_that_waits_for_a_proxy(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing the client ends a call whose proxy has not answered yet."""
+    silent = Stall()
+    monkeypatch.setenv("http_proxy", serve(silent).server.url)
+    with VllmClient("http://model.example", timeout=None, max_retries=0) as client:
+        call = Running(lambda: client.completions.create(prompt="x"))
+        assert silent.reached.wait()
+        client.close()
+        assert isinstance(call.error(), APIConnectionError)
+    assert silent.gone.wait()
 
 
 def test_a_tls_connection_is_still_tracked(certificate: Path, serve: Serve) -> None:
@@ -172,21 +188,22 @@ def test_a_name_without_an_address_is_a_connection_error(monkeypatch: pytest.Mon
             client.completions.create(prompt="x")
 
 
-def test_a_keep_alive_counts_until_the_first_event(serve: Serve) -> None:
-    """Comments keep a queued request alive, but not a stream that has begun."""
+@pytest.mark.parametrize("ping", [b": keep-alive\n\n", b"event: ping\ndata: now\n\n"])
+def test_a_keep_alive_counts_until_the_first_event(serve: Serve, ping: bytes) -> None:
+    """Comments and pings keep a queued request alive, but not a stream that has begun."""
 
     def reply(connection: Connection) -> None:
         connection.send(beginning())
         pause = threading.Event()
-        for _ in range(8):
+        for _ in range(24):
             pause.wait(0.05)
-            connection.send_chunk(b": keep-alive\n\n")
+            connection.send_chunk(ping)
         connection.send_event(chunk("Hel"))
         with contextlib.suppress(OSError):
             while not pause.wait(0.05):
-                connection.sock.sendall(b"e\r\n: keep-alive\n\n\r\n")
+                connection.sock.sendall(chunked(ping))
 
-    client = serve(reply, timeout=(WAIT, 0.2)).client
+    client = serve(reply, timeout=(WAIT, 1.0)).client
     with client.completions.stream(prompt="x") as stream:
         assert next(stream) == Text("Hel")
         with pytest.raises(APITimeoutError, match="only keep-alive comments") as raised:
@@ -214,6 +231,27 @@ def test_a_response_beyond_the_limit_is_refused(serve: Serve, call: Any, compres
     fine = served.client.with_options(max_response_bytes=8 << 20)
     assert len(fine.request("GET", "/v1/models").content) > 4 << 20
     assert served.connections == (1 if compressed else 2)
+
+
+def test_a_refused_response_closes_its_connection(serve: Serve) -> None:
+    """The server learns at once that nobody reads the rest of a body that is too large."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n"
+    stall = Stall(head + b"0" * (3 << 20))
+    client = serve(stall, max_response_bytes=1 << 20).client
+    with pytest.raises(InvalidResponseError, match="larger than 1048576 bytes"):
+        client.request("GET", "/v1/models")
+    assert stall.gone.wait()
+
+
+def test_a_call_that_timed_out_is_not_a_closed_one(serve: Serve) -> None:
+    """If the client is closed after the total limit, the reader is told of the limit."""
+    stall = Stall(beginning(chunk("Hel")))
+    client = serve(stall, timeout=Timeout(total=0.2)).client
+    stream = client.completions.stream(prompt="x")
+    assert stall.gone.wait()
+    client.close()
+    with pytest.raises(APITimeoutError, match=r"total timeout of 0\.2 s"):
+        stream.collect()
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "5", None])

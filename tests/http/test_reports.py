@@ -93,6 +93,18 @@ def test_a_refused_connection_names_url_and_attempts() -> None:
     assert str(raised.value).endswith(f"(POST {server.base_url}/completions, after 2 attempts)")
 
 
+def test_the_proxy_that_was_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client keeps the proxy of its first call, and its errors name that one."""
+    with WireServer(replying(b"")) as absent:
+        pass
+    monkeypatch.setenv("http_proxy", absent.url)
+    with VllmClient("http://model.example/v1", max_retries=0) as client:
+        for _ in range(2):
+            with pytest.raises(APIConnectionError, match=f"the proxy {absent.url}"):
+                client.completions.create(prompt="x")
+            monkeypatch.delenv("http_proxy", raising=False)
+
+
 def test_a_total_timeout_names_url_and_attempts() -> None:
     """A call that ran out of time in its second attempt says so."""
 

@@ -29,7 +29,7 @@ from ..servers import (
     replying,
     reset,
 )
-from ..threads import Running
+from ..threads import WAIT, Running
 from .conftest import tls_context
 
 BREAKS = pytest.mark.parametrize(
@@ -156,12 +156,17 @@ def test_a_dropped_connection_is_retried_at_once(
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first retry after a dropped keep-alive connection needs no pause."""
+    """The first retry after a dropped connection, reused or new, needs no pause."""
     monkeypatch.setattr(attempts, "FIRST_PAUSE", 1000.0)
-    served = serve(status("200 OK"), break_off(), FINE, timeout=Timeout(total=60.0))
+    monkeypatch.setattr(attempts, "LONGEST_PAUSE", 1000.0)
+    limits = Timeout(total=WAIT)
+    served = serve(status("200 OK"), break_off(), FINE, timeout=limits, max_retries=1)
     served.client.request("POST", "completions", json={})
     assert served.client.completions.create(prompt="x").text == "fine"
     assert (served.connections, len(served.requests)) == (2, 3)
+    served = serve(break_off(), FINE, timeout=limits, max_retries=1)
+    assert served.client.completions.create(prompt="x").text == "fine"
+    assert (served.connections, len(served.requests)) == (2, 2)
 
 
 def test_a_broken_tls_handshake_is_retried(

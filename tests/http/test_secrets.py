@@ -93,6 +93,18 @@ def test_short_keys_are_not_removed(serve: Serve) -> None:
         client.completions.create(prompt="x")
 
 
+def test_a_key_that_begins_as_another_is_hidden_to_its_end(serve: Serve) -> None:
+    """Of two secrets, one of which begins the other, no rest of the longer one is shown."""
+    longer = KEY + "-of-the-call"
+    answer = json_bytes({"error": {"message": f"no such key: {longer}"}}, "400 No")
+    client = serve(answer, api_key=KEY).client
+    headers = {"Authorization": f"Bearer {longer}"}
+    with pytest.raises(VllmError) as raised:
+        client.completions.create(prompt="x", extra_headers=headers)
+    assert "no such key: ***" in str(raised.value)
+    assert "of-the-call" not in f"{raised.value} {raised.value!r} {vars(raised.value)}"
+
+
 def test_the_text_of_the_model_stays(serve: Serve) -> None:
     """The text of the model is kept in the error, even if it contains the key."""
     answer = stream_bytes(chunk(f"the key {KEY}"), {"error": "x"}, head=STREAM_HEAD)

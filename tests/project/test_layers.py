@@ -20,7 +20,7 @@ PACKAGE = Path(vllm_client.__file__).parent
 ROWS: List[Tuple[str, Set[str]]] = [
     ("ground", {"exceptions", "timeouts", "_lazy", "_version"}),
     ("data", {"types", "_error_bodies", "_route_hints"}),
-    ("vocabulary", {"events", "params", "timings"}),
+    ("vocabulary", {"events", "params", "response_events", "timings"}),
     ("machinery", {"_http", "_decoding", "_request"}),
     ("streams", {"streams"}),
     ("resources", {"resources"}),
@@ -34,6 +34,7 @@ ARROWS: Dict[str, Set[str]] = {
     "__main__": {"cli"},
     "_error_bodies": {"_route_hints"},
     "cli": {"testing"},
+    "response_events": {"events"},
 }
 # Each network library has one home, which alone may import it. The exceptions below import the
 # types of responses and sessions; the embedded server reads requests with the standard library.

@@ -29,14 +29,6 @@ PENDING: Dict[str, str] = {
     ),
     **dict.fromkeys(
         [
-            "POST /v1/responses",
-            "GET /v1/responses/{id}",
-            "POST /v1/responses/{id}/cancel",
-        ],
-        "responses",
-    ),
-    **dict.fromkeys(
-        [
             "POST /v1/embeddings",
             "POST /pooling",
             "POST /classify",

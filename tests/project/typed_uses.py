@@ -24,6 +24,10 @@ from vllm_client import (
     Error,
     FinishReason,
     Message,
+    Response,
+    ResponseStream,
+    ResponseTextDelta,
+    ResponseToolCall,
     StreamEvent,
     Text,
     Timeout,
@@ -148,6 +152,26 @@ def wrong_member(event: CompletionStreamEvent) -> None:
     str(event.text)  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue]
     if event.type == "txt":  # type: ignore[comparison-overlap]
         str(event)  # type: ignore[unreachable]
+
+
+def responses(client: VllmClient) -> None:
+    """Responses have fields and events of their own, told apart by the server's types."""
+    assert_type(client.responses.create(input="Hello", top_k=5), Response)
+    assert_type(client.responses.create(input="Hello", stream=True), ResponseStream)
+    assert_type(client.responses.retrieve("resp_1").tool_calls, List[ResponseToolCall])
+    with client.responses.stream(input=[{"role": "user", "content": "Hello"}]) as stream:
+        assert_type(stream.collect(), Response)
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                assert_type(event, ResponseTextDelta)
+            elif event.type == "response.created":
+                assert_type(event.response, Response)
+            elif event.type == "other":
+                assert_type(event.name, str)
+            elif event.type == "response.function_call_arguments.done":
+                client.responses.create(input=[event.result("17")])
+    client.responses.create(input="Hello", max_tokens=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    client.responses.stream(input="Hello", stream_options={})  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def chat(client: VllmClient, messages: List[Message]) -> None:

@@ -21,6 +21,7 @@ from vllm_client.testing import FakeServer
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 FAMILIES = (
     "completion* chat* error_* auth_* health* ping* version load models root tokenize* detok*"
+    " responses*"
 )
 
 NOT_IMITATED = {
@@ -204,10 +205,12 @@ def event_skeletons(body: bytes) -> list[Any]:
     """The skeletons of the events of a chunked body; consecutive equal ones are listed once."""
     found: list[Any] = []
     for chunk in chunks(body):
-        assert chunk.startswith(b"data: ")
-        assert chunk.endswith(b"\n\n")
-        data = chunk[6:-2]
+        name, _, data = chunk.rpartition(b"data: ")
+        assert name == b"" or re.fullmatch(rb"event: [a-z_.]+\n", name)
+        assert data.endswith(b"\n\n")
+        data = data[:-2]
         shape = data.decode() if data == b"[DONE]" else skeleton(json.loads(data))
+        shape = [name, shape] if name else shape
         if found[-1:] != [shape]:
             found.append(shape)
     return found

@@ -331,6 +331,7 @@ def test_prompts_can_be_truncated(fake_vllm: FakeServer) -> None:
     """``truncate_prompt_tokens`` keeps the end of the prompt; -1 keeps the context length."""
     body = {"prompt": "a b c d e f", "echo": True, "max_tokens": 1}
     assert text(fake_vllm, **body, truncate_prompt_tokens=2).startswith(" e f")
+    assert text(fake_vllm, **body, truncate_prompt_tokens=99).startswith("a b c d e f")
     with FakeServer(max_model_len=8) as server:
         _, answer = ask(server, prompt="a " * 20, truncate_prompt_tokens=-1, max_tokens=1)
     assert "max_tokens must be at least 1, got 0." in answer["error"]["message"]
@@ -503,6 +504,18 @@ def test_plain_text_is_no_constraint(fake_vllm: FakeServer) -> None:
         ({"logit_bias": {"5": "much"}}, "Input should be a valid number"),
         ({"structured_outputs": {"choice": []}}, "choice must be a list of strings"),
         ({"structured_outputs": {"json": "{"}}, "Grammar error"),
+        ({"logit_bias": {"--5": 1}}, "cannot be converted to integer token IDs: ['--5']"),
+        ({"logit_bias": {"-5": 1}}, "token_id(s) [-5] in logit_bias contain out-of-vocab"),
+        ({"truncate_prompt_tokens": -2}, "Input should be greater than or equal to -1"),
+        ({"truncate_prompt_tokens": 0}, "The decoder prompt cannot be empty"),
+        ({"response_format": {"type": "json_schema", "json_schema": 5}}, "valid dictionary"),
+        ({"response_format": {"type": "json_schema"}}, "field must be provided."),
+        ({"structured_outputs": {"json": {"enum": "red"}}}, "enum must be an array"),
+        ({"structured_outputs": {"json": {"anyOf": {}}}}, "anyOf must be an array"),
+        ({"structured_outputs": {"json": {"properties": []}}}, "properties must be an object"),
+        ({"structured_outputs": {"json": {"minLength": "5"}}}, "minLength must be an integer"),
+        ({"structured_outputs": {"json": {"minimum": "5"}}}, "minimum must be a number"),
+        ({"structured_outputs": {"json": {"type": []}}}, "Invalid type: []"),
     ],
 )
 def test_it_refuses(fake_vllm: FakeServer, body: dict[str, Any], message: str) -> None:
@@ -683,9 +696,29 @@ def test_a_chunked_request_is_read(fake_vllm: FakeServer, connection: socket.soc
     assert fake_vllm.requests[0].json == {"prompt": "Hi"}
 
 
+def test_the_trailer_of_a_chunked_request_is_read(
+    fake_vllm: FakeServer, connection: socket.socket
+) -> None:
+    """The request that follows a trailer is answered."""
+    head = b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+    head += b"Transfer-Encoding: chunked\r\n\r\n"
+    connection.sendall(head + b'10\r\n{"prompt": "Hi"}\r\n0\r\na: b\r\nc: d\r\n\r\n')
+    connection.sendall(b"GET /version HTTP/1.1\r\nConnection: close\r\n\r\n")
+    answer = received(connection)
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert answer.endswith(b'{"version":"0.32.0+fake"}')
+    assert [request.path for request in fake_vllm.requests] == ["/v1/completions", "/version"]
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     "sent",
     [
+        CHUNKED + b"-1\r\n",
+        CHUNKED + b"0x1\r\na\r\n",
+        CHUNKED + b"\r\n",
         b"nonsense\r\n\r\n",
         b"\xff\xfe / HTTP/1.1\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n",

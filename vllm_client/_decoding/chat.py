@@ -13,7 +13,7 @@ from ..types.shared import JSONValue
 from ..types.tool_calls import ToolCall
 from .accumulator import CallPieces, MessagePieces
 from .chunks import Decoder, event_maker, index_of, typed
-from .fast_json import loads
+from .fast_json import is_json
 from .templates import MakeEvent
 
 # With these finish reasons the arguments of a tool call may be incomplete.
@@ -142,15 +142,7 @@ def _open_calls(pieces: MessagePieces, *, next_has_begun: bool = False) -> List[
             continue
         call: ToolCall = open_call.joined(pieces.index)
         is_empty = not call.arguments.strip()
-        if _is_json(call.arguments) or (is_empty and not next_has_begun):
+        if is_json(call.arguments) or (is_empty and not next_has_begun):
             open_call.emitted = True
             events.append(call)
     return events
-
-
-def _is_json(text: str) -> bool:
-    try:
-        loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True

@@ -64,3 +64,12 @@ def _needs_json(data: bytes) -> bool:
         or outline.find(_LONG_NEGATIVE) >= 0
         or (outline.find(b"-0 ") >= 0 and _MINUS_0.search(data) is not None)
     )
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is one whole JSON value."""
+    try:
+        loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

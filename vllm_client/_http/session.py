@@ -238,11 +238,17 @@ class ClientSession:
 
     def proxy_for(self, url: str) -> Optional[str]:
         """The URL of the proxy that requests to this URL go through, for messages."""
-        session = self._user_session or requests.Session()
         with contextlib.suppress(Exception):  # A mock may have no settings.
-            settings = session.merge_environment_settings(url, {}, True, None, None)
-            return requests.utils.select_proxy(url, settings["proxies"])
+            return requests.utils.select_proxy(url, self._settings_for(url)["proxies"])
         return None
+
+    def _settings_for(self, url: str) -> Mapping[str, Any]:
+        own = self._own
+        if own is not None and self._user_session is None:
+            return own.settings
+        session = self._user_session or requests.Session()
+        settings: Mapping[str, Any] = session.merge_environment_settings(url, {}, True, None, None)
+        return settings
 
     def close(self, owner: Optional[object] = None) -> None:
         """Cancel the calls of an owner. Without one, cancel all calls and close the connections.

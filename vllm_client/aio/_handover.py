@@ -207,10 +207,13 @@ class EventHandover(Generic[E, R]):
             self._waiter.set_result(None)
 
     def collect(self) -> None:
-        """Hand over no more events: let the thread read to the end."""
+        """Let the thread read to the end, whatever waits to be taken."""
         self._collecting = True
-        self._events.clear()
         self._wake_thread()
+
+    def drop_events(self) -> None:
+        """Forget the events that nobody has taken, once :attr:`ended`: the thread adds no more."""
+        self._events.clear()
 
     def stop(self) -> None:
         """Close the stream at once, from any thread, without waiting for its thread."""

@@ -26,6 +26,7 @@ from ..client import _UNSET, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT, VllmCl
 from ..resources.chat import ChatCompletions
 from ..resources.completions import Completions
 from ..resources.models import Models
+from ..resources.responses import Responses
 from ..streams import Stream
 from ..timeouts import Timeout, TimeoutTypes
 from ._executor import CallExecutor
@@ -118,6 +119,15 @@ class AsyncModels(_AsyncTwin):
     default = in_thread(Models.default)
 
 
+class AsyncResponses(_AsyncTwin):
+    """``/v1/responses``."""
+
+    create = in_thread(Responses.create)
+    stream = in_own_thread(Responses.stream)
+    retrieve = in_thread(Responses.retrieve)
+    cancel = in_thread(Responses.cancel)
+
+
 class AsyncVllmClient(_AsyncTwin):
     """:class:`~vllm_client.VllmClient` for ``asyncio``; arguments and errors are the same.
 
@@ -164,6 +174,7 @@ class AsyncVllmClient(_AsyncTwin):
         self.completions = AsyncCompletions(sync.completions, executor)
         self.chat = AsyncChat(sync.chat, executor)
         self.models = AsyncModels(sync.models, executor)
+        self.responses = AsyncResponses(sync.responses, executor)
 
     request = in_thread(VllmClient.request)
 

@@ -143,6 +143,7 @@ class AsyncStream(Generic[E, R]):
         handover.collect()
         while not handover.ended:
             await handover.wait()
+        handover.drop_events()
         if handover.error is not None:
             raise handover.error
         return stream.collect()

@@ -236,7 +236,7 @@ class Engine:
     def _attempt(self, job: Job) -> None:
         route = job.route
         assert route is not None
-        job.error, job.sent_at = None, perf_counter()
+        job.sent_at = perf_counter()
         try:
             opened = self._transport.open(
                 "POST",
@@ -344,6 +344,7 @@ class Engine:
 
     def _queue_again(self, job: Job, pause: float) -> None:
         self.counts.retries += 1
+        job.error = None
         heapq.heappush(self._again, (perf_counter() + pause, next(self._numbers), job))
 
     def _count_failure(self, job: Job) -> None:

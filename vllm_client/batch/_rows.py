@@ -112,12 +112,11 @@ class RowReader:
             raise BatchInputError(str(row))
         job.custom_id, url, item = self._parts_of(job, row)
         job.route = self._route_of(url, item)
-        fields = job.route.fields_of(item)
+        fields = dict(job.route.fields_of(item))
+        if fields.pop("stream", None):
+            raise BatchInputError("a row cannot ask for a stream")
         _check_names(fields, job.route)
         body = {**self._common, **fields}
-        if body.get("stream"):
-            raise BatchInputError("a row cannot ask for a stream")
-        body.pop("stream", None)
         job.route.check(body)
         job.body, job.content = body, encoded(body)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sized, Tuple
+from typing import Any, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sized, Tuple
 
 from attrs import frozen
 
@@ -74,7 +74,7 @@ class BatchRows:
         self._reporter = Reporter(run.progress, self._engine, self._tally.report, total)
         self._rows = self._read(ordered)
 
-    def _read(self, ordered: bool) -> Iterator[BatchRow]:
+    def _read(self, ordered: bool) -> Generator[BatchRow, None, None]:
         with contextlib.ExitStack() as stack:
             stack.callback(self._engine.close)
             stack.callback(self._reporter.close)
@@ -98,7 +98,7 @@ class BatchRows:
         """End the run: requests in flight are cancelled. May be called again, by any thread."""
         self._engine.stop()
         with contextlib.suppress(ValueError):  # Another thread reads; it ends by itself.
-            self._rows.close()  # type: ignore[attr-defined]
+            self._rows.close()
             self._engine.close()
 
     def __enter__(self) -> BatchRows:

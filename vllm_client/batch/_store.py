@@ -20,9 +20,6 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from ..exceptions import BatchChangedError, BatchLockedError, VllmError
 from ._rows import Job
 
-if sys.platform != "win32":
-    import fcntl
-
 _VERSION = 1
 _SCAN_SIZE = 1 << 22
 _SYNC_SECONDS = 5.0
@@ -85,6 +82,8 @@ class OutputFile:
     def _lock(self) -> None:
         if sys.platform == "win32":
             return
+        import fcntl  # noqa: PLC0415 — missing on Windows
+
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -114,18 +114,10 @@ class Batch(Resource):
             sync_every: Rows after which the file is forced to the disk, 1 or more.
             prompts: Whether each line of the source is a prompt as it stands.
             shard: ``(3, 8)`` takes the rows whose number leaves 3 when divided by 8.
-            **params: The fields of every row, and the settings of
-                :class:`~vllm_client.params.batch.BatchParams`.
-
-        Returns:
-            What the run did.
+            **params: The fields of every row, and those of ``BatchParams``.
 
         Raises:
-            BatchInputError: The input cannot be read as rows.
-            BatchLockedError: Another process writes this file.
-            BatchChangedError: The file belongs to another input, or to other settings.
-            BatchStoppedError: The first rows all failed alike, or the server was away for longer
-                than ``patience``.
+            BatchError: The run cannot begin or go on; the subclasses tell why.
             OSError: A file cannot be read or written.
         """
         known = None if route is None else named_route(route)

@@ -118,6 +118,8 @@ class BatchReport:
     median_e2el_ms: float = 0.0
     p99_e2el_ms: float = 0.0
     mean_queued_ms: float = 0.0
+    done_before: int = 0
+    """Rows that had a response before this run."""
     output: Optional[str] = None
     """The path of the output file."""
     errors: Optional[str] = None
@@ -126,7 +128,7 @@ class BatchReport:
     @property
     def request_throughput(self) -> float:
         """Rows that this run finished, per second."""
-        return self._rate(self.done - self._done_before)
+        return self._rate(self.done - self.done_before)
 
     @property
     def output_throughput(self) -> float:
@@ -137,8 +139,6 @@ class BatchReport:
     def total_token_throughput(self) -> float:
         """Input and output tokens per second."""
         return self._rate(self.total_input_tokens + self.total_output_tokens)
-
-    _done_before: int = field(default=0, repr=False)
 
     def _rate(self, count: float) -> float:
         return count / self.duration if self.duration else 0.0

@@ -20,6 +20,7 @@ from ..types.messages import Message, Tool, ToolChoice
 from ..types.shared import JSONObject
 
 __all__ = [
+    "LAST_VERSIONS",
     "REPLACED",
     "CallParams",
     "ChatCompletionParams",
@@ -301,6 +302,9 @@ REPLACED: Dict[str, str] = {
     "logits_processors": "logit_bias, bad_words or allowed_token_ids",
 }
 """Fields of old servers, which vLLM 0.33 ignores → what to use instead."""
+
+LAST_VERSIONS: Dict[str, str] = {**dict.fromkeys(REPLACED, "0.11"), "logits_processors": "0.16"}
+"""The same fields → the last version of vLLM that reads them."""
 
 
 def names(params: type) -> List[str]:

@@ -12,7 +12,7 @@ from ._wire.json_types import Json
 
 __all__ = ["GENERATING", "Script", "ScriptFields", "ScriptQueue", "build_script"]
 
-GENERATING = ("/v1/completions", "/v1/chat/completions")
+GENERATING = ("/v1/completions", "/v1/chat/completions", "/v1/responses")
 """The paths whose responses the server generates."""
 
 _CONTENTS = ("text", "json", "body", "chunks")

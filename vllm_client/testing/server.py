@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Callable
 
 from ._engine.engine import Engine
+from ._routes.responses import ResponseStore
 from ._routes.table import RouteContext, respond
 from ._wire.replies import (
     ClientGoneError,
@@ -67,6 +68,7 @@ class FakeServer:
         self._delay = delay
         self._scripts = ScriptQueue(Script(delay=delay))
         self._recorder = Recorder()
+        self._responses = ResponseStore()
         self._closing = threading.Event()
         self._listener: socket.socket | None = None
         self._acceptor = threading.Thread()
@@ -158,9 +160,10 @@ class FakeServer:
         """Set the response, or the faults, of the next request.
 
         Scripts are used in the order in which they were enqueued, each for one request. A script
-        with text, reasoning or tool calls is used only for ``/v1/completions`` and
-        ``/v1/chat/completions``; any other script for a request to any path. ``path`` restricts a
-        script to one path. With faults alone, the server generates the response as usual.
+        with text, reasoning or tool calls is used only for ``/v1/completions``,
+        ``/v1/chat/completions`` and ``/v1/responses``; any other script for a request to any path.
+        ``path`` restricts a script to one path. With faults alone, the server generates the
+        response as usual.
 
         Args:
             times: For how many requests the script is used.
@@ -263,7 +266,7 @@ class FakeServer:
         self._recorder.record_request(request)
         if script.drop:
             return False
-        context = RouteContext(self._engine, self._recorder, request, script)
+        context = RouteContext(self._engine, self._recorder, request, script, self._responses)
         reply = respond(context, self._api_key)
         if request.path in GENERATING:
             self._send_and_count(sender, reply, script, received)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         VideoPart,
     )
     from .model import Model
+    from .response import FunctionCallOutput, Response, ResponseToolCall
     from .shared import JSONObject, JSONValue, Usage
     from .tool_calls import ToolCall
 
@@ -47,6 +48,7 @@ __all__ = [
     "CompletionChoice",
     "ContentPart",
     "FunctionCall",
+    "FunctionCallOutput",
     "FunctionDefinition",
     "FunctionName",
     "ImagePart",
@@ -59,6 +61,8 @@ __all__ = [
     "MessageContent",
     "Model",
     "NamedToolChoice",
+    "Response",
+    "ResponseToolCall",
     "SystemMessage",
     "TextPart",
     "TokenLogprob",
@@ -85,6 +89,7 @@ __getattr__ = names_of(
         VideoPart
     """,
         "model": "Model",
+        "response": "FunctionCallOutput Response ResponseToolCall",
         "shared": "JSONObject JSONValue Usage",
         "tool_calls": "ToolCall",
     },

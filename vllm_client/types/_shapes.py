@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Optional
 
+from ..exceptions import InvalidResponseError
 from .shared import JSONValue
 
 
@@ -35,3 +36,17 @@ def text_of_arguments(arguments: JSONValue) -> str:
     if not isinstance(arguments, str):
         raise TypeError(f"expected the arguments of a tool call, not {arguments!r}")
     return arguments
+
+
+def decoded_arguments(name: str, arguments: str) -> JSONValue:
+    """The arguments of a call of the function ``name``, decoded. An empty text is ``{}``.
+
+    Raises:
+        InvalidResponseError: They are not JSON. The message and ``body`` show them.
+    """
+    try:
+        return json.loads(arguments) if arguments.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise InvalidResponseError(
+            f"the arguments of {name} are not JSON ({error}): {arguments!r}", body=arguments
+        ) from None

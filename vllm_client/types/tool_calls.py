@@ -7,8 +7,7 @@ from typing import Literal, Mapping
 
 from attrs import define, field
 
-from ..exceptions import InvalidResponseError
-from ._shapes import text_of_arguments
+from ._shapes import decoded_arguments, text_of_arguments
 from .messages import ToolCallMessagePart, ToolMessage
 from .shared import JSONValue
 
@@ -36,13 +35,7 @@ class ToolCall:
         Raises:
             InvalidResponseError: The arguments are not JSON. The message and ``body`` show them.
         """
-        try:
-            return json.loads(self.arguments) if self.arguments.strip() else {}
-        except (ValueError, RecursionError) as error:
-            raise InvalidResponseError(
-                f"the arguments of {self.name} are not JSON ({error}): {self.arguments!r}",
-                body=self.arguments,
-            ) from None
+        return decoded_arguments(self.name, self.arguments)
 
     def result(self, content: object) -> ToolMessage:
         """Return the message that sends the function's result to the model.

@@ -20,6 +20,15 @@ __all__ = ["is_constrained", "structured_text", "value_for"]
 _CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 _CONSTANTS = {"boolean": True, "null": None}
 _TYPES = ("object", "array", "string", "integer", "number", *_CONSTANTS)
+# The keywords that values are made from: their JSON type, and its name in messages.
+_KEYWORDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    **dict.fromkeys(("enum", "anyOf", "oneOf"), (list, "an array")),
+    "properties": (dict, "an object"),
+    **dict.fromkeys(("minItems", "minLength", "maxLength"), (int, "an integer")),
+    **dict.fromkeys(
+        ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), ((int, float), "a number")
+    ),
+}
 _WORD = re.compile(r"[^\W_]{3,}")
 _DIGITS = re.compile(r"\d+")
 _ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}}
@@ -63,7 +72,7 @@ def value_for(schema: Json, question: str, rng: random.Random) -> Json:
         rng: Makes the choices that the schema leaves open.
 
     Raises:
-        RefusalError: The schema names a type that does not exist.
+        RefusalError: The schema names a type that does not exist, or a keyword has a wrong type.
     """
     return _ValueMaker(question, rng).value(schema)
 
@@ -77,6 +86,7 @@ class _ValueMaker:
 
     def value(self, schema: Json) -> Json:
         schema = schema if isinstance(schema, Mapping) else {}
+        _check_keywords(schema)
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
@@ -85,7 +95,7 @@ class _ValueMaker:
             if schema.get(keyword):
                 return self.value(schema[keyword][0])
         type_ = schema.get("type", "object" if "properties" in schema else "string")
-        type_ = type_[0] if isinstance(type_, list) else type_
+        type_ = type_[0] if type_ and isinstance(type_, list) else type_
         if type_ not in _TYPES:
             raise RefusalError(f"Grammar error: Invalid type: {type_}")
         if type_ in _CONSTANTS:
@@ -119,6 +129,12 @@ class _ValueMaker:
 
     def _number(self, schema: Mapping[str, Json]) -> float:
         return float(self._integer(schema))
+
+
+def _check_keywords(schema: Mapping[str, Json]) -> None:
+    for name, (type_, described) in _KEYWORDS.items():
+        if name in schema and not isinstance(schema[name], type_):
+            raise RefusalError(f"Grammar error: {name} must be {described}")
 
 
 def _parse_schema(schema: Json) -> Json:

@@ -1,8 +1,8 @@
 """The routes of the embedded server: which path sends which response.
 
-``table`` maps paths and methods to routes and holds the small ones. ``completions`` and ``chat``
-are the two that generate text, with ``chat_output``, ``messages`` and ``checks`` (what vLLM
-refuses). ``metrics`` writes ``GET /metrics``.
+``table`` maps paths and methods to routes and holds the small ones. ``completions``, ``chat`` and
+``responses`` are those that generate text, with ``chat_output``, ``messages``, ``response_input``,
+``response_output`` and ``checks`` (what vLLM refuses). ``metrics`` writes ``GET /metrics``.
 
 To add a route:
 

@@ -26,7 +26,7 @@ from .chat_output import ChatOutput, TokenDelta, has_reasoning, merge_deltas, wr
 from .checks import check_logprobs_limit, check_model, check_ranges, check_stream, output_limit
 from .messages import chat_prompt, check_messages, message_text
 
-__all__ = ["complete_chat"]
+__all__ = ["chat_outputs", "complete_chat"]
 
 _CALL_KEYS = ("id", "type", "function")
 
@@ -41,7 +41,7 @@ def complete_chat(engine: Engine, request: RecordedRequest, script: Script) -> R
     fields = read_fields(body, chat=True)
     _check(engine, fields)
     prompt = chat_prompt(engine, fields)
-    outputs = _outputs(engine, fields, len(prompt), script)
+    outputs = chat_outputs(engine, fields, len(prompt), script)
     response = _ChatResponse(engine, fields, prompt, outputs, has_reasoning(fields, script))
     envelope = Envelope.for_request(request, fields, engine.models[0], "chatcmpl", response.object)
     return response.stream(envelope) if fields.get("stream") else response.reply(envelope)
@@ -74,9 +74,10 @@ def _check_top_logprobs(fields: RequestFields) -> None:
         )
 
 
-def _outputs(
+def chat_outputs(
     engine: Engine, fields: RequestFields, prompt_tokens: int, script: Script
 ) -> Sequence[ChatOutput]:
+    """Return the output of each choice."""
     requested = fields.get("max_completion_tokens", fields.get("max_tokens"))
     maximum = output_limit(engine, requested, prompt_tokens, fields.get("min_tokens", 0))
     limits = engine.limits_for(fields, maximum)

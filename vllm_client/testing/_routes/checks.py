@@ -157,10 +157,18 @@ def _check_with_param(fields: RequestFields) -> None:
         raise parameter_error(message, "cache_salt")
 
 
+def _is_integer(key: str) -> bool:
+    try:
+        int(key)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_token_ids(engine: Engine, fields: RequestFields) -> None:
     size = engine.tokenizer.vocab_size
     bias = fields.get("logit_bias", {})
-    not_numbers = [key for key in bias if not key.lstrip("-").isdecimal()]
+    not_numbers = [key for key in bias if not _is_integer(key)]
     if not_numbers:
         problem = "logit_bias contains key(s) that cannot be converted to integer token IDs"
         raise parameter_error(f"{problem}: {not_numbers}", "logit_bias", not_numbers)

@@ -82,13 +82,14 @@ def _prompts(engine: Engine, fields: RequestFields) -> list[list[int]]:
 
 def _token_ids(engine: Engine, prompt: str | Sequence[int], truncate: int | None) -> list[int]:
     ids = engine.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-    if not ids:
-        raise RefusalError("The decoder prompt cannot be empty")
     for id_ in ids:
         if not 0 <= id_ < engine.tokenizer.vocab_size:
             raise RefusalError(f"Token id {id_} is out of vocabulary")
     if truncate is not None:
-        ids = ids[-(engine.max_model_len if truncate == -1 else truncate) :]
+        longest = engine.max_model_len if truncate == -1 else truncate
+        ids = ids[max(len(ids) - longest, 0) :]
+    if not ids:
+        raise RefusalError("The decoder prompt cannot be empty")
     return ids
 
 

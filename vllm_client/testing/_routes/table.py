@@ -5,6 +5,7 @@ To add a route, see the docstring of ``_routes``.
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from .checks import check_model
 from .completions import complete
 from .messages import chat_prompt, check_messages
 from .metrics import METRICS_TYPE, render_metrics
+from .responses import ResponseStore, cancel_response, create_response, retrieve_response
 
 __all__ = ["RouteContext", "respond"]
 
@@ -38,6 +40,7 @@ class RouteContext:
     recorder: Recorder
     request: RecordedRequest
     script: Script
+    responses: ResponseStore
 
 
 Route = Callable[[RouteContext], "Reply | EventStream"]
@@ -51,7 +54,7 @@ def respond(context: RouteContext, api_key: str | None) -> Reply | EventStream:
     scripted = _reply_from_script(script)
     if scripted is not None:
         return scripted
-    methods = _ROUTES.get(request.path)
+    methods = _methods_of(request.path)
     if methods is None:
         return _unknown_path(request)
     if request.method not in methods:
@@ -64,6 +67,13 @@ def respond(context: RouteContext, api_key: str | None) -> Reply | EventStream:
         return replace(reply, headers={**reply.headers, **script.headers})
     except RefusalError as refusal:
         return json_reply(refusal.body, refusal.status)
+
+
+def _methods_of(path: str) -> Mapping[str, Route] | None:
+    if path in _ROUTES:
+        return _ROUTES[path]
+    found = (methods for pattern, methods in _PATTERNS.items() if re.fullmatch(pattern, path))
+    return next(found, None)
 
 
 def _authorized(request: RecordedRequest, api_key: str | None) -> bool:
@@ -190,5 +200,19 @@ _ROUTES: Mapping[str, Mapping[str, Route]] = {
     },
     "/v1/chat/completions": {
         "POST": lambda context: complete_chat(context.engine, context.request, context.script)
+    },
+    "/v1/responses": {
+        "POST": lambda context: create_response(
+            context.engine, context.request, context.script, context.responses
+        )
+    },
+}
+# Regular expressions of paths that contain an id.
+_PATTERNS: Mapping[str, Mapping[str, Route]] = {
+    "/v1/responses/[^/]+": {
+        "GET": lambda context: retrieve_response(context.request.path, context.responses)
+    },
+    "/v1/responses/[^/]+/cancel": {
+        "POST": lambda context: cancel_response(context.request.path, context.responses)
     },
 }

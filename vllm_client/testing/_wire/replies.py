@@ -12,6 +12,7 @@ from email.utils import formatdate
 from typing import Callable
 
 from ..script import Script
+from .json_types import JsonObject
 from .refusals import ENGINE_DIED, error_body, reason_phrase
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ReplySender",
     "ScriptedCutError",
     "json_reply",
+    "named_sse_event",
     "sse_event",
 ]
 
@@ -101,6 +103,11 @@ def json_reply(
 def sse_event(data: object) -> bytes:
     """Return one SSE event with JSON data."""
     return b"data: " + to_json(data) + b"\n\n"
+
+
+def named_sse_event(data: JsonObject) -> bytes:
+    """Return one SSE event with JSON data, named as the ``type`` of the data."""
+    return f"event: {data['type']}\n".encode() + sse_event(data)
 
 
 def sse_error_event(message: str, status: int) -> bytes:

@@ -21,6 +21,7 @@ RequestFields = Mapping[str, Json]
 _INTEGERS = (
     "max_tokens",
     "max_completion_tokens",
+    "max_output_tokens",
     "n",
     "seed",
     "min_tokens",
@@ -28,7 +29,6 @@ _INTEGERS = (
     "prompt_logprobs",
     "top_logprobs",
     "stream_interval",
-    "truncate_prompt_tokens",
     "priority",
 )
 _NUMBERS = (
@@ -55,6 +55,8 @@ _BOOLS = (
     "add_generation_prompt",
     "continue_final_message",
     "return_prompt_text",
+    "background",
+    "store",
 )
 _STRINGS = (
     "model",
@@ -63,12 +65,15 @@ _STRINGS = (
     "request_id",
     "cache_salt",
     "chat_template",
+    "instructions",
+    "previous_response_id",
 )
 _OBJECTS = (
     "stream_options",
     "structured_outputs",
-    "response_format",
     "chat_template_kwargs",
+    "reasoning",
+    "text",
 )
 _LISTS = ("messages",)
 _INTEGER_LISTS = ("stop_token_ids", "allowed_token_ids", "tokens")
@@ -99,17 +104,20 @@ def decode_body(content_type: str, body: bytes) -> dict[str, Json]:
     return decoded
 
 
-def read_fields(body: JsonObject, *, chat: bool = False) -> RequestFields:
+def read_fields(body: JsonObject, *, chat: bool = False, response: bool = False) -> RequestFields:
     """Return the fields of a body, converted to their types and without those that are null.
 
     Args:
         body: The decoded JSON.
         chat: Whether this is a chat request, where ``logprobs`` is a bool instead of an int.
+        response: Whether this is a request of ``/v1/responses``, whose ``tools`` and ``prompt``
+            have other shapes.
 
     Raises:
         RefusalError: At least one field has a wrong type.
     """
     readers = {**_READERS, "logprobs": _boolean if chat else _integer}
+    readers.update({"tools": _flat_tools, "prompt": _object} if response else {})
     fields: dict[str, Json] = {}
     errors: list[FieldError] = []
     for name, value in body.items():
@@ -267,6 +275,39 @@ def _tools(value: object) -> list[Json]:
     return _list(value)
 
 
+def _truncation(value: object) -> int:
+    length = _integer(value)
+    if length < -1:
+        message = "Input should be greater than or equal to -1"
+        raise _InvalidValueError(_Problem("greater_than_equal", message, {"ge": -1}))
+    return length
+
+
+def _response_format(value: object) -> dict[str, Json]:
+    if not isinstance(_object(value).get("json_schema", {}), (dict, type(None))):
+        message = "Input should be a valid dictionary or object to extract fields from"
+        raise _invalid_value("model_attributes_type", message)
+    return _object(value)
+
+
+def _flat_tools(value: object) -> list[Json]:
+    for tool in _list(value):
+        if _object(tool).get("type") == "function":
+            _string(tool.get("name"))
+    return _list(value)
+
+
+def _input(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise _InvalidValueError(
+            _Problem("string_type", "Input should be a valid string"),
+            _Problem("list_type", "Input should be a valid list"),
+        )
+    return [_object(item) for item in value]
+
+
 def _effort(value: object) -> str:
     if value not in _EFFORTS:
         *others, last = map(repr, _EFFORTS)
@@ -288,7 +329,10 @@ _READERS: dict[str, Callable[[object], object]] = {
     "repetition_detection": _repetition_detection,
     "logit_bias": _logit_bias,
     "prompt": _prompt,
+    "response_format": _response_format,
+    "input": _input,
     "stop": _stop,
     "tools": _tools,
+    "truncate_prompt_tokens": _truncation,
     "reasoning_effort": _effort,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -64,11 +65,20 @@ def _read_body(stream: BinaryIO, headers: Headers) -> bytes:
         return _read_exactly(stream, int(length))
     body = b""
     while True:
-        size = int(stream.readline(_MAX_LINE_LENGTH).split(b";")[0], 16)
+        size = _chunk_size(stream.readline(_MAX_LINE_LENGTH))
+        if size == 0:
+            http.client.parse_headers(stream)  # The trailer has the form of a head.
+            return body
         body += _read_exactly(stream, size)
         stream.readline(_MAX_LINE_LENGTH)
-        if size == 0:
-            return body
+
+
+def _chunk_size(line: bytes) -> int:
+    digits = line.partition(b";")[0].strip()
+    # int() alone would accept a sign, "0x" and "_" too.
+    if not re.fullmatch(rb"[0-9A-Fa-f]+", digits):
+        raise ValueError(f"the size of a chunk must be a hexadecimal number, not {line[:40]!r}")
+    return int(digits, 16)
 
 
 def _read_exactly(stream: BinaryIO, length: int) -> bytes:
