@@ -60,7 +60,8 @@ def test_equal_responses_pass() -> None:
         ({"tool_choice": "required"}, chat("", '{"a": 1}'), chat("", '{"a":\n1}')),
         ({"tool_choice": "required"}, chat("f {"), chat("", "{")),
         ({}, chat(None), chat("")),
-        ({}, chat("ab"), chat("a</think>b")),
+        ({}, chat("ab"), chat("a</think>b<|endoftext|>")),
+        ({"tools": [{}]}, chat("a <tool_call>b"), chat("a")),
     ],
 )
 def test_what_the_server_causes_is_known(fields: Any, whole: Any, streamed: Any) -> None:
@@ -78,6 +79,8 @@ def test_what_the_server_causes_is_known(fields: Any, whole: Any, streamed: Any)
         ({"tool_choice": "required"}, chat("f {"), chat("", "{}")),
         ({}, chat("ab"), chat("")),
         ({}, chat("ab"), chat("a</think>")),
+        ({"tools": [{}]}, chat("a b<tool_call>"), chat("a")),
+        ({}, chat("<tool_call>b"), chat(None)),
     ],
 )
 def test_no_rule_hides_a_fault(fields: Any, whole: Any, streamed: Any) -> None:

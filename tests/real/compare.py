@@ -11,6 +11,7 @@ from attrs import frozen
 
 from vllm_client import ChatCompletion, Completion
 
+from .make_models import SPECIAL
 from .table import KnownBehaviourError, UnknownDifferenceError
 
 Answer = Union[Completion, ChatCompletion]
@@ -68,8 +69,18 @@ def _broke_off(fields: Fields, whole: Any, streamed: Any) -> bool:
     return _is_forced(fields) and bool(whole) and not streamed
 
 
-def _marker_again(fields: Fields, whole: Any, streamed: Any) -> bool:
-    return "</think>" in str(streamed) and whole == streamed.replace("</think>", "")
+def _shows_marker(_: Fields, whole: Any, streamed: Any) -> bool:
+    shown = str(streamed)
+    for marker in ("</think>", *SPECIAL):
+        shown = shown.replace(marker, "")
+    return bool(streamed) and whole == shown != streamed
+
+
+def _withheld(fields: Fields, whole: Any, streamed: Any) -> bool:
+    if "tools" not in fields or not isinstance(whole, str):
+        return False
+    sent = streamed or ""
+    return whole.startswith(sent) and whole[len(sent) :].lstrip().startswith("<tool_call>")
 
 
 RULES = [
@@ -110,8 +121,13 @@ RULES = [
     ),
     Rule(
         r"choices\[\d+\]\.message\.content",
-        _marker_again,
-        "a further </think>: the whole response cuts it out",
+        _shows_marker,
+        "a further </think> or special token: only the stream shows it",
+    ),
+    Rule(
+        r"choices\[\d+\]\.message\.content",
+        _withheld,
+        "tools, auto: a call that breaks off is text in the whole response, nothing in the stream",
     ),
 ]
 
@@ -163,10 +179,10 @@ def _reason(path: str, fields: Fields, whole: Any, streamed: Any) -> str:
     return ""
 
 
-def fails_in_streams(fields: Fields) -> bool:
-    """Whether vLLM 0.32 ends a stream with these fields in an error frame, by a fault of its own.
+def may_fail_in_streams(fields: Fields) -> bool:
+    """Whether vLLM 0.32 may end a stream with these fields in an error frame, by its own fault.
 
-    It looks for the log-probabilities of the prompt in each choice, but only the first has them.
+    It looks up a token of the prompt among the log-probabilities of another position.
     """
     return bool(fields.get("echo")) and "logprobs" in fields and fields.get("n", 1) > 1
 
