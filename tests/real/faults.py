@@ -28,7 +28,7 @@ from vllm_client import (
 from .servers import Server
 from .table import check, first, raised
 
-LONG = {"prompt": "One, two", "max_tokens": 450, "ignore_eos": True, "seed": 1}
+LONG = {"prompt": "One, two", "max_tokens": 950, "ignore_eos": True, "seed": 1}
 READ = 5.0
 """Seconds of silence after which the client gives up."""
 

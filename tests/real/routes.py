@@ -126,7 +126,7 @@ def _(client: VllmClient) -> None:
 
 @method("models.list", *ALL)
 def _(client: VllmClient) -> None:
-    assert first(client.models.list(), lambda model: model.id == "tiny").max_model_len == 512
+    assert first(client.models.list(), lambda model: model.id == "tiny").max_model_len == 1024
 
 
 @method("models.retrieve", *ALL)

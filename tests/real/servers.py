@@ -28,7 +28,7 @@ _OFFLINE = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
 }
-_SMALL = "--dtype bfloat16 --enforce-eager --max-model-len 512 --max-num-seqs 16"
+_SMALL = "--dtype bfloat16 --enforce-eager --max-model-len 1024 --max-num-seqs 16"
 
 
 @frozen
