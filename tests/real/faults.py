@@ -9,7 +9,7 @@ import contextlib
 import signal
 import threading
 import time
-from typing import Any, Callable, Iterator, Tuple
+from typing import Any, Callable, Iterator, Mapping, Tuple
 
 from vllm_client import (
     APIConnectionError,
@@ -28,7 +28,9 @@ from vllm_client import (
 from .servers import Server
 from .table import check, first, raised
 
-LONG = {"prompt": "One, two", "max_tokens": 950, "ignore_eos": True, "seed": 1}
+ONE = {"prompt": "One, two", "max_tokens": 950, "ignore_eos": True, "seed": 1}
+LONG = {**ONE, "n": 12}
+"""Many outputs: a busy server sends one in a few bursts, and the end may be among the first."""
 READ = 5.0
 """Seconds of silence after which the client gives up."""
 
@@ -38,9 +40,9 @@ _WHOLE_ENDINGS = (GenerationAbortedError, InternalServerError, APIConnectionErro
 
 
 @contextlib.contextmanager
-def begun(client: VllmClient, **more: Any) -> Iterator[Tuple[Any, Any]]:
+def begun(client: VllmClient, fields: Mapping[str, Any] = LONG) -> Iterator[Tuple[Any, Any]]:
     """A long stream of which some text has arrived."""
-    with client.completions.stream(**{**LONG, **more}) as stream:
+    with client.completions.stream(**fields) as stream:
         for _ in range(5):
             next(stream)
         yield stream, stream.snapshot
@@ -81,7 +83,7 @@ def _partial_is_kept(error: VllmError, before: Any) -> None:
 def _(server: Server) -> None:
     with server.client() as client:
         with begun(client) as (stream, _):
-            assert running(client) == 1
+            assert running(client) > 0
             stream.close()
             idle(client)
 
@@ -114,9 +116,13 @@ def _(server: Server) -> None:
 
 @check("faults", "the abort route raises GenerationAbortedError", "parsers")
 def _(server: Server) -> None:
-    with server.client() as client, begun(client) as (stream, before):
-        client.request("POST", "/abort_requests", json={"request_ids": [f"{before.id}-0"]})
-        _aborted(stream, before)
+    with server.client() as client, begun(client, ONE) as (stream, before):
+        client.request("POST", "/pause", params={"mode": "keep"})
+        try:
+            client.request("POST", "/abort_requests", json={"request_ids": [f"{before.id}-0"]})
+            _aborted(stream, before)
+        finally:
+            client.request("POST", "/resume")
 
 
 @check("faults", "pausing with abort raises GenerationAbortedError", "parsers")
