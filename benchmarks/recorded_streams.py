@@ -7,8 +7,10 @@ that the server only sends it.
 
 from __future__ import annotations
 
+import base64
 import json
 import random
+import struct
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -145,3 +147,33 @@ def _logprobs(count: int) -> Dict[str, Any]:
         "tokens": chosen,
         "top_logprobs": tops,
     }
+
+
+@cache
+def vectors(count: int, dimensions: int, encoding: str) -> bytes:
+    """Return a response with embeddings: as ``bytes`` in HTTP chunks, or as ``base64`` in JSON."""
+    rng = random.Random(2)
+    packed = [
+        struct.pack(f"<{dimensions}f", *(rng.gauss(0, 0.03) for _ in range(dimensions)))
+        for _ in range(count)
+    ]
+    if encoding == "base64":
+        _, body = captured("embed_embeddings_base64")
+        response = json.loads(body)
+        item = response["data"][0]
+        response["data"] = [
+            {**item, "index": index, "embedding": base64.b64encode(part).decode()}
+            for index, part in enumerate(packed)
+        ]
+        return document(dumped(response).encode())
+    assert encoding == "bytes", encoding
+    head_lines = captured("embed_embeddings_bytes")[0].split(b"\r\n")
+    place = next(at for at, line in enumerate(head_lines) if line.startswith(b"metadata: "))
+    metadata = json.loads(head_lines[place].partition(b": ")[2])
+    item, size = metadata["data"][0], 4 * dimensions
+    metadata["data"] = [
+        {**item, "index": at, "start": at * size, "end": (at + 1) * size, "shape": [dimensions]}
+        for at in range(count)
+    ]
+    head_lines[place] = b"metadata: " + json.dumps(metadata).encode()
+    return b"\r\n".join(head_lines) + b"".join(map(framed, packed)) + LAST_CHUNK

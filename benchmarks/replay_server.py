@@ -1,6 +1,6 @@
 """The replay server, in a process of its own: it sends bytes that were built beforehand.
 
-It parses only the head of a request. The base URL selects the response:
+It parses only the head of a request, except for embeddings. The base URL selects the response:
 
 =============================  ====================================================================
 ``/burst/N/v1``                a stream of N events, as fast as the socket accepts them
@@ -9,6 +9,7 @@ It parses only the head of a request. The base URL selects the response:
 ``/unchunked/N/GAP/v1``        an event every GAP µs, its text the time of sending; no chunks
 ``/idle/v1``                   one event, whose text is the number of the connection; no more
 ``/answer/N/v1``               not a stream; the log-probabilities of N tokens
+``/vectors/DIMENSIONS/v1``     embeddings of the inputs, in the encoding of the request
 ``/closed/NUMBER``             the time at which that connection closed (waits for it)
 =============================  ====================================================================
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import json
 import re
 import socket
 import sys
@@ -113,6 +115,7 @@ class Connection:
         self._ticker = ticker
         self._closings = closings
         self._buffer = b""
+        self._body = b""
 
     def serve(self) -> None:
         """Respond to requests until the client closes the connection."""
@@ -138,9 +141,10 @@ class Connection:
             self._buffer += data
         head, _, rest = self._buffer.partition(b"\r\n\r\n")
         found = _LENGTH.search(head)
-        missing = int(found[1]) - len(rest) if found else 0
-        while missing > 0:
-            missing -= len(self._sock.recv(missing))
+        length = int(found[1]) if found else 0
+        while len(rest) < length:
+            rest += self._sock.recv(length - len(rest))
+        self._body = rest
         self._buffer = b""
         return head.split(b" ", 2)[1].decode()
 
@@ -180,6 +184,11 @@ class Connection:
 
     def _answer(self, _: str, count: int) -> None:
         self._sock.sendall(recorded_streams.document(recorded_streams.answer(count)))
+
+    def _vectors(self, _: str, dimensions: int) -> None:
+        fields = json.loads(self._body)
+        count, encoding = len(fields["input"]), fields["encoding_format"]
+        self._sock.sendall(recorded_streams.vectors(count, dimensions, encoding))
 
     def _closed(self, _: str, number: int) -> None:
         self._sock.sendall(recorded_streams.document(b"%d" % self._closings.wait(number)))

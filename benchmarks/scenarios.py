@@ -6,7 +6,7 @@ import statistics
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Sequence
 
 from . import clients, footprint
-from .children import calls
+from .children import calls, vectors
 from .clients import LIMIT, OURS, OURS_ASYNC, OURS_FAST, READERS
 from .processes import ClientError, in_process, instructions
 from .recorded_streams import CHAT, COMPLETIONS
@@ -72,6 +72,8 @@ def missing(name: str) -> str:
         return "vllm_client does not use orjson here"
     if name in READERS:
         return clients.missing(name)
+    if name == vectors.BY_NUMPY:
+        return clients.absent("numpy")
     return clients.absent(calls.NEEDS.get(name, ""))
 
 
@@ -277,6 +279,27 @@ def logprobs(bench: Bench) -> List[Table]:
     return [Table("logprobs", title, columns, rows, "ratio")]
 
 
+def embeddings(bench: Bench) -> List[Table]:
+    """Embeddings of many inputs, every number read."""
+    inputs, dimensions = 1000, 1024
+    found = bench.interleaved(
+        vectors.READERS, "children.vectors:embeddings", inputs=inputs, dimensions=dimensions
+    )
+    # Not the same bytes: each client reads the encoding that it requests by itself.
+    rows = _ratios(found, "cpu_ms", OPENAI) if OPENAI in found else _medians(found, ["cpu_ms"])
+    medians = _median(found, "cpu_ms")
+    for row in rows:
+        row["cpu_ms"] = medians[row["client"]]
+    rows.sort(key=lambda row: row["cpu_ms"])
+    columns = [
+        Column("cpu_ms", "CPU ms", "{:.1f}"),
+        Column("ratio", "× openai", "{:.3f}"),
+        Column("spread", "spread", "{:.3f}"),
+    ]
+    title = f"embeddings.create() of {inputs} inputs, {dimensions} dimensions, every vector read"
+    return [Table("embeddings", title, columns, rows, "cpu_ms")]
+
+
 def imports(bench: Bench) -> List[Table]:
     """CPU time of an import in a fresh interpreter."""
     statements = {
@@ -358,5 +381,17 @@ def memory(bench: Bench) -> List[Table]:
 
 SCENARIOS: Dict[str, Callable[[Bench], List[Table]]] = {
     each.__name__: each
-    for each in (burst, alone, many, cancel, unchunked, small, logprobs, imports, size, memory)
+    for each in (
+        burst,
+        alone,
+        many,
+        cancel,
+        unchunked,
+        small,
+        logprobs,
+        embeddings,
+        imports,
+        size,
+        memory,
+    )
 }

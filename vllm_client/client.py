@@ -87,13 +87,21 @@ class VllmClient:
         # them, so a child forked later inherits them.
         from .resources.chat import Chat  # noqa: PLC0415
         from .resources.completions import Completions  # noqa: PLC0415
+        from .resources.embeddings import Embeddings  # noqa: PLC0415
         from .resources.models import Models  # noqa: PLC0415
+        from .resources.pooling import Classify, Pooling  # noqa: PLC0415
         from .resources.responses import Responses  # noqa: PLC0415
+        from .resources.scoring import Rerank, Score  # noqa: PLC0415
 
         self._transport = transport
         self.completions = Completions(transport)
         self.chat = Chat(transport)
         self.models = Models(transport)
+        self.embeddings = Embeddings(transport)
+        self.pooling = Pooling(transport)
+        self.classify = Classify(transport)
+        self.score = Score(transport)
+        self.rerank = Rerank(transport)
         self.responses = Responses(transport)
 
     @property

@@ -20,8 +20,8 @@ from vllm_client.testing import FakeServer
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 FAMILIES = (
-    "completion* chat* error_* auth_* health* ping* version load models root tokenize* detok*"
-    " responses*"
+    "completion* chat* error_* auth_* health* ping* version load models root tokenize* detok* "
+    "responses* embed_*"
 )
 
 NOT_IMITATED = {
@@ -29,6 +29,17 @@ NOT_IMITATED = {
     "chat_tools_auto": "the real server's random model made no call; the fake server makes one",
     "chat_tools_auto_stream": "as chat_tools_auto",
     "completion_after_sleep": "needs vLLM's developer routes first",
+    "embed_chat": "an embedding model is served; the fake server answers all routes",
+    "embed_classify": "as embed_chat",
+    "embed_completions": "as embed_chat",
+    "embed_v2_embed": "the route is not served",
+    "error_generate_model_classify": "the fake server has the routes of all kinds of model",
+    "error_generate_model_pooling": "as error_generate_model_classify",
+    "error_generate_model_rerank": "as error_generate_model_classify",
+    "error_generate_model_score": "as error_generate_model_classify",
+    "error_generate_model_v1_embeddings": "as error_generate_model_classify",
+    "error_generate_model_v1_rerank": "as error_generate_model_classify",
+    "error_generate_model_v1_score": "as error_generate_model_classify",
     "error_generate_model_inference_v1_generate": "the fake server does not have this route",
     "error_generate_model_v1_completions_render": "as the route above",
     "error_structured_bad_grammar": "the fake server refuses it with its own message",
@@ -77,7 +88,8 @@ def test_it_responds_as_vllm_did(name: str) -> None:
     api_key = "sk-test-2" if request["server"] == "B" else None
     if name == "auth_ok_key1":
         api_key = "sk-test-1"
-    with FakeServer("tiny", api_key=api_key, max_model_len=512) as server:
+    model = "tiny-embed" if request["server"] == "C" else "tiny"
+    with FakeServer(model, api_key=api_key, max_model_len=512) as server:
         actual = send_captured(server, without_forced_fields(name, request))
     expected = (CAPTURES / f"{name}.response.http").read_bytes()
     compare(name, expected, actual)
@@ -175,6 +187,8 @@ def compare(name: str, expected: bytes, actual: bytes) -> None:
     assert head_lines(actual_head) == head_lines(expected_head)
     if b"text/event-stream" in expected_head:
         assert event_skeletons(actual_body) == event_skeletons(expected_body)
+    elif b"octet-stream" in expected_head:
+        assert list(map(len, chunks(actual_body))) == list(map(len, chunks(expected_body)))
     elif b" 200 " in expected_head.partition(b"\r\n")[0] or name in SHORTER:
         assert skeleton(decoded(actual_body)) == skeleton(decoded(expected_body))
     else:
@@ -193,7 +207,10 @@ def head_lines(head: bytes) -> list[str]:
     added = ("x-request-id", "endpoint-load-metrics")
     pairs = [line.partition(": ")[::2] for line in lines]
     kept = [(key, "" if key in varying else value) for key, value in pairs if key not in added]
-    return [first, *sorted(f"{key}: {value}" for key, value in kept)]
+    shown = [
+        (key, skeleton(json.loads(value)) if key == "metadata" else value) for key, value in kept
+    ]
+    return [first, *sorted(f"{key}: {value}" for key, value in shown)]
 
 
 def decoded(body: bytes) -> Any:

@@ -25,8 +25,11 @@ from .._http.headers import Headers
 from ..client import _UNSET, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT, VllmClient
 from ..resources.chat import ChatCompletions
 from ..resources.completions import Completions
+from ..resources.embeddings import Embeddings
 from ..resources.models import Models
+from ..resources.pooling import Classify, Pooling
 from ..resources.responses import Responses
+from ..resources.scoring import Rerank, Score
 from ..streams import Stream
 from ..timeouts import Timeout, TimeoutTypes
 from ._executor import CallExecutor
@@ -128,6 +131,36 @@ class AsyncResponses(_AsyncTwin):
     cancel = in_thread(Responses.cancel)
 
 
+class AsyncEmbeddings(_AsyncTwin):
+    """``POST /v1/embeddings``."""
+
+    create = in_thread(Embeddings.create)
+
+
+class AsyncPooling(_AsyncTwin):
+    """``POST /pooling``."""
+
+    create = in_thread(Pooling.create)
+
+
+class AsyncClassify(_AsyncTwin):
+    """``POST /classify``."""
+
+    create = in_thread(Classify.create)
+
+
+class AsyncScore(_AsyncTwin):
+    """``POST /score``."""
+
+    create = in_thread(Score.create)
+
+
+class AsyncRerank(_AsyncTwin):
+    """``POST /rerank``."""
+
+    create = in_thread(Rerank.create)
+
+
 class AsyncVllmClient(_AsyncTwin):
     """:class:`~vllm_client.VllmClient` for ``asyncio``; arguments and errors are the same.
 
@@ -175,6 +208,11 @@ class AsyncVllmClient(_AsyncTwin):
         self.chat = AsyncChat(sync.chat, executor)
         self.models = AsyncModels(sync.models, executor)
         self.responses = AsyncResponses(sync.responses, executor)
+        self.embeddings = AsyncEmbeddings(sync.embeddings, executor)
+        self.pooling = AsyncPooling(sync.pooling, executor)
+        self.classify = AsyncClassify(sync.classify, executor)
+        self.score = AsyncScore(sync.score, executor)
+        self.rerank = AsyncRerank(sync.rerank, executor)
 
     request = in_thread(VllmClient.request)
 

@@ -9,8 +9,8 @@ from typing import Optional, Sequence
 
 from .._version import __version__
 from ..exceptions import VllmError
-from . import chat, complete
-from ._options import add_options, open_client
+from . import chat, complete, embed, rerank, score
+from ._options import add_options, add_server_options, open_client
 from ._output import print_error
 
 __all__ = ["INTERRUPTED", "main"]
@@ -58,4 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_arguments(chatting)
     for command in (completing, chatting):
         add_options(command)
+    embedding = commands.add_parser("embed", help="the embeddings of texts")
+    embed.add_arguments(embedding)
+    scoring = commands.add_parser("score", help="how well texts match a query")
+    score.add_arguments(scoring)
+    ranking = commands.add_parser("rerank", help="texts, the best match of a query first")
+    rerank.add_arguments(ranking)
+    for command in (embedding, scoring, ranking):
+        add_server_options(command)
     return parser

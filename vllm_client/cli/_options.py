@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import Any, Dict, Iterator
+import sys
+from typing import Any, Dict, Iterator, List
 
 from ..client import VllmClient
 from ..timeouts import Timeout
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of a command."""
+    """Add the options to the parser of a command that generates text."""
+    add_server_options(parser)
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument("--max-tokens", type=int, metavar="N")
+    sampling.add_argument("--temperature", type=float, metavar="T")
+    sampling.add_argument("--top-p", type=float, metavar="P")
+    sampling.add_argument("--seed", type=int, metavar="N")
+    sampling.add_argument("--stop", action="append", metavar="TEXT", help="may be repeated")
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the server and the model."""
     server = parser.add_argument_group("server")
     server.add_argument("--demo", action="store_true", help="use the embedded stand-in for vLLM")
     server.add_argument("--base-url", help="default: VLLM_BASE_URL, else http://localhost:8000/v1")
@@ -19,12 +31,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     server.add_argument(
         "--timeout", type=float, metavar="S", help="seconds for a complete response"
     )
-    sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--max-tokens", type=int, metavar="N")
-    sampling.add_argument("--temperature", type=float, metavar="T")
-    sampling.add_argument("--top-p", type=float, metavar="P")
-    sampling.add_argument("--seed", type=int, metavar="N")
-    sampling.add_argument("--stop", action="append", metavar="TEXT", help="may be repeated")
 
 
 @contextlib.contextmanager
@@ -43,8 +49,13 @@ def open_client(arguments: argparse.Namespace) -> Iterator[VllmClient]:
 def request_params(arguments: argparse.Namespace) -> Dict[str, Any]:
     """The request fields that the options set."""
     names = ("model", "max_tokens", "temperature", "top_p", "seed", "stop")
-    given = {name: getattr(arguments, name) for name in names}
+    given = {name: getattr(arguments, name, None) for name in names}
     params = {name: value for name, value in given.items() if value is not None}
     if arguments.timeout is not None:
         params["timeout"] = Timeout(total=arguments.timeout)
     return params
+
+
+def inputs(given: List[str]) -> List[str]:
+    """The texts of the command line; if there are none, the lines of the standard input."""
+    return given or [line.rstrip("\n") for line in sys.stdin if line.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from typing import List, Set, TextIO, Union
@@ -96,6 +97,17 @@ class _Printer:
     def end_line(self) -> None:
         if not self._at_line_start:
             self.write("\n")
+
+
+def print_row(*cells: str) -> None:
+    """Print a line of cells with tabs between them; each text stays in its line."""
+    shown = [" ".join(cell.split()) for cell in cells]
+    print("\t".join(map(visible, shown) if sys.stdout.isatty() else shown))
+
+
+def print_json(value: object) -> None:
+    """Print a JSON value on a line. It has escapes instead of control characters."""
+    print(json.dumps(value))
 
 
 def visible(text: str) -> str:

@@ -9,6 +9,7 @@ from .._lazy import names_of
 if TYPE_CHECKING:
     from .chat import ChatCompletion, ChatCompletionChoice, ChatCompletionMessage
     from .completion import Completion, CompletionChoice
+    from .embedding import Embedding, EmbeddingResponse, PoolingOutput, PoolingResponse
     from .logprobs import TokenLogprob
     from .messages import (
         AssistantMessage,
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
     )
     from .model import Model
     from .response import FunctionCallOutput, Response, ResponseToolCall
+    from .scoring import (
+        Classification,
+        ClassificationResponse,
+        RerankDocument,
+        RerankResponse,
+        RerankResult,
+        Score,
+        ScoreResponse,
+    )
     from .shared import JSONObject, JSONValue, Usage
     from .tool_calls import ToolCall
 
@@ -44,9 +54,13 @@ __all__ = [
     "ChatCompletion",
     "ChatCompletionChoice",
     "ChatCompletionMessage",
+    "Classification",
+    "ClassificationResponse",
     "Completion",
     "CompletionChoice",
     "ContentPart",
+    "Embedding",
+    "EmbeddingResponse",
     "FunctionCall",
     "FunctionCallOutput",
     "FunctionDefinition",
@@ -61,8 +75,15 @@ __all__ = [
     "MessageContent",
     "Model",
     "NamedToolChoice",
+    "PoolingOutput",
+    "PoolingResponse",
+    "RerankDocument",
+    "RerankResponse",
+    "RerankResult",
     "Response",
     "ResponseToolCall",
+    "Score",
+    "ScoreResponse",
     "SystemMessage",
     "TextPart",
     "TokenLogprob",
@@ -81,6 +102,7 @@ __getattr__ = names_of(
     {
         "chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "completion": "Completion CompletionChoice",
+        "embedding": "Embedding EmbeddingResponse PoolingOutput PoolingResponse",
         "logprobs": "TokenLogprob",
         "messages": """
         AssistantMessage AudioPart ContentPart FunctionCall FunctionDefinition FunctionName
@@ -90,6 +112,10 @@ __getattr__ = names_of(
     """,
         "model": "Model",
         "response": "FunctionCallOutput Response ResponseToolCall",
+        "scoring": """
+        Classification ClassificationResponse RerankDocument RerankResponse RerankResult Score
+        ScoreResponse
+    """,
         "shared": "JSONObject JSONValue Usage",
         "tool_calls": "ToolCall",
     },

@@ -4,7 +4,8 @@
 ``text``, ``tokenizer`` maps text to token ids, ``generation`` turns sampled tokens into the text of
 a choice, ``penalties`` has what looks at the tokens so far, ``logprobs`` writes log-probabilities,
 ``structured`` makes text that fits a constraint (with ``patterns`` and ``grammars``), and ``tools``
-chooses tool calls.
+chooses tool calls. ``vectors`` makes
+embeddings, without the word model.
 
 The word model is frozen. It is good enough for completions and chat, and every change to it changes
 the text that tests and demonstrations see. New routes therefore send canned responses; see

@@ -13,6 +13,8 @@ To add a route:
 3. Add the captured traffic of a real server to ``tests/data/captures``, and its name to
    ``FAMILIES`` in ``tests/testing/test_captures.py``. That test compares the two.
 
+``pooling`` has the routes of pooling models, whose vectors follow from the words of a text.
+
 New routes generate no text: the word model is frozen (see ``_engine``). A test that needs another
 response sets it with ``FakeServer.enqueue(json=..., path=...)``.
 """

@@ -6,7 +6,14 @@ from .._engine.engine import Engine
 from .._wire.refusals import RefusalError, parameter_error
 from .._wire.request_fields import RequestFields
 
-__all__ = ["check_logprobs_limit", "check_model", "check_ranges", "check_stream", "output_limit"]
+__all__ = [
+    "check_context",
+    "check_logprobs_limit",
+    "check_model",
+    "check_ranges",
+    "check_stream",
+    "output_limit",
+]
 
 _MAX_N = 16384
 
@@ -64,6 +71,18 @@ def check_logprobs_limit(engine: Engine, name: str, source: str, value: int) -> 
         raise parameter_error(f"Requested {source} logprobs of {wanted}, {limit}", name, wanted)
 
 
+def check_context(engine: Engine, prompt_tokens: int) -> None:
+    """Refuse a prompt that is longer than the context."""
+    longest = engine.max_model_len
+    if prompt_tokens > longest:
+        message = (
+            f"This model's maximum context length is {longest} tokens. However, your prompt "
+            f"contains at least {longest + 1} input tokens, which exceeds this limit even without "
+            "any output tokens. Please reduce the length of the input prompt."
+        )
+        raise parameter_error(message, "input_tokens", longest + 1)
+
+
 def output_limit(engine: Engine, requested: int | None, prompt_tokens: int, min_tokens: int) -> int:
     """Return how many tokens a choice may have: the requested number, or what the context allows.
 
@@ -82,13 +101,7 @@ def output_limit(engine: Engine, requested: int | None, prompt_tokens: int, min_
         raise parameter_error(
             f"{message} Please request fewer output tokens.", "max_tokens", requested
         )
-    if prompt_tokens > longest:
-        message = (
-            f"This model's maximum context length is {longest} tokens. However, your prompt "
-            f"contains at least {longest + 1} input tokens, which exceeds this limit even without "
-            "any output tokens. Please reduce the length of the input prompt."
-        )
-        raise parameter_error(message, "input_tokens", longest + 1)
+    check_context(engine, prompt_tokens)
     room = longest - prompt_tokens
     limit = room if requested is None else min(requested, room)
     if limit < 1:

@@ -24,6 +24,7 @@ from .checks import check_model
 from .completions import complete
 from .messages import chat_prompt, check_messages
 from .metrics import METRICS_TYPE, render_metrics
+from .pooling import classify, embeddings, pooling, rerank, score
 from .responses import ResponseStore, cancel_response, create_response, retrieve_response
 
 __all__ = ["RouteContext", "respond"]
@@ -215,4 +216,12 @@ _PATTERNS: Mapping[str, Mapping[str, Route]] = {
     "/v1/responses/[^/]+/cancel": {
         "POST": lambda context: cancel_response(context.request.path, context.responses)
     },
+    "/v1/embeddings": {"POST": lambda context: embeddings(context.engine, context.request)},
+    "/pooling": {"POST": lambda context: pooling(context.engine, context.request)},
+    "/classify": {"POST": lambda context: classify(context.engine, context.request)},
+    "/score": {"POST": lambda context: score(context.engine, context.request)},
+    "/v1/score": {"POST": lambda context: score(context.engine, context.request)},
+    "/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
+    "/v1/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
+    "/v2/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
 }

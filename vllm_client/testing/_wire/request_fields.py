@@ -30,6 +30,8 @@ _INTEGERS = (
     "top_logprobs",
     "stream_interval",
     "priority",
+    "top_n",
+    "dimensions",
 )
 _NUMBERS = (
     "temperature",
@@ -110,14 +112,14 @@ def read_fields(body: JsonObject, *, chat: bool = False, response: bool = False)
     Args:
         body: The decoded JSON.
         chat: Whether this is a chat request, where ``logprobs`` is a bool instead of an int.
-        response: Whether this is a request of ``/v1/responses``, whose ``tools`` and ``prompt``
-            have other shapes.
+        response: Whether this is a request of ``/v1/responses``, whose ``tools``, ``prompt``
+            and ``input`` have other shapes.
 
     Raises:
         RefusalError: At least one field has a wrong type.
     """
     readers = {**_READERS, "logprobs": _boolean if chat else _integer}
-    readers.update({"tools": _flat_tools, "prompt": _object} if response else {})
+    readers.update({"tools": _flat_tools, "prompt": _object, "input": _input} if response else {})
     fields: dict[str, Json] = {}
     errors: list[FieldError] = []
     for name, value in body.items():
@@ -330,7 +332,6 @@ _READERS: dict[str, Callable[[object], object]] = {
     "logit_bias": _logit_bias,
     "prompt": _prompt,
     "response_format": _response_format,
-    "input": _input,
     "stop": _stop,
     "tools": _tools,
     "truncate_prompt_tokens": _truncation,
