@@ -196,20 +196,6 @@ def _(client: VllmClient) -> None:
     assert text == "One, two"
 
 
-@method("request: embeddings", "pooling")
-def _(client: VllmClient) -> None:
-    body = {"input": ["One", "Two"]}
-    data = client.request("POST", "embeddings", json=body).json()["data"]
-    assert [len(each["embedding"]) for each in data] == [128, 128]
-
-
-@method("request: rerank", "pooling")
-def _(client: VllmClient) -> None:
-    body = {"query": "One", "documents": ["Two", "One"]}
-    results = client.request("POST", "/rerank", json=body).json()["results"]
-    assert [each["index"] for each in results] == [1, 0]
-
-
 @check("methods", "request: load and unload an adapter", "lora")
 def _(server: Server) -> None:
     body = {"lora_name": "more", "lora_path": str(server.paths.models / "adapter")}
