@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, Callable, Iterator, List, Mapping, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple, Union
 
 from attrs import frozen
 
@@ -140,13 +140,16 @@ def compare(fields: Fields, whole: Answer, streamed: Answer) -> None:
         KnownBehaviourError: They differ only in what rules allow.
     """
     known: List[str] = []
-    unknown: List[str] = []
+    unknown: Dict[str, str] = {}
     for path, one, other in differences(whole.raw, streamed.raw):
         reason = _reason(path, fields, one, other)
-        told = f"{path}: {_short(one)} whole, {_short(other)} streamed"
-        (known if reason else unknown).append(reason or told)
+        if reason:
+            known.append(reason)
+        else:  # Of the items of a list, one tells enough.
+            told = f"{path}: {_short(one)} whole, {_short(other)} streamed"
+            unknown.setdefault(re.sub(r"\d+", "", path), told)
     if unknown:
-        raise UnknownDifferenceError("; ".join(unknown[:4]))
+        raise UnknownDifferenceError("; ".join(unknown.values()))
     if known:
         raise KnownBehaviourError("; ".join(dict.fromkeys(known)))
 

@@ -121,7 +121,7 @@ def markdown(rows: Sequence[Row], versions: Dict[str, str]) -> str:
     parts = [_HEAD, f"\n| | |\n|---|---|\n{told}", "\n## Results\n", _counts(rows)]
     notable = [row for row in rows if row.result != PASSED]
     parts += [
-        "\n## KnownBehaviourError behaviour of the server, differences and failures\n",
+        "\n## Known behaviour of the server, differences and failures\n",
         _listed(notable),
     ]
     parts += ["\n## Every check\n", _names(rows)]
