@@ -27,6 +27,12 @@ def chat(content: Optional[str], arguments: str = "") -> ChatCompletion:
     return ChatCompletion.from_raw({"choices": [{"index": 0, "message": message}]})
 
 
+def without_calls() -> ChatCompletion:
+    return ChatCompletion.from_raw(
+        {"choices": [{"index": 0, "message": {"content": "a", "tool_calls": []}}]}
+    )
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -60,6 +66,7 @@ def test_equal_responses_pass() -> None:
         ({"tool_choice": "required"}, chat("", '{"a": 1}'), chat("", '{"a":\n1}')),
         ({"tool_choice": "required"}, chat("f {"), chat("", "{")),
         ({}, chat(None), chat("")),
+        ({}, without_calls(), chat("a")),
         ({}, chat("ab"), chat("a</think>b<|endoftext|>")),
         ({"tools": [{}]}, chat("a <tool_call>b"), chat("a")),
     ],

@@ -110,6 +110,11 @@ RULES = [
         "forced calls: the whole response has their arguments decoded and encoded again",
     ),
     Rule(
+        r"choices\[\d+\]\.message\.tool_calls",
+        lambda _, whole, streamed: whole == [] and streamed is None,
+        "an empty list of calls in the whole response, as old versions send it",
+    ),
+    Rule(
         r"choices\[\d+\]\.message\.(content|tool_calls)",
         _broke_off,
         "a forced call that breaks off: text in the whole response, a call in the stream",
