@@ -140,7 +140,7 @@ class EventHandover(Generic[E, R]):
                     if not self._put(event):
                         break
                 if self._collecting:
-                    stream.collect()
+                    stream._read_to_end()
         except BaseException as error:  # noqa: BLE001 — raised in the task that reads
             self.error = error
         self.ended = True

@@ -15,7 +15,7 @@ import threading
 from time import perf_counter
 from typing import Any, Iterable, Iterator, List, Optional, Tuple
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
 from .._decoding.answers import decoded_answer
 from .._http.payload import JSON, Payload
@@ -94,7 +94,7 @@ class Engine:
         self, transport: Transport, jobs: Iterable[Job], settings: Settings, options: CallOptions
     ) -> None:
         # A copy of its own: closing it ends the calls of this run and no others.
-        self._transport = evolve(transport, max_retries=0)
+        self._transport = transport.without_retries()
         self._jobs = iter(jobs)
         self._settings = settings
         self._options = options
