@@ -160,18 +160,17 @@ def test_a_long_body_is_read_in_pieces(serve: Serve) -> None:
 def test_head_and_body_in_two_pieces(serve: Serve) -> None:
     """Uvicorn sends the head alone; the body that follows is read here too."""
     head, body = COMMON[: -len(BODY)], COMMON[-len(BODY) :]
-    sent: List[Connection] = []
+    sent: queue.Queue[Connection] = queue.Queue()
 
     def reply(connection: Connection) -> None:
         connection.send(head)
-        sent.append(connection)
+        sent.put(connection)
 
     served = warm(serve, reply)
     running = Running(lambda: fetch(served.client))
+    connection = sent.get(timeout=WAIT)
     running.wait_blocked()
-    while not sent:
-        pass
-    sent[0].send(body)
+    connection.send(body)
     whole = running.result()
     assert whole.content == BODY
     assert whole.headers["content-length"] == "9"
@@ -255,18 +254,17 @@ def test_a_head_of_too_many_fields(serve: Serve, way: bool) -> None:
 @pytest.mark.parametrize("split", range(1, len(COMMON) - len(BODY)))
 def test_a_head_in_two_pieces(serve: Serve, split: int) -> None:
     """A head that arrives in two pieces is read to its end by http.client."""
-    arrived: List[Connection] = []
+    arrived: queue.Queue[Connection] = queue.Queue()
 
     def reply(connection: Connection) -> None:
         connection.send(COMMON[:split])
-        arrived.append(connection)
+        arrived.put(connection)
 
     served = warm(serve, reply, COMMON)
     running = Running(lambda: fetch(served.client))
+    connection = arrived.get(timeout=WAIT)
     running.wait_blocked()
-    while not arrived:
-        pass
-    arrived[0].send(COMMON[split:])
+    connection.send(COMMON[split:])
     assert running.result().content == BODY
     assert is_direct(fetch(served.client))
     assert served.connections == 1
