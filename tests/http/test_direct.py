@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
 import logging
 import queue
 import socket
 import threading
+from types import SimpleNamespace
 from typing import Any, Iterator, List, Tuple
 
 import pytest
@@ -27,7 +29,7 @@ from vllm_client import (
     VllmError,
 )
 from vllm_client._http import direct
-from vllm_client._http.adapter import TrackedPool
+from vllm_client._http.adapter import TrackedConnection, TrackedPool
 from vllm_client._http.direct import DirectResponse, Route
 from vllm_client._http.payload import Payload
 from vllm_client._http.response import WholeResponse
@@ -160,18 +162,17 @@ def test_a_long_body_is_read_in_pieces(serve: Serve) -> None:
 def test_head_and_body_in_two_pieces(serve: Serve) -> None:
     """Uvicorn sends the head alone; the body that follows is read here too."""
     head, body = COMMON[: -len(BODY)], COMMON[-len(BODY) :]
-    sent: List[Connection] = []
+    sent: queue.Queue[Connection] = queue.Queue()
 
     def reply(connection: Connection) -> None:
         connection.send(head)
-        sent.append(connection)
+        sent.put(connection)
 
     served = warm(serve, reply)
     running = Running(lambda: fetch(served.client))
+    connection = sent.get(timeout=WAIT)
     running.wait_blocked()
-    while not sent:
-        pass
-    sent[0].send(body)
+    connection.send(body)
     whole = running.result()
     assert whole.content == BODY
     assert whole.headers["content-length"] == "9"
@@ -255,18 +256,17 @@ def test_a_head_of_too_many_fields(serve: Serve, way: bool) -> None:
 @pytest.mark.parametrize("split", range(1, len(COMMON) - len(BODY)))
 def test_a_head_in_two_pieces(serve: Serve, split: int) -> None:
     """A head that arrives in two pieces is read to its end by http.client."""
-    arrived: List[Connection] = []
+    arrived: queue.Queue[Connection] = queue.Queue()
 
     def reply(connection: Connection) -> None:
         connection.send(COMMON[:split])
-        arrived.append(connection)
+        arrived.put(connection)
 
     served = warm(serve, reply, COMMON)
     running = Running(lambda: fetch(served.client))
+    connection = arrived.get(timeout=WAIT)
     running.wait_blocked()
-    while not arrived:
-        pass
-    arrived[0].send(COMMON[split:])
+    connection.send(COMMON[split:])
     assert running.result().content == BODY
     assert is_direct(fetch(served.client))
     assert served.connections == 1
@@ -742,3 +742,28 @@ def test_both_ways_agree_on_common_responses(
     pieces = cut(COMMON[:length], places)
     plain = outcome(*scripted, pieces, False)
     assert outcome(*scripted, pieces, True) == plain
+
+
+@pytest.mark.parametrize(
+    ("error", "is_raised"),
+    [
+        (BrokenPipeError(errno.EPIPE, "x"), False),
+        (ConnectionResetError(errno.ECONNRESET, "x"), False),
+        (OSError(errno.EPROTOTYPE, "x"), False),
+        (OSError(errno.ENETDOWN, "x"), True),
+    ],
+)
+def test_a_server_may_answer_before_it_has_read_all(error: OSError, is_raised: bool) -> None:
+    """A connection that the server closed while we sent may still hold its answer."""
+
+    def sendall(_: bytes) -> None:
+        raise error
+
+    connection = TrackedConnection("127.0.0.1")
+    connection.sock = SimpleNamespace(sendall=sendall)  # type: ignore[assignment]
+    try:
+        connection.send_past(b"request")
+    except OSError as raised:
+        assert (raised, is_raised) == (error, True)  # noqa: PT017 — which of them is the question
+    else:
+        assert not is_raised
