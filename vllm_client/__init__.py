@@ -19,6 +19,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .aio import AsyncStream, AsyncVllmClient
+    from .aio.batch import AsyncBatchRows
     from .batch import BatchProgress, BatchReport, BatchRow, BatchRows, read_batch
     from .client import VllmClient
     from .events import (
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
         Done,
         Error,
         FinishReason,
+        GenerationStreamEvent,
         Reasoning,
         StreamEvent,
         Text,
+        Tokens,
         ToolCallDelta,
     )
     from .exceptions import (
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
         ContextLengthError,
         GenerationAbortedError,
         InternalServerError,
+        InvalidAnswerError,
         InvalidResponseError,
         InvalidStreamError,
         ModelNotFoundError,
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     )
     from .params import (
         CallParams,
+        ChatBatchParams,
         ChatCompletionParams,
         CompletionParams,
         Prompt,
@@ -71,6 +76,8 @@ if TYPE_CHECKING:
         StreamOptions,
         StructuredOutputs,
     )
+    from .params.audio import TranscriptionParams, TranslationParams
+    from .params.generation import GenerationParams, TokenSamplingParams
     from .params.responses import ResponseParams
     from .resources._media import audio_part, image_part
     from .response_events import (
@@ -91,8 +98,10 @@ if TYPE_CHECKING:
     from .streams import (
         ChatCompletionStream,
         CompletionStream,
+        GenerationStream,
         ServerSentEvent,
         ServerSentEventStream,
+        TranscriptionStream,
     )
     from .streams.responses import ResponseStream
     from .timeouts import Timeout, TimeoutTypes
@@ -105,14 +114,20 @@ if TYPE_CHECKING:
         Completion,
         CompletionChoice,
         EmbeddingResponse,
+        Generation,
+        GenerationChoice,
         Model,
         PoolingResponse,
         RerankResponse,
         Response,
         ResponseToolCall,
         ScoreResponse,
+        Tokenization,
         TokenLogprob,
         ToolCall,
+        Transcription,
+        TranscriptionSegment,
+        TranscriptionWord,
         Usage,
     )
     from .types.messages import ContentPart, Message, Tool
@@ -121,6 +136,7 @@ __all__ = [
     "APIConnectionError",
     "APIStatusError",
     "APITimeoutError",
+    "AsyncBatchRows",
     "AsyncStream",
     "AsyncVllmClient",
     "AuthenticationError",
@@ -135,6 +151,7 @@ __all__ = [
     "BatchRows",
     "BatchStoppedError",
     "CallParams",
+    "ChatBatchParams",
     "ChatCompletion",
     "ChatCompletionChoice",
     "ChatCompletionMessage",
@@ -153,8 +170,14 @@ __all__ = [
     "EmbeddingResponse",
     "Error",
     "FinishReason",
+    "Generation",
     "GenerationAbortedError",
+    "GenerationChoice",
+    "GenerationParams",
+    "GenerationStream",
+    "GenerationStreamEvent",
     "InternalServerError",
+    "InvalidAnswerError",
     "InvalidResponseError",
     "InvalidStreamError",
     "Message",
@@ -203,9 +226,18 @@ __all__ = [
     "TimeoutTypes",
     "Timings",
     "TokenLogprob",
+    "TokenSamplingParams",
+    "Tokenization",
+    "Tokens",
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "Transcription",
+    "TranscriptionParams",
+    "TranscriptionSegment",
+    "TranscriptionStream",
+    "TranscriptionWord",
+    "TranslationParams",
     "UnprocessableEntityError",
     "Usage",
     "VllmClient",
@@ -221,24 +253,27 @@ __getattr__ = names_of(
     __name__,
     {
         "aio": "AsyncStream AsyncVllmClient",
+        "aio.batch": "AsyncBatchRows",
         "batch": "BatchProgress BatchReport BatchRow BatchRows read_batch",
         "client": "VllmClient",
         "events": """
-        CompletionStreamEvent Content Done Error FinishReason Reasoning StreamEvent Text
-        ToolCallDelta
+        CompletionStreamEvent Content Done Error FinishReason GenerationStreamEvent Reasoning
+        StreamEvent Text Tokens ToolCallDelta
     """,
         "exceptions": """
         APIConnectionError APIStatusError APITimeoutError AuthenticationError BadRequestError
         BatchChangedError BatchError BatchInputError BatchLockedError BatchStoppedError
-        ContextLengthError GenerationAbortedError InternalServerError InvalidResponseError
-        InvalidStreamError ModelNotFoundError NotFoundError PermissionDeniedError RateLimitError
-        ServerStreamError ServiceUnavailableError StreamConsumedError StreamError
-        StreamInterruptedError UnprocessableEntityError VllmError
+        ContextLengthError GenerationAbortedError InternalServerError InvalidAnswerError
+        InvalidResponseError InvalidStreamError ModelNotFoundError NotFoundError
+        PermissionDeniedError RateLimitError ServerStreamError ServiceUnavailableError
+        StreamConsumedError StreamError StreamInterruptedError UnprocessableEntityError VllmError
     """,
         "params": """
-        CallParams ChatCompletionParams CompletionParams Prompt RepetitionDetection RequestOptions
-        SamplingParams StreamOptions StructuredOutputs
+        CallParams ChatBatchParams ChatCompletionParams CompletionParams Prompt
+        RepetitionDetection RequestOptions SamplingParams StreamOptions StructuredOutputs
     """,
+        "params.audio": "TranscriptionParams TranslationParams",
+        "params.generation": "GenerationParams TokenSamplingParams",
         "params.responses": "ResponseParams",
         "resources._media": "audio_part image_part",
         "response_events": """
@@ -247,7 +282,8 @@ __getattr__ = names_of(
         ResponseStreamEvent ResponseTextDelta ResponseTextDone ResponseToolCallDelta
     """,
         "streams": """
-        ChatCompletionStream CompletionStream ServerSentEvent ServerSentEventStream
+        ChatCompletionStream CompletionStream GenerationStream ServerSentEvent
+        ServerSentEventStream TranscriptionStream
     """,
         "streams.responses": "ResponseStream",
         "timeouts": "Timeout TimeoutTypes",
@@ -255,13 +291,16 @@ __getattr__ = names_of(
         "types.chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "types.completion": "Completion CompletionChoice",
         "types.embedding": "EmbeddingResponse PoolingResponse",
+        "types.generation": "Generation GenerationChoice",
         "types.logprobs": "TokenLogprob",
         "types.messages": "ContentPart Message Tool",
         "types.model": "Model",
         "types.response": "Response ResponseToolCall",
         "types.scoring": "ClassificationResponse RerankResponse ScoreResponse",
         "types.shared": "Usage",
+        "types.tokenization": "Tokenization",
         "types.tool_calls": "ToolCall",
+        "types.transcription": "Transcription TranscriptionSegment TranscriptionWord",
     },
 )
 

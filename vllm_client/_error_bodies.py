@@ -124,8 +124,6 @@ def error_in_success(
     """
     if not may_be_error(content):
         return None
-    if not may_be_error(content):
-        return None
     body = decoded_or_text(content.decode("utf-8", "replace"))
     if not isinstance(body, dict) or "choices" in body:
         return None

@@ -7,7 +7,7 @@ from typing import Any, Iterator, List, Tuple
 
 import pytest
 
-from vllm_client import AsyncStream, AsyncVllmClient, VllmClient
+from vllm_client import AsyncBatchRows, AsyncStream, AsyncVllmClient, BatchRows, VllmClient
 from vllm_client.streams import Stream
 
 TWINS = {
@@ -19,14 +19,23 @@ TWINS = {
 }
 
 
+PACKAGES = ("vllm_client.resources", "vllm_client.batch")
+"""Where the classes of resources are."""
+_BATCHES = ("completions", "chat", "embeddings", "score", "rerank")
+NOT_AWAITED = {"stream", *(f"batch.{name}" for name in _BATCHES)}
+"""The methods whose twins return an asynchronous iterator at once."""
+
+
 def public(kind: type) -> List[str]:
     return [name for name in dir(kind) if not name.startswith("_") or name in TWINS]
 
 
 def resources(client: Any, path: Tuple[str, ...] = ()) -> Iterator[Tuple[str, ...]]:
     """The paths of all resources, such as ("chat", "completions")."""
-    for name, value in vars(client).items():
-        if type(value).__module__.startswith("vllm_client.resources") and name[0] != "_":
+    properties = [name for name, value in vars(type(client)).items() if isinstance(value, property)]
+    for name in [*vars(client), *properties]:
+        value = getattr(client, name)
+        if type(value).__module__.startswith(PACKAGES) and name[0] != "_":
             yield (*path, name)
             yield from resources(value, (*path, name))
 
@@ -49,7 +58,7 @@ PATHS = list(resources(SYNC))
 
 def test_there_are_resources_to_compare() -> None:
     """The search finds the resources."""
-    assert {("completions",), ("chat",), ("chat", "completions")} <= set(PATHS)
+    assert {("completions",), ("chat",), ("chat", "completions"), ("batch",)} <= set(PATHS)
 
 
 @pytest.mark.parametrize("name", public(VllmClient))
@@ -74,7 +83,8 @@ def test_resources(path: Tuple[str, ...]) -> None:
         method, twin = getattr(own, name), getattr(other, name)
         assert inspect.signature(method) == inspect.signature(twin)
         assert inspect.getdoc(method) == inspect.getdoc(twin)
-        assert inspect.iscoroutinefunction(twin) == (name != "stream")
+        is_awaited = NOT_AWAITED.isdisjoint({name, ".".join([*path, name])})
+        assert inspect.iscoroutinefunction(twin) == is_awaited
 
 
 @pytest.mark.parametrize("name", public(Stream))
@@ -83,3 +93,11 @@ def test_streams(name: str) -> None:
     method, twin = getattr(Stream, name), getattr(AsyncStream, TWINS.get(name, name))
     if inspect.isfunction(method):
         assert shape(method) == shape(twin)
+
+
+@pytest.mark.parametrize("name", public(BatchRows))
+def test_batch_rows(name: str) -> None:
+    """Each name of the rows of a run has a twin with the same parameters."""
+    method, twin = getattr(BatchRows, name), getattr(AsyncBatchRows, TWINS.get(name, name))
+    if inspect.isfunction(method) and name != "__exit__":
+        assert shape(method)[1:] == shape(twin)[1:]

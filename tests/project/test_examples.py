@@ -15,8 +15,11 @@ from vllm_client.testing import FakeServer
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("[a-z]*.py"))
 NEEDS = {"events_with_match.py": (3, 10)}
+USES = {"classify_csv.py": "pandas"}
+"""A library of the extra ``dev`` that an example uses."""
 
 PRINTS = {
+    "classify_csv.py": ["0    lamp", "3  kettle", "4 of 4 rows have a label"],
     "completion.py": ["length", "Usage("],
     "conversation.py": ["you: What is a server?", "model: "],
     "errors.py": ["status 404, field model", "rejected: temperature", "did you mean 'max_tokens'"],
@@ -38,6 +41,7 @@ PRINTS = {
         "Generation Complete",
     ],
     "thinking.py": ["--- reasoning ---", "--- content ---"],
+    "translate_jsonl.py": ["first run: 2 done", "second run: 5 done, 2 of them", "s0 ", "s4 "],
     "tool_loop.py": ['call: get_weather({"city": "Oslo"})', "answer: "],
 }
 
@@ -61,6 +65,8 @@ def test_example_prints_its_lines(path):
     """Each example runs against the embedded server and prints its lines in order."""
     if sys.version_info < NEEDS.get(path.name, (3, 9)):
         pytest.skip("needs a newer Python")
+    if path.name in USES:
+        pytest.importorskip(USES[path.name])
     printed = run(path)
     position = 0
     for line in PRINTS[path.name]:
@@ -86,10 +92,11 @@ def readme_blocks():
     return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def test_the_code_of_the_readme_runs(monkeypatch, capsys):
+def test_the_code_of_the_readme_runs(monkeypatch, capsys, tmp_path):
     """Every Python block of the README runs, one after the other, against the embedded server."""
     with FakeServer() as server:
         monkeypatch.setenv("VLLM_BASE_URL", server.base_url)
+        monkeypatch.chdir(tmp_path)  # A block writes a file.
         names = {}
         for block in readme_blocks():
             exec(block.replace("http://localhost:8000", server.url), names)
@@ -97,6 +104,7 @@ def test_the_code_of_the_readme_runs(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "tokens" in printed
     assert "too long: max_tokens=1000000" in printed
+    assert "\n50 0 " in printed
 
 
 def test_the_readme_shows_code_at_once():

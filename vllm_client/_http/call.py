@@ -71,7 +71,7 @@ class Call:
             callback = functools.partial(_cancel_if_alive, weakref.ref(self))
             self._alarm = watchdog.call_later(total, callback)
         if current.scope is not None:
-            current.scope.register_call(self)
+            current.scope.register_call(self.cancel)
 
     def is_over(self) -> bool:
         """Whether the call was cancelled or has reached its deadline."""
@@ -162,7 +162,7 @@ class CancelScope:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._call: Optional[Call] = None
+        self._cancel_call: Optional[Callable[[], object]] = None
         self._cancelled = False
 
     def __enter__(self) -> None:
@@ -171,21 +171,21 @@ class CancelScope:
     def __exit__(self, *_: object) -> None:
         current.scope = None
 
-    def register_call(self, call: Call) -> None:
-        """The thread makes this call now."""
+    def register_call(self, cancel: Callable[[], object]) -> None:
+        """The thread makes a call now, which this function cancels."""
         with self._lock:
-            self._call = call
+            self._cancel_call = cancel
             cancelled = self._cancelled
         if cancelled:
-            call.cancel()
+            cancel()
 
     def cancel(self) -> None:
         """Cancel the call in progress and those to come; from any thread."""
         with self._lock:
             self._cancelled = True
-            call = self._call
-        if call is not None:
-            call.cancel()
+            cancel_call = self._cancel_call
+        if cancel_call is not None:
+            cancel_call()
 
 
 class _Current(threading.local):

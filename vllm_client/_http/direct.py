@@ -22,7 +22,9 @@ from typing import Any, List, Mapping, Optional, Tuple, Union
 
 import requests
 import requests.adapters
+import requests.structures
 import urllib3
+import urllib3.connection
 from attrs import frozen
 
 from .adapter import TrackedConnection, TrackedPool, WireResponse
@@ -182,10 +184,11 @@ class Route:
     ) -> Union[DirectResponse, urllib3.BaseHTTPResponse]:
         pieces: List[bytes] = []
         error: Optional[Exception] = None
+        end, length = 0, None
         try:
             end, length = _receive_common(connection.sock, pieces, limit)
         except (OSError, ValueError) as caught:
-            error, length = caught, None
+            error = caught
         received = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if length is None:
             return self._continued(connection, received, error)

@@ -7,7 +7,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 import requests
 import requests.auth
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ..timeouts import Timeout, TimeoutTypes
 from .attempts import Attempts
@@ -52,6 +52,10 @@ class Transport:
     def server_url(self) -> str:
         """The API root without its last ``/v1``."""
         return self.base_url.removesuffix("/v1")
+
+    def without_retries(self) -> Transport:
+        """The same server, asked only once; closing it ends its own calls and no others."""
+        return evolve(self, max_retries=0)
 
     def url(self, path: str) -> str:
         """The URL of a route.

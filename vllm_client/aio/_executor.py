@@ -93,6 +93,24 @@ class CallExecutor:
             raise
         return result
 
+    async def run_to_end(self, call: Callable[[], T], longest: float) -> T:
+        """The result of ``call``. If it is cancelled, wait for its end, ``longest`` seconds.
+
+        Raises:
+            APIConnectionError: The client is closed, or no thread can be started.
+        """
+        job = _Job(call)
+        self._submit(job)
+        try:
+            result: T = await asyncio.shield(job.future)
+        except asyncio.CancelledError:
+            job.scope.cancel()
+            await asyncio.wait({job.future}, timeout=longest)
+            if not job.future.cancel():
+                job.future.exception()  # It is known, so the loop does not complain about it.
+            raise
+        return result
+
     def _submit(self, job: _Job) -> None:
         if os.getpid() != self._pid:
             self._reset()  # A child inherits the queue, but not the threads.

@@ -15,9 +15,8 @@ import threading
 from time import perf_counter
 from typing import Any, Iterable, Iterator, List, Optional, Tuple
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
-from .._decoding.answers import decoded_answer
 from .._http.payload import JSON, Payload
 from .._http.transport import CallOptions, Transport
 from ..exceptions import (
@@ -94,7 +93,7 @@ class Engine:
         self, transport: Transport, jobs: Iterable[Job], settings: Settings, options: CallOptions
     ) -> None:
         # A copy of its own: closing it ends the calls of this run and no others.
-        self._transport = evolve(transport, max_retries=0)
+        self._transport = transport.without_retries()
         self._jobs = iter(jobs)
         self._settings = settings
         self._options = options
@@ -176,7 +175,7 @@ class Engine:
 
     def _send_more(self) -> Iterator[Job]:
         """Send while there is room; yields rows that are wrong before they are sent."""
-        while self.in_flight < self._limit.current and not self._probing:
+        while self.in_flight < self._limit.current and not (self._probing or self._stopped):
             now = perf_counter()
             if now < self._paused_until:
                 return
@@ -184,7 +183,7 @@ class Engine:
                 self._probe()
                 return
             job = self._next(now)
-            if job is None:
+            if job is None or self._stopped:  # The input may have blocked meanwhile.
                 return
             if job.error is not None:
                 self._count_failure(job)
@@ -247,8 +246,7 @@ class Engine:
             with whole.redacting():
                 job.received = whole.content
                 job.request_id = whole.headers.get("x-request-id")
-                expected = route.expected(job.body)
-                job.response = decoded_answer(job.received, route.from_raw, expected)
+                job.response = route.decode(job.received, job.body)
         except BaseException as error:  # noqa: BLE001 — raised by the iterator, or the row's error
             job.error = error
         job.ended_at = perf_counter()

@@ -122,7 +122,8 @@ def _shower(total: Optional[int]) -> Callable[[BatchProgress], Any]:
         from tqdm.auto import tqdm  # noqa: PLC0415 — the extra `progress`
     except ImportError:
         return _Lines()
-    return _Bar(tqdm, total)
+    # tqdm's monitor would be a thread that stays; the run updates its bar often enough.
+    return _Bar(type("Bar", (tqdm,), {"monitor_interval": 0}), total)
 
 
 class _Bar:

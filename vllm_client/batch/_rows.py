@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 from array import array
 from time import perf_counter
-from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, Mapping, Optional, Tuple
 from zlib import crc32
 
 from attrs import define, field
 
 from .._http.payload import encoded
 from ..exceptions import BatchInputError, VllmError
-from .routes import Route, named_route, route_of_row
+from .routes import ROUTES, Route, named_route, route_of_row
 
 BLANK = object()
 """Stands for an empty line of a file: it is no row, but it counts as a line."""
@@ -154,25 +154,30 @@ def check_common(common: Mapping[str, Any], route: Optional[Route]) -> None:
     """Refuse misspelt fields of all rows before any row is read.
 
     Raises:
-        BatchInputError: A name is no field of the route.
+        BatchInputError: A name is no field of the route, or, if each row tells its own, of any.
     """
     if route is not None:
         _check_names(common, route)
+        return
+    known = frozenset().union(*(each.fields for each in ROUTES.values()))
+    _refuse_unknown(common, known, "no route of a batch has a")
 
 
 def _check_names(fields: Mapping[str, Any], route: Route) -> None:
-    unknown = next((name for name in fields if name not in route.fields), None)
+    _refuse_unknown(fields, route.fields, f"{route.url} has no")
+
+
+def _refuse_unknown(fields: Mapping[str, Any], known: FrozenSet[str], says: str) -> None:
+    unknown = next((name for name in fields if name not in known), None)
     if unknown is None:
         return
-    near = difflib.get_close_matches(str(unknown), sorted(route.fields), 1)
+    near = difflib.get_close_matches(str(unknown), sorted(known), 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise BatchInputError(
-        f"{route.url} has no field {unknown!r}{hint} (vLLM would ignore it silently)"
-    )
+    raise BatchInputError(f"{says} field {unknown!r}{hint} (vLLM would ignore it silently)")
 
 
 class SeenIds:
-    """The ids of the rows so far, 16 bytes each at most: a set of strings would take a hundred."""
+    """The ids of the rows so far, 16 to 32 bytes each: a set of strings would take a hundred."""
 
     def __init__(self) -> None:
         self._slots = array("Q", bytes(8 * 1024))

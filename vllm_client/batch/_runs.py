@@ -9,6 +9,7 @@ from typing import Any, Dict, Generator, Iterable, Iterator, List, Mapping, Opti
 
 from attrs import frozen
 
+from .._http.call import current
 from .._http.transport import CallOptions, Transport
 from ..exceptions import BatchInputError
 from ._engine import Engine, Settings
@@ -94,6 +95,10 @@ class BatchRows:
         """What the run did so far."""
         return self._tally.report()
 
+    def _stop(self) -> None:
+        """End the run from another thread, without waiting for it."""
+        self._engine.stop()
+
     def close(self) -> None:
         """End the run: requests in flight are cancelled. May be called again, by any thread."""
         self._engine.stop()
@@ -175,18 +180,18 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
     """
     route = None if run.route is None else run.route.url
     settings = {"route": route, "params": dict(run.common), "shard": list(files.shard)}
-    with OutputFile(
+    opened = OutputFile(
         output, settings, sync_every=files.sync_every, retry_failed=files.retry_failed
-    ) as store:
+    )
+    with opened as store, _interrupt_explained(output):
         rows, place, total = _opened(source, files, run.progress)
         engine = run.engine(_unfinished(run.reader(rows, place), store, files.shard))
+        if current.scope is not None:
+            current.scope.register_call(engine.stop)
         tally = Tally(engine, store.done, len(store.given_up))
         reporter = Reporter(run.progress, engine, tally.report, total)
         try:
             _write_all(engine, store, tally, reporter)
-        except KeyboardInterrupt:
-            logger.warning("stopped; the same call goes on with the rows that %s lacks", output)
-            raise
         finally:
             engine.close()
             reporter.close()
@@ -195,6 +200,15 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
         report = tally.report()
         report.output, report.errors = str(store.path), str(store.errors_path)
         return report
+
+
+@contextlib.contextmanager
+def _interrupt_explained(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        logger.warning("run the same again: it goes on with the rows that %s lacks", output)
+        raise
 
 
 def _opened(source: Any, files: FileOptions, progress: Progress) -> Tuple[Any, str, Optional[int]]:

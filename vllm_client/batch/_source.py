@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import sys
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Iterator, Union, cast
 
@@ -22,14 +23,25 @@ def rows_of_file(path: Union[str, Path], *, prompts: bool = False) -> Iterator[A
     Args:
         path: ``-`` is standard input; a name that ends in ``.gz`` is decompressed.
         prompts: Whether each line is a prompt as it stands, and not JSON.
+
+    Raises:
+        BatchInputError: The file cannot be decompressed.
+        OSError: It cannot be read.
     """
-    with _opened(path) as file:
-        for line in file:
-            text = line.rstrip(b"\r\n")
-            if prompts:
-                yield text.decode("utf-8", "replace")
-            else:
-                yield _decoded(text) if text.strip() else BLANK
+    for line in _lines(path):
+        text = line.rstrip(b"\r\n")
+        if prompts:
+            yield text.decode("utf-8", "replace")
+        else:
+            yield _decoded(text) if text.strip() else BLANK
+
+
+def _lines(path: Union[str, Path]) -> Iterator[bytes]:
+    try:
+        with _opened(path) as file:
+            yield from file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BatchInputError(f"{path} is no whole file of gzip: {error}") from error
 
 
 def count_rows(path: Union[str, Path]) -> int:

@@ -22,7 +22,7 @@ def read_batch(
 
     Args:
         path: The output file.
-        ordered: Whether rows come in the order of the input; this keeps 24 bytes a row in memory.
+        ordered: Whether rows come in the order of the input; this keeps 140 bytes a row in memory.
             Without, rows come as they finished, and the failed ones at the end.
         failed: Whether to give the failed rows too, which are in ``….errors.jsonl``.
 

@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 
 from .._version import __version__
 from ..exceptions import VllmError
-from . import chat, complete, embed, rerank, score
+from . import batch, chat, complete, embed, rerank, score, server, tokenize
 from ._options import add_options, add_server_options, open_client
 from ._output import print_error
 
@@ -26,8 +26,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         argv: The arguments, without the program's name; the default is those of the process.
 
     Returns:
-        The exit status: 0 only for complete responses, 1 after an error, 130 after Ctrl-C. The
-        text that arrived has been printed in every case.
+        The exit status: 0 only for complete responses, 1 after an error, 130 after Ctrl-C; of
+        ``batch`` also 3 if some rows failed, and 75 if another process writes the file. The text
+        that arrived has been printed in every case.
     """
     arguments = _parser().parse_args(argv)
     for file in (sys.stdout, sys.stderr):
@@ -44,6 +45,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return INTERRUPTED
+
+
+_SERVER_COMMANDS = (
+    ("models", "the served models and adapters", server.add_models),
+    ("health", "whether the server is there", server.add_health),
+    ("version", "the server's version", server.add_version),
+    ("metrics", "the server's metrics", server.add_metrics),
+    ("tokenize", "the token ids of a text", tokenize.add_tokenize),
+    ("detokenize", "the text of token ids", tokenize.add_detokenize),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,5 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     ranking = commands.add_parser("rerank", help="texts, the best match of a query first")
     rerank.add_arguments(ranking)
     for command in (embedding, scoring, ranking):
+        add_server_options(command)
+    batching = commands.add_parser("batch", help="the rows of a file, each exactly once, to a file")
+    batch.add_arguments(batching)
+    add_options(batching)
+    for name, words, add_arguments in _SERVER_COMMANDS:
+        command = commands.add_parser(name, help=words)
+        add_arguments(command)
         add_server_options(command)
     return parser

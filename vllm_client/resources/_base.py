@@ -14,6 +14,7 @@ from ..streams import OnError, Stream
 from ..streams.base import StreamDecoder, check_event_stream
 from ..timings import Timings
 from ..types._json import JsonObject
+from ..types._parsed import parse_choices
 
 R = TypeVar("R")
 S = TypeVar("S", bound=Stream[Any, Any])
@@ -51,12 +52,22 @@ class Resource:
         from_raw: Callable[[JsonObject], R],
         *,
         expected: int = 0,
+        answer_type: Optional[type] = None,
         params: Optional[Query] = None,
     ) -> R:
-        """The response to a request, made by ``from_raw``, with ``expected`` finished choices."""
-        payload = Payload.of_json(body)
+        """The response to a request, made by ``from_raw``, with ``expected`` finished choices.
+
+        With ``answer_type``, their texts are read as instances of that class.
+        """
         return self._answer(
-            "POST", path, payload, options, from_raw, expected=expected, params=params
+            "POST",
+            path,
+            Payload.of_json(body),
+            options,
+            from_raw,
+            expected=expected,
+            answer_type=answer_type,
+            params=params,
         )
 
     def _answer(
@@ -68,11 +79,27 @@ class Resource:
         from_raw: Callable[[JsonObject], R],
         *,
         expected: int = 0,
+        answer_type: Optional[type] = None,
         params: Optional[Query] = None,
     ) -> R:
         whole = self._fetch(method, path, payload, options, params=params)
         with whole.redacting():
-            return decoded_answer(whole.content, from_raw, expected)
+            answer = decoded_answer(whole.content, from_raw, expected)
+            if answer_type is not None:
+                parse_choices(answer, answer_type)
+            return answer
+
+    def _post_form(
+        self,
+        path: str,
+        payload: Payload,
+        options: RequestOptions,
+        read: Callable[[bytes, str], R],
+    ) -> R:
+        """The response to a form, made by ``read`` from its body and its content type."""
+        whole = self._fetch("POST", path, payload, options, accept="*/*")
+        with whole.redacting():
+            return read(whole.content, whole.headers.get("content-type", ""))
 
     def _content(
         self,
@@ -97,13 +124,14 @@ class Resource:
         stream_class: Type[S],
         *,
         on_error: OnError,
+        answer_type: Optional[type] = None,
     ) -> S:
         """The stream of a request, opened."""
         called = perf_counter()
         opened = self._open("POST", path, payload, options, accept=EVENT_STREAM, stream=True)
         check_event_stream(opened)
         timings = Timings(opened.started, called=called)
-        return stream_class(opened, decoder, timings, on_error)
+        return stream_class(opened, decoder, timings, on_error, answer_type)
 
     def _fetch(
         self,
