@@ -445,3 +445,10 @@ def test_extra_body_and_headers(serve: Serve) -> None:
     list(served.client.batch.completions(["a"], extra_body={"new": 1}, extra_headers=headers))
     assert served.requests[0].json["new"] == 1
     assert served.requests[0].headers["x-a"] == "1"
+
+
+def test_wrong_timeout(serve: Serve) -> None:
+    """A time limit that is none raises; it is no failure of a row."""
+    client = serve(handler=Answering()).client
+    with pytest.raises(ValueError, match="timeout must be a number"):
+        list(client.batch.completions(["a"], timeout="5"))  # type: ignore[arg-type]

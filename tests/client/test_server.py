@@ -314,3 +314,10 @@ def test_embedded_server_closes_while_paused() -> None:
         waiting = Running(lambda: client.completions.create(prompt="x"))
         server.wait_for(2)
     assert waiting.error() is not None
+
+
+def test_closing_in_the_progress_ends_the_waiting(serve: Serve) -> None:
+    """A client that is closed meanwhile does not go on waiting."""
+    served = serve(NOT_READY)
+    with pytest.raises(APIConnectionError, match="closed while it waited"):
+        served.client.server.wait_until_ready(None, progress=lambda _: served.client.close())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
 import logging
 import queue
 import socket
 import threading
+from types import SimpleNamespace
 from typing import Any, Iterator, List, Tuple
 
 import pytest
@@ -27,7 +29,7 @@ from vllm_client import (
     VllmError,
 )
 from vllm_client._http import direct
-from vllm_client._http.adapter import TrackedPool
+from vllm_client._http.adapter import TrackedConnection, TrackedPool
 from vllm_client._http.direct import DirectResponse, Route
 from vllm_client._http.payload import Payload
 from vllm_client._http.response import WholeResponse
@@ -757,3 +759,28 @@ def test_both_ways_agree_on_common_responses(
     pieces = cut(COMMON[:length], places)
     plain = outcome(*scripted, pieces, False)
     assert outcome(*scripted, pieces, True) == plain
+
+
+@pytest.mark.parametrize(
+    ("error", "is_raised"),
+    [
+        (BrokenPipeError(errno.EPIPE, "x"), False),
+        (ConnectionResetError(errno.ECONNRESET, "x"), False),
+        (OSError(errno.EPROTOTYPE, "x"), False),
+        (OSError(errno.ENETDOWN, "x"), True),
+    ],
+)
+def test_a_server_may_answer_before_it_has_read_all(error: OSError, is_raised: bool) -> None:
+    """A connection that the server closed while we sent may still hold its answer."""
+
+    def sendall(_: bytes) -> None:
+        raise error
+
+    connection = TrackedConnection("127.0.0.1")
+    connection.sock = SimpleNamespace(sendall=sendall)  # type: ignore[assignment]
+    try:
+        connection.send_past(b"request")
+    except OSError as raised:
+        assert (raised, is_raised) == (error, True)  # noqa: PT017 — which of them is the question
+    else:
+        assert not is_raised
