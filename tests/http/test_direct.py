@@ -301,6 +301,23 @@ def test_a_refusal_before_the_body_is_read(serve: Serve, way: bool) -> None:
         fetch(served.client, "x" * 5_000_000)
 
 
+def test_a_request_that_is_not_accepted_is_a_timeout(serve: Serve, way: bool) -> None:
+    """A server that stops reading a long body ends the call after ``read``."""
+    done = threading.Event()
+
+    def handler(connection: Connection) -> None:
+        connection.receive()
+        connection.send(OK)
+        assert done.wait(WAIT)
+
+    served = serve(handler=handler, max_retries=1)
+    fetch(served.client)
+    with pytest.raises(APITimeoutError, match="could not be sent"):
+        fetch(served.client, "x" * 50_000_000, timeout=(5, 0.1))
+    done.set()
+    assert served.connections == 1
+
+
 def test_busy_servers_are_asked_again(serve: Serve, way: bool) -> None:
     """A 503 is retried after the time that it names."""
     busy = json_bytes({"error": {"message": "busy"}}, "503 Busy")

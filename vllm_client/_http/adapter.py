@@ -37,6 +37,8 @@ else:
 
 URL_CACHE_SIZE = 64
 """Size of the caches of URLs. Further URLs are parsed on every request."""
+_PEER_HAS_CLOSED = {errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE}
+"""What sending raises then; the last one on macOS."""
 _ONE_PACKET = 65536
 """Bytes. A shorter request body leaves together with its head; a longer one in such pieces."""
 
@@ -199,15 +201,13 @@ class TrackedConnection(HTTPConnection):
     def send_past(self, request: bytes) -> None:
         """Send a whole request that http.client does not know of.
 
-        A server may answer and close before it has read everything, as urllib3 explains: then the
-        answer is there to be read.
+        A server may answer and close before it has read everything. As in urllib3, that is no
+        error: the answer is there to be read.
         """
         try:
             self.send(request)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
         except OSError as error:
-            if error.errno != errno.EPROTOTYPE:  # What macOS has for it.
+            if error.errno not in _PEER_HAS_CLOSED:
                 raise
         finally:
             request = b""  # See request().
