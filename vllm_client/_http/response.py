@@ -316,6 +316,9 @@ def _content(response: requests.Response, limit: int) -> bytes:
     if getattr(response, "_content", None) is not False:
         return response.content
     size = COMPRESSED_SIZE if "content-encoding" in response.headers else CONTENT_SIZE
+    # One byte beyond the limit tells enough, and keeps the end of the body unread: a connection
+    # that was read to its end would be kept for the next request.
+    size = min(size, limit + 1)
     pieces, total = [], 0
     for piece in iter(_plain_reader(response.raw, size), b""):
         pieces.append(piece)
