@@ -9,6 +9,7 @@ import pytest
 
 from vllm_client import GenerationAbortedError, Text, VllmClient
 from vllm_client.testing import FakeServer
+from vllm_client.testing._routes.running import Running as Generation
 
 from ..recorded import HELLO, body_of, capture
 from ..threads import Running
@@ -77,6 +78,7 @@ def test_the_last_chunk_is_that_of_vllm(server: FakeServer, client: VllmClient) 
 CALLS: List[Any] = [
     ("/v1/completions", lambda client: client.completions.create(prompt="x")),
     ("/v1/chat/completions", lambda client: client.chat.completions.create(messages=HELLO)),
+    ("/inference/v1/generate", lambda client: client.generate.create(token_ids=[5, 6])),
 ]
 
 
@@ -172,3 +174,8 @@ def test_an_abort_of_nothing(server: FakeServer, client: VllmClient) -> None:
     assert client.server.load() == 1
     stream.close()
     server.wait_for_abort()
+
+
+def test_a_request_without_a_response_has_no_id() -> None:
+    """While the response is made, no id means the request."""
+    assert not Generation().has_id("cmpl-x")

@@ -40,14 +40,12 @@ class Running:
         return own is not None and re.fullmatch(rf"{re.escape(own)}(-\d+)?", wanted) is not None
 
     def _id(self) -> str | None:
-        parts: Sequence[bytes] = ()
-        if isinstance(self.reply, EventStream):
-            parts = self.reply.events[:1]
-        elif self.reply is not None:
-            parts = [_DATA + self.reply.body]
-        for raw in _decoded(parts):
-            return raw.get("id") or raw.get("request_id")
-        return None
+        if self.reply is None:
+            return None
+        is_stream = isinstance(self.reply, EventStream)
+        parts = self.reply.events[:1] if is_stream else [_DATA + self.reply.body]
+        raw = next(iter(_decoded(parts)), {})
+        return raw.get("id") or raw.get("request_id")
 
     def aborted_parts(self, stream: EventStream, sent: int) -> list[bytes]:
         """The SSE events that end a stream that is aborted after ``sent`` events.
@@ -75,8 +73,8 @@ class Running:
         if not raw.get("choices"):
             return reply.body
         raw["choices"] = [_aborted(choice) for choice in raw["choices"]]
-        if raw.get("usage"):
-            raw["usage"] = _usage(raw["usage"], raw["usage"]["completion_tokens"])
+        usage = raw.get("usage")
+        raw["usage"] = usage and _usage(usage, usage["completion_tokens"])
         return to_json(raw)
 
 
@@ -106,10 +104,10 @@ def _aborted(choice: dict[str, Any]) -> JsonObject:
 
 
 def _with_fewer_tokens(part: bytes, fewer: int) -> bytes:
-    for chunk in _decoded([part]):
-        if chunk.get("usage"):
-            return sse_event({**chunk, "usage": _usage(chunk["usage"], fewer)})
-    return part
+    chunk = next(iter(_decoded([part])), {})
+    if not chunk.get("usage"):
+        return part
+    return sse_event({**chunk, "usage": _usage(chunk["usage"], fewer)})
 
 
 def _usage(usage: Mapping[str, Any], fewer: int) -> JsonObject:
