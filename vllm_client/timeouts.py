@@ -12,10 +12,15 @@ _T = TypeVar("_T")
 
 
 def _check_limit(_: object, attribute: Attribute[_T], value: _T) -> None:
-    _check_seconds(attribute.name, value)
+    check_seconds(attribute.name, value)
 
 
-def _check_seconds(name: str, value: object) -> None:
+def check_seconds(name: str, value: object) -> None:
+    """Refuse what is no time limit.
+
+    Raises:
+        ValueError: It is neither None nor a number above 0.
+    """
     if value is None:
         return
     # bool is an int, so Timeout(connect=True) would pass as 1 second: refuse it.
@@ -60,7 +65,7 @@ class Timeout:
                 raise ValueError(f"a timeout tuple must be a pair (connect, read), not {value!r}")
             return cls(value[0], value[1])
         # Checked here so that the message names the argument; the validators name `connect`.
-        _check_seconds("timeout", value)
+        check_seconds("timeout", value)
         return cls(value, value)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from typing import Any, List
 
 import pytest
@@ -17,14 +18,16 @@ from vllm_client import (
     AuthenticationError,
     InvalidResponseError,
     NotFoundError,
+    Timeout,
     VllmClient,
 )
+from vllm_client.aio._executor import CallExecutor
 from vllm_client.resources import _ready
 from vllm_client.testing import FakeServer
 
 from ..recorded import body_of, capture, json_bytes
 from ..servers import FINE, Serve, break_off
-from ..threads import Running
+from ..threads import WAIT, Running
 
 EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 NOT_READY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
@@ -55,6 +58,14 @@ def test_health_of_nothing() -> None:
     """Health is False if nothing listens."""
     with VllmClient("http://127.0.0.1:9") as client:
         assert client.server.health() is False
+
+
+def test_health_of_a_closed_client() -> None:
+    """A closed client does not know the health of its server."""
+    client = VllmClient("http://127.0.0.1:9")
+    client.close()
+    with pytest.raises(APIConnectionError, match="closed"):
+        client.server.health()
 
 
 def test_health_of_something_else(serve: Serve) -> None:
@@ -196,7 +207,7 @@ def test_wait_for_a_server_that_does_not_answer(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that accepts connections and says nothing is waited for."""
-    monkeypatch.setattr(_ready, "_ASKED", 0.02)
+    monkeypatch.setattr(_ready, "_ASKED", Timeout(1.0, 0.02, 1.0))
     told: List[str] = []
     served = serve(lambda connection: connection.wait_gone(), EMPTY, MODELS)
     served.client.server.wait_until_ready(20, progress=told.append)
@@ -232,6 +243,36 @@ def test_wait_for_a_process_that_runs(serve: Serve) -> None:
     served = serve(NOT_READY, EMPTY, MODELS)
     served.client.server.wait_until_ready(20, pid=os.getpid())
     assert len(served.requests) == 3
+
+
+def test_another_server_at_the_address(serve: Serve) -> None:
+    """If the process has ended and another server answers, that one is not taken for it."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    with pytest.raises(APIConnectionError, match="ended: another server answers at http"):
+        serve(EMPTY, MODELS).client.server.wait_until_ready(20, pid=process.pid)
+
+
+@pytest.mark.parametrize("arguments", [{"pid": 0}, {"pid": True}, {"pid": "7"}, {"timeout": -1}])
+def test_wait_with_bad_arguments(arguments: Any) -> None:
+    """A process or a time that cannot be is refused with its name."""
+    (name,) = arguments
+    with VllmClient("http://127.0.0.1:9") as client, pytest.raises(ValueError, match=name):
+        client.server.wait_until_ready(**arguments)
+
+
+def test_processes_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows a process is refused, because the question would interrupt it."""
+    monkeypatch.setattr(os, "name", "nt")
+    with pytest.raises(ValueError, match="Windows"):
+        _ready.check_pid(1)
+
+
+def test_one_question_is_short() -> None:
+    """A question to the server keeps the client's limits, those of a question, and the rest."""
+    assert _ready.brief(Timeout(1.0, 2.0, 3.0)) == Timeout(1.0, 2.0, 3.0)
+    assert _ready.brief(Timeout(None, 600.0, None), 4.0) == Timeout(5.0, 10.0, 4.0)
+    assert _ready.brief(Timeout(), -1.0).total == 1.0
 
 
 def test_process_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +324,35 @@ def test_async_wait(serve: Serve) -> None:
     assert len(served.requests) == 3
 
 
+def test_cancelled_async_wait(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancelled task ends the waiting of its thread, also in the pause between two questions."""
+    monkeypatch.setattr(_ready, "_PAUSE", 60.0)
+    served = serve(NOT_READY)
+    ended = threading.Event()
+
+    async def main() -> None:
+        executor, loop = CallExecutor(1), asyncio.get_running_loop()
+        told = asyncio.Event()
+
+        def wait() -> None:
+            try:
+                served.client.server.wait_until_ready(
+                    None, progress=lambda _: loop.call_soon_threadsafe(told.set)
+                )
+            finally:
+                ended.set()
+
+        task = asyncio.ensure_future(executor.run(wait))
+        await asyncio.wait_for(told.wait(), WAIT)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await loop.run_in_executor(None, ended.wait, WAIT)
+        executor.shut_down()
+
+    asyncio.run(main())
+
+
 def test_embedded_server_sleeps_and_pauses() -> None:
     """While the embedded server sleeps or is paused, requests for text wait."""
     with FakeServer("tiny") as server, VllmClient(server.base_url) as client:
@@ -319,5 +389,5 @@ def test_embedded_server_closes_while_paused() -> None:
 def test_closing_in_the_progress_ends_the_waiting(serve: Serve) -> None:
     """A client that is closed meanwhile does not go on waiting."""
     served = serve(NOT_READY)
-    with pytest.raises(APIConnectionError, match="closed while it waited"):
+    with pytest.raises(APIConnectionError, match="the client is closed"):
         served.client.server.wait_until_ready(None, progress=lambda _: served.client.close())

@@ -52,6 +52,14 @@ def test_detokenize(serve: Serve) -> None:
     assert served.requests[0].json == {"tokens": [302, 804, 637]}
 
 
+def test_detokenize_takes_no_text(serve: Serve) -> None:
+    """A text in place of token ids is refused before anything is sent."""
+    served = serve()
+    with pytest.raises(TypeError, match="list of ids"):
+        served.client.tokenizer.detokenize("12")  # type: ignore[arg-type]
+    assert served.requests == []
+
+
 def test_detokenize_of_another_shape(serve: Serve) -> None:
     """A response without the text is an InvalidResponseError."""
     with pytest.raises(InvalidResponseError, match="shape"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socket
+import ssl
 import threading
 from pathlib import Path
 from typing import Any, Dict
@@ -385,3 +386,16 @@ def test_an_address_that_was_not_filled_in_is_refused(address: str) -> None:
     """A variable without a value, or a list of addresses, is refused at once."""
     with pytest.raises(ValueError, match="not the address of a server"):
         VllmClient(address)
+
+
+def test_a_certificate_without_trust_ends_a_wait(certificate: Path, serve: Serve) -> None:
+    """A certificate that is not trusted is an error of health() and of wait_until_ready()."""
+
+    def handler(connection: Connection) -> None:
+        with pytest.raises(ssl.SSLError):
+            connection.start_tls(tls_context(certificate))
+
+    client = VllmClient(serve(handler=handler).base_url.replace("http:", "https:"))
+    for call in (client.server.health, client.server.wait_until_ready):
+        with pytest.raises(APIConnectionError, match="no TLS connection"):
+            call()

@@ -23,7 +23,7 @@ from ..params import CallParams
 from ..types._json import JsonObject
 from ._base import Query, Resource
 from ._metrics import families
-from ._ready import ShowProgress, wait_until_ready
+from ._ready import ShowProgress, brief, wait_until_ready
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,17 +45,22 @@ class Server(Resource):
         """Whether the server is there and its engine lives; ``GET /health``. Asks only once.
 
         Returns:
-            False for 5xx, and if nothing answers.
+            False for 5xx, and if nothing answers: at most 15 s without ``timeout``.
 
         Args:
             **params: ``extra_headers`` and ``timeout`` of this call.
 
         Raises:
             APIStatusError: Something else answers there, with another error.
+            APIConnectionError: The client is closed, or its settings fit no server there, such as
+                a certificate that it does not trust.
         """
+        params.setdefault("timeout", brief(self._transport.timeout))
         try:
             self._once("/health", params)
-        except APIConnectionError:
+        except APIConnectionError as error:
+            if self._transport.session.is_closed or not error.is_retryable:
+                raise
             return False
         except APIStatusError as error:
             if error.status_code < 500:
@@ -73,14 +78,17 @@ class Server(Resource):
         """Wait until the server can answer, for scripts that have just started it.
 
         Args:
-            timeout: Seconds to wait; None for no limit.
-            pid: The process of the server: when it has ended, so does the waiting.
+            timeout: Seconds to wait, above 0; None for no limit.
+            pid: The process of the server: when it has ended, so does the waiting, also if another
+                server answers at the address. Not on Windows.
             progress: True prints to stderr what it waits for, whenever that changes; or a function
                 that takes this text.
 
         Raises:
             APITimeoutError: The server was not ready in time; the message says what it waited for.
-            APIConnectionError: The process ``pid`` has ended, or the client was closed.
+            APIConnectionError: The process ``pid`` has ended, the client was closed, or no
+                connection is possible with its settings, such as its certificates.
+            ValueError: ``timeout`` or ``pid`` is out of range.
             APIStatusError: Something answers that will not become ready, such as with 401 or 404.
         """
         wait_until_ready(self._transport, timeout, pid, progress)

@@ -53,9 +53,12 @@ class Tokenizer(Resource):
             **params: The fields of :class:`~vllm_client.params.tokenizer.DetokenizeParams`.
 
         Raises:
+            TypeError: ``tokens`` is a text; the server would take its characters for ids.
             VllmError: As :meth:`tokenize` does.
         """
         body, options = split("detokenize", params, DetokenizeParams)
+        if isinstance(tokens, (str, bytes)):
+            raise TypeError("tokens must be a list of ids, such as [10, 20], not a text")
         body["tokens"] = list(tokens)
         return self._post("/detokenize", body, options, _prompt)
 

@@ -165,8 +165,10 @@ class Run:
         self._generation_tokens = generation_tokens
         self._ended = False
 
-    def finish(self) -> None:
-        """Count the request as finished: all tokens were generated."""
+    def finish(self, *, was_aborted: bool = False) -> None:
+        """Count the request as finished: all tokens were generated, or the server aborted it."""
+        if was_aborted:
+            self._end(["abort"] * len(self._finish_reasons), 0)
         self._end(self._finish_reasons, self._generation_tokens)
 
     def abort(self) -> None:

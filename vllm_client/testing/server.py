@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, BinaryIO, Callable
 from ._engine.engine import Engine
 from ._routes.control import Control
 from ._routes.responses import ResponseStore
+from ._routes.running import Running
 from ._routes.table import RouteContext, respond
 from ._wire.replies import (
     ClientGoneError,
     EventStream,
     GenerationStats,
+    Interruption,
     Reply,
     ReplySender,
     ScriptedCutError,
@@ -272,18 +274,21 @@ class FakeServer:
             self._engine, self._recorder, request, script, self._responses, self._control
         )
         if request.path in GENERATING:
-            self._control.wait_until_running(self._closing)
-        reply = respond(context, self._api_key)
-        if request.path in GENERATING:
-            self._send_and_count(sender, reply, script, received)
+            running = self._control.admit(self._closing)
+            try:
+                running.reply = reply = respond(context, self._api_key)
+                self._send_and_count(sender, reply, running, script, received)
+            finally:
+                self._control.leave(running)
         else:
-            _send(sender, reply, script, received)
+            _send(sender, respond(context, self._api_key), script, received)
         return not received.close_after
 
     def _send_and_count(
         self,
         sender: ReplySender,
         reply: Reply | EventStream,
+        running: Running,
         script: Script,
         received: ReceivedRequest,
     ) -> None:
@@ -291,8 +296,12 @@ class FakeServer:
         run = self._recorder.start_run(
             stats.prompt_tokens, stats.finish_reasons, stats.completion_tokens
         )
+
+        def on_generated() -> None:
+            run.finish(was_aborted=running.is_aborted)
+
         try:
-            _send(sender, reply, script, received, run.finish)
+            _send(sender, reply, script, received, on_generated, running)
         except ClientGoneError:
             # Connections that end because the server closes are not counted as aborted.
             if not self._closing.is_set():
@@ -308,10 +317,13 @@ def _send(
     script: Script,
     received: ReceivedRequest,
     on_generated: Callable[[], None] = lambda: None,
+    interruption: Interruption | None = None,
 ) -> None:
     close = received.close_after
     if isinstance(reply, EventStream):
-        sender.send_stream(reply, script, on_generated, close=close)
+        sender.send_stream(reply, script, on_generated, close=close, interruption=interruption)
     else:
         head = received.request.method == "HEAD"
-        sender.send_reply(reply, script, on_generated, close=close, head=head)
+        sender.send_reply(
+            reply, script, on_generated, close=close, head=head, interruption=interruption
+        )

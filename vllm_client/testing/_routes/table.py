@@ -223,7 +223,7 @@ _ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/is_paused": {"GET": lambda context: context.control.state("is_paused")},
     "/reset_prefix_cache": {"POST": lambda _: json_reply({"success": True})},
     "/reset_mm_cache": {"POST": lambda _: Reply()},
-    "/abort_requests": {"POST": lambda _: Reply()},
+    "/abort_requests": {"POST": lambda context: context.control.abort(context.request)},
     "/tokenizer_info": {"GET": _tokenizer_info},
     "/v1/load_lora_adapter": {
         "POST": lambda context: load_adapter(context.engine, context.request)

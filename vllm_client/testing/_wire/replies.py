@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Callable
+from time import monotonic
+from typing import Callable, Protocol
 
 from ..script import Script
 from .json_types import JsonObject
@@ -21,17 +22,21 @@ __all__ = [
     "ClientGoneError",
     "EventStream",
     "GenerationStats",
+    "Interruption",
     "Reply",
     "ReplySender",
     "ScriptedCutError",
     "json_reply",
     "named_sse_event",
     "sse_event",
+    "to_json",
 ]
 
 SERVER_NAME = "fake-vllm (a stand-in, not vLLM)"
 DONE = b"data: [DONE]\n\n"
 
+_STEP = 0.02
+"""Seconds between two looks at whether a response was aborted or held."""
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -115,6 +120,19 @@ def sse_error_event(message: str, status: int) -> bytes:
     return f"data: {json.dumps(error_body(message, status))}\n\n".encode()
 
 
+class Interruption(Protocol):
+    """What pauses or ends a generation from outside."""
+
+    is_held: bool
+    is_aborted: bool
+
+    def aborted_parts(self, stream: EventStream, sent: int) -> list[bytes]:
+        """The SSE events that end a stream that is aborted after ``sent`` events."""
+
+    def aborted_reply(self, reply: Reply) -> bytes:
+        """The body of a response that is aborted."""
+
+
 class ReplySender:
     """Sends the responses of one connection.
 
@@ -135,6 +153,7 @@ class ReplySender:
         *,
         close: bool = False,
         head: bool = False,
+        interruption: Interruption | None = None,
     ) -> None:
         """Send a response that is not streamed, or only its head.
 
@@ -145,21 +164,25 @@ class ReplySender:
                 the response finds it in the counts.
             close: Whether the head announces that the connection will be closed.
             head: Whether to omit the body.
+            interruption: What may abort or hold the generation.
 
         Raises:
             ClientGoneError: The client closed the connection before the response was sent.
             ScriptedCutError: The script cuts the response.
         """
-        self._pause(None if script.stall_after is not None else script.delay)
+        self._generate(None if script.stall_after is not None else script.delay, interruption)
         on_generated()
-        content_length = len(reply.body)
+        body = reply.body
+        if interruption is not None and interruption.is_aborted:
+            body = interruption.aborted_reply(reply)
+        content_length = len(body)
         start = _response_head(
             reply.status, reply.headers, reply.content_type, content_length, close
         )
         if script.cut_after is not None:
-            self._send(start + reply.body[: content_length // 2])
+            self._send(start + body[: content_length // 2])
             raise ScriptedCutError
-        self._send(start if head else start + reply.body)
+        self._send(start if head else start + body)
 
     def send_stream(
         self,
@@ -168,6 +191,7 @@ class ReplySender:
         on_generated: Callable[[], None] = lambda: None,
         *,
         close: bool = False,
+        interruption: Interruption | None = None,
     ) -> None:
         """Send a streamed response, each SSE event as one HTTP chunk.
 
@@ -177,6 +201,7 @@ class ReplySender:
             on_generated: Called before the last generated event is sent, unless the script stalls
                 the stream.
             close: Whether the head announces that the connection will be closed.
+            interruption: What may abort or hold the generation.
 
         Raises:
             ClientGoneError: The client closed the connection before the last generated event.
@@ -186,10 +211,15 @@ class ReplySender:
         self._send(_response_head(stream.status, stream.headers, None, None, close))
         # The empty last part is sent as the HTTP chunk of length 0 that ends the body.
         for number, part in enumerate([*stream.events, *stream.tail, b""]):
-            if self._apply_fault(number, script):
+            if self._apply_fault(number, script, interruption):
                 return
             if number < len(stream.events):
-                self._pause(script.delay)
+                self._generate(script.delay, interruption)
+                if interruption is not None and interruption.is_aborted:
+                    on_generated()
+                    for ending in (*interruption.aborted_parts(stream, number), b""):
+                        self._send_chunk(ending)
+                    return
                 if number == len(stream.events) - 1 and script.stall_after is None:
                     on_generated()
                 self._send_chunk(part)
@@ -198,14 +228,16 @@ class ReplySender:
                 with suppress(ClientGoneError):
                     self._send_chunk(part)
 
-    def _apply_fault(self, sent_events: int, script: Script) -> bool:
+    def _apply_fault(
+        self, sent_events: int, script: Script, interruption: Interruption | None
+    ) -> bool:
         """Apply the fault that the script sets after ``sent_events`` events, if there is one.
 
         Returns:
             Whether the response has ended.
         """
         if script.stall_after == sent_events:
-            self._pause(None)
+            self._generate(None, interruption)
         if script.cut_after == sent_events and not script.clean:
             raise ScriptedCutError
         if script.error_after == sent_events:
@@ -224,6 +256,19 @@ class ReplySender:
             self._connection.sendall(data)
         except OSError as error:
             raise ClientGoneError from error
+
+    def _generate(self, seconds: float | None, interruption: Interruption | None) -> None:
+        """Wait as :meth:`_pause` does; longer while the generation is held, until it is aborted."""
+        if interruption is None:
+            self._pause(seconds)
+            return
+        self._pause(0)
+        until = None if seconds is None else monotonic() + seconds
+        while not interruption.is_aborted:
+            left = _STEP if until is None else until - monotonic()
+            if left <= 0 and not interruption.is_held:
+                return
+            self._pause(_STEP if interruption.is_held else min(left, _STEP))
 
     def _pause(self, seconds: float | None) -> None:
         """Wait for ``seconds`` (None: without a limit), or until the connection ends.
