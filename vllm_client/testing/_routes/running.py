@@ -40,10 +40,10 @@ class Running:
         return own is not None and re.fullmatch(rf"{re.escape(own)}(-\d+)?", wanted) is not None
 
     def _id(self) -> str | None:
-        if self.reply is None:
+        reply = self.reply
+        if reply is None:
             return None
-        is_stream = isinstance(self.reply, EventStream)
-        parts = self.reply.events[:1] if is_stream else [_DATA + self.reply.body]
+        parts = reply.events[:1] if isinstance(reply, EventStream) else [_DATA + reply.body]
         raw = next(iter(_decoded(parts)), {})
         return raw.get("id") or raw.get("request_id")
 
