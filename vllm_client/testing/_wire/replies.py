@@ -128,9 +128,11 @@ class Interruption(Protocol):
 
     def aborted_parts(self, stream: EventStream, sent: int) -> list[bytes]:
         """The SSE events that end a stream that is aborted after ``sent`` events."""
+        raise NotImplementedError
 
     def aborted_reply(self, reply: Reply) -> bytes:
         """The body of a response that is aborted."""
+        raise NotImplementedError
 
 
 class ReplySender:
