@@ -12,6 +12,7 @@ from typing import Any, Iterator, List
 import pytest
 
 from vllm_client import (
+    AsyncBatchRows,
     AsyncVllmClient,
     BatchInputError,
     BatchStoppedError,
@@ -149,6 +150,8 @@ def test_closing_before_the_first_use(serve: Serve) -> None:
         with pytest.raises(StreamConsumedError):
             await rows.__anext__()
         client.batch.completions(["a"])  # Dropped before its first use.
+        with pytest.raises(TypeError):
+            AsyncBatchRows()  # type: ignore[call-arg]  # Its __del__ reports nothing.
 
     run_with(served, main)
     assert served.connections == 0
