@@ -12,12 +12,12 @@ import pytest
 
 from vllm_client import VllmClient
 from vllm_client._decoding import fast_json, sse_fields, templates
-from vllm_client._http import framing
+from vllm_client._http import direct, framing
 
 from .servers import Handler, Reply, Serve, Served, WireServer, replying
 from .threads import WAIT
 
-SHORTCUTS: List[Any] = [framing, sse_fields, fast_json, templates]
+SHORTCUTS: List[Any] = [direct, framing, sse_fields, fast_json, templates]
 """Modules with a faster way beside the plain one; ``--plain`` switches the faster way off."""
 
 # Tests must not fail because the machine is busy. The coverage gate must not depend on chance

@@ -55,11 +55,15 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def captures_of(path: str) -> Iterator[Tuple[str, int, bool]]:
-    """Name and status of each capture of a POST to this path, and whether it is a stream."""
+    """Name and status of each capture of a POST to this path, and whether it is a stream.
+
+    A capture that is marked as unfinished is left out: the server sent no end of it.
+    """
     for file in sorted(CAPTURES.glob("*.request.json")):
         name = file.name.removesuffix(".request.json")
         request, response = capture(name)
-        if (request["method"], request["path"]) == ("POST", path):
+        is_finished = not request.get("unfinished")
+        if is_finished and (request["method"], request["path"]) == ("POST", path):
             head = response.removeprefix(CONTINUE).partition(b"\r\n\r\n")[0]
             yield name, int(head.split()[1]), b"event-stream" in head
 

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
         Done,
         Error,
         FinishReason,
+        GenerationStreamEvent,
         Reasoning,
         StreamEvent,
         Text,
+        Tokens,
         ToolCallDelta,
     )
     from .exceptions import (
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         ContextLengthError,
         GenerationAbortedError,
         InternalServerError,
+        InvalidAnswerError,
         InvalidResponseError,
         InvalidStreamError,
         ModelNotFoundError,
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     )
     from .params import (
         CallParams,
+        ChatBatchParams,
         ChatCompletionParams,
         CompletionParams,
         Prompt,
@@ -72,6 +76,8 @@ if TYPE_CHECKING:
         StreamOptions,
         StructuredOutputs,
     )
+    from .params.audio import TranscriptionParams, TranslationParams
+    from .params.generation import GenerationParams, TokenSamplingParams
     from .params.responses import ResponseParams
     from .resources._media import audio_part, image_part
     from .response_events import (
@@ -92,8 +98,10 @@ if TYPE_CHECKING:
     from .streams import (
         ChatCompletionStream,
         CompletionStream,
+        GenerationStream,
         ServerSentEvent,
         ServerSentEventStream,
+        TranscriptionStream,
     )
     from .streams.responses import ResponseStream
     from .timeouts import Timeout, TimeoutTypes
@@ -106,14 +114,20 @@ if TYPE_CHECKING:
         Completion,
         CompletionChoice,
         EmbeddingResponse,
+        Generation,
+        GenerationChoice,
         Model,
         PoolingResponse,
         RerankResponse,
         Response,
         ResponseToolCall,
         ScoreResponse,
+        Tokenization,
         TokenLogprob,
         ToolCall,
+        Transcription,
+        TranscriptionSegment,
+        TranscriptionWord,
         Usage,
     )
     from .types.messages import ContentPart, Message, Tool
@@ -137,6 +151,7 @@ __all__ = [
     "BatchRows",
     "BatchStoppedError",
     "CallParams",
+    "ChatBatchParams",
     "ChatCompletion",
     "ChatCompletionChoice",
     "ChatCompletionMessage",
@@ -155,8 +170,14 @@ __all__ = [
     "EmbeddingResponse",
     "Error",
     "FinishReason",
+    "Generation",
     "GenerationAbortedError",
+    "GenerationChoice",
+    "GenerationParams",
+    "GenerationStream",
+    "GenerationStreamEvent",
     "InternalServerError",
+    "InvalidAnswerError",
     "InvalidResponseError",
     "InvalidStreamError",
     "Message",
@@ -205,9 +226,18 @@ __all__ = [
     "TimeoutTypes",
     "Timings",
     "TokenLogprob",
+    "TokenSamplingParams",
+    "Tokenization",
+    "Tokens",
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "Transcription",
+    "TranscriptionParams",
+    "TranscriptionSegment",
+    "TranscriptionStream",
+    "TranscriptionWord",
+    "TranslationParams",
     "UnprocessableEntityError",
     "Usage",
     "VllmClient",
@@ -227,21 +257,23 @@ __getattr__ = names_of(
         "batch": "BatchProgress BatchReport BatchRow BatchRows read_batch",
         "client": "VllmClient",
         "events": """
-        CompletionStreamEvent Content Done Error FinishReason Reasoning StreamEvent Text
-        ToolCallDelta
+        CompletionStreamEvent Content Done Error FinishReason GenerationStreamEvent Reasoning
+        StreamEvent Text Tokens ToolCallDelta
     """,
         "exceptions": """
         APIConnectionError APIStatusError APITimeoutError AuthenticationError BadRequestError
         BatchChangedError BatchError BatchInputError BatchLockedError BatchStoppedError
-        ContextLengthError GenerationAbortedError InternalServerError InvalidResponseError
-        InvalidStreamError ModelNotFoundError NotFoundError PermissionDeniedError RateLimitError
-        ServerStreamError ServiceUnavailableError StreamConsumedError StreamError
-        StreamInterruptedError UnprocessableEntityError VllmError
+        ContextLengthError GenerationAbortedError InternalServerError InvalidAnswerError
+        InvalidResponseError InvalidStreamError ModelNotFoundError NotFoundError
+        PermissionDeniedError RateLimitError ServerStreamError ServiceUnavailableError
+        StreamConsumedError StreamError StreamInterruptedError UnprocessableEntityError VllmError
     """,
         "params": """
-        CallParams ChatCompletionParams CompletionParams Prompt RepetitionDetection RequestOptions
-        SamplingParams StreamOptions StructuredOutputs
+        CallParams ChatBatchParams ChatCompletionParams CompletionParams Prompt
+        RepetitionDetection RequestOptions SamplingParams StreamOptions StructuredOutputs
     """,
+        "params.audio": "TranscriptionParams TranslationParams",
+        "params.generation": "GenerationParams TokenSamplingParams",
         "params.responses": "ResponseParams",
         "resources._media": "audio_part image_part",
         "response_events": """
@@ -250,7 +282,8 @@ __getattr__ = names_of(
         ResponseStreamEvent ResponseTextDelta ResponseTextDone ResponseToolCallDelta
     """,
         "streams": """
-        ChatCompletionStream CompletionStream ServerSentEvent ServerSentEventStream
+        ChatCompletionStream CompletionStream GenerationStream ServerSentEvent
+        ServerSentEventStream TranscriptionStream
     """,
         "streams.responses": "ResponseStream",
         "timeouts": "Timeout TimeoutTypes",
@@ -258,13 +291,16 @@ __getattr__ = names_of(
         "types.chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "types.completion": "Completion CompletionChoice",
         "types.embedding": "EmbeddingResponse PoolingResponse",
+        "types.generation": "Generation GenerationChoice",
         "types.logprobs": "TokenLogprob",
         "types.messages": "ContentPart Message Tool",
         "types.model": "Model",
         "types.response": "Response ResponseToolCall",
         "types.scoring": "ClassificationResponse RerankResponse ScoreResponse",
         "types.shared": "Usage",
+        "types.tokenization": "Tokenization",
         "types.tool_calls": "ToolCall",
+        "types.transcription": "Transcription TranscriptionSegment TranscriptionWord",
     },
 )
 

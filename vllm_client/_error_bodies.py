@@ -104,6 +104,11 @@ def status_error(
     )
 
 
+def may_be_error(content: bytes) -> bool:
+    """Whether a body that was sent with a success status must be decoded to see what it is."""
+    return b'"error"' in content[:_SEARCHED_JSON] and len(content) <= _LARGEST_ERROR
+
+
 def error_in_success(
     content: bytes, headers: Mapping[str, str], *, sent: object = None
 ) -> Optional[APIStatusError]:
@@ -117,7 +122,7 @@ def error_in_success(
         headers: The response headers.
         sent: The request body.
     """
-    if b'"error"' not in content[:_SEARCHED_JSON] or len(content) > _LARGEST_ERROR:
+    if not may_be_error(content):
         return None
     body = decoded_or_text(content.decode("utf-8", "replace"))
     if not isinstance(body, dict) or "choices" in body:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NoReturn, Tuple, TypeVar, cast
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    List,
+    Mapping,
+    NoReturn,
+    Optional,
+    Tuple,
+    TypeVar,
+    cast,
+)
 
 from .params import LAST_VERSIONS, REPLACED, RequestOptions, names
 from .types._json import JsonObject
@@ -144,3 +156,23 @@ def _count(prompt: JSONValue) -> int:
     if isinstance(prompt, (list, tuple)) and not (prompt and isinstance(prompt[0], (int, float))):
         return len(prompt)
     return 1
+
+
+def answer_type_of(body: JsonObject) -> Optional[type]:
+    """The class in ``response_format``, which its JSON schema replaces; None if there is none.
+
+    Raises:
+        TypeError: It is no dict, and no class that has a JSON schema.
+        ImportError: The library that reads this kind of class is not installed.
+        ValueError: The request asks for texts that are not JSON alone.
+    """
+    wanted = body.get("response_format")
+    if wanted is None or isinstance(wanted, Mapping):
+        return None
+    from . import _structured  # noqa: PLC0415 — few programs use it
+
+    body["response_format"] = _structured.response_format(wanted)
+    if body.get("echo") is True:
+        raise ValueError("echo puts the prompt before the text, which then fits no class: omit it")
+    answer_type: type = wanted
+    return answer_type

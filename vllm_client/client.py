@@ -85,13 +85,18 @@ class VllmClient:
     def _use(self, transport: Transport) -> None:
         # Imported here so that importing VllmClient alone stays fast. Creating a client loads
         # them, so a child forked later inherits them.
+        from .resources.audio import Audio  # noqa: PLC0415
         from .resources.chat import Chat  # noqa: PLC0415
         from .resources.completions import Completions  # noqa: PLC0415
         from .resources.embeddings import Embeddings  # noqa: PLC0415
+        from .resources.generate import Generate  # noqa: PLC0415
+        from .resources.lora import Lora  # noqa: PLC0415
         from .resources.models import Models  # noqa: PLC0415
         from .resources.pooling import Classify, Pooling  # noqa: PLC0415
         from .resources.responses import Responses  # noqa: PLC0415
         from .resources.scoring import Rerank, Score  # noqa: PLC0415
+        from .resources.server import Server  # noqa: PLC0415
+        from .resources.tokenizer import Tokenizer  # noqa: PLC0415
 
         self._transport = transport
         self.completions = Completions(transport)
@@ -103,6 +108,11 @@ class VllmClient:
         self.score = Score(transport)
         self.rerank = Rerank(transport)
         self.responses = Responses(transport)
+        self.tokenizer = Tokenizer(transport)
+        self.lora = Lora(transport)
+        self.server = Server(transport)
+        self.generate = Generate(transport)
+        self.audio = Audio(transport)
 
     @property
     def batch(self) -> Batch:

@@ -21,9 +21,11 @@ __all__ = [
     "Done",
     "Error",
     "FinishReason",
+    "GenerationStreamEvent",
     "Reasoning",
     "StreamEvent",
     "Text",
+    "Tokens",
     "ToolCall",
     "ToolCallDelta",
     "Usage",
@@ -114,6 +116,23 @@ class ToolCallDelta:
 
 @_lazy_chunk
 @define
+class Tokens:
+    """Tokens of choice ``index``, from ``client.generate``.
+
+    ``text`` is empty unless the request has ``output_mode="text"``. ``logprobs`` are those of the
+    chunk, as the server sent them. ``chunk`` is the decoded JSON chunk.
+    """
+
+    token_ids: List[int]
+    index: int = 0
+    text: str = ""
+    logprobs: Optional[Dict[str, JSONValue]] = field(default=None, repr=False)
+    chunk: JSONValue = field(default=None, repr=False, eq=False)
+    type: Literal["tokens"] = field(default="tokens", init=False, repr=False)
+
+
+@_lazy_chunk
+@define
 class FinishReason:
     """Choice ``index`` is finished; no more of it follows.
 
@@ -149,3 +168,5 @@ CompletionStreamEvent = Union[Text, FinishReason, Usage, Done, Error]
 
 StreamEvent = Union[Content, Reasoning, ToolCallDelta, ToolCall, FinishReason, Usage, Done, Error]
 """The events of a stream of ``client.chat.completions``."""
+GenerationStreamEvent = Union[Tokens, FinishReason, Usage, Done, Error]
+"""The events of a stream of ``client.generate``."""

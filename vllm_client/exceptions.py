@@ -23,6 +23,7 @@
     │   └── StreamConsumedError       the stream was closed before its end and is read again
     ├── GenerationAbortedError        the server aborted the generation (finish reason "abort")
     ├── InvalidResponseError          a success status, but not the expected body
+    ├── InvalidAnswerError            the text of the answer does not fit the class asked for
     └── BatchError                    a run over many rows cannot begin or go on
         ├── BatchInputError           … a row or a field cannot be sent (also a ValueError)
         ├── BatchLockedError          … another process writes the output file
@@ -52,6 +53,7 @@ __all__ = [
     "ContextLengthError",
     "GenerationAbortedError",
     "InternalServerError",
+    "InvalidAnswerError",
     "InvalidResponseError",
     "InvalidStreamError",
     "ModelNotFoundError",
@@ -274,6 +276,32 @@ class InvalidResponseError(VllmError):
     def __init__(self, message: str, *, body: object = None, partial: object = None) -> None:
         super().__init__(message, partial=partial)
         self.body: Any = body
+
+
+class InvalidAnswerError(VllmError):
+    """The text of an answer does not fit the class that ``response_format`` or ``parsed_as`` names.
+
+    The response itself is complete: ``partial`` is the whole answer.
+
+    Attributes:
+        text: The text of the choice.
+        index: The index of the choice.
+        finish_reason: Its finish reason; ``"length"`` means that the text was cut.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        text: str = "",
+        index: int = 0,
+        finish_reason: Optional[str] = None,
+        partial: object = None,
+    ) -> None:
+        super().__init__(message, partial=partial)
+        self.text = text
+        self.index = index
+        self.finish_reason = finish_reason
 
 
 class BatchError(VllmError):

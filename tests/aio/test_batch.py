@@ -404,3 +404,10 @@ def test_the_last_items_are_not_lost(serve: Serve, what: str) -> None:
         assert [text for text in texts if text] == ["<a>", "<b>"]
 
     run_with(serve(streamed) if what == "stream" else serve(handler=whole), main)
+
+
+def test_half_made_rows_are_dropped_quietly() -> None:
+    """Dropping an object whose constructor failed raises nothing."""
+    rows = object.__new__(aio_batch.AsyncBatchRows)
+    rows.__del__()
+    assert not hasattr(rows, "_rows")

@@ -21,7 +21,8 @@ TWINS = {
 
 PACKAGES = ("vllm_client.resources", "vllm_client.batch")
 """Where the classes of resources are."""
-NOT_AWAITED = {"stream", "batch.completions", "batch.chat"}
+_BATCHES = ("completions", "chat", "embeddings", "score", "rerank")
+NOT_AWAITED = {"stream", *(f"batch.{name}" for name in _BATCHES)}
 """The methods whose twins return an asynchronous iterator at once."""
 
 

@@ -35,6 +35,7 @@ class Answering:
         outcomes: Other outcomes, by prompt: a list is used up one by one, then the prompt is
             answered.
         asked: How often each prompt arrived.
+        answered: How often each prompt was answered, as far as the server can tell.
         most_at_once: The most requests that were in progress at once.
         hold: While it is cleared, no request is answered.
         health: The outcomes of ``/health``, used up one by one; then it is 200.
@@ -46,6 +47,7 @@ class Answering:
         self.health: List[Outcome] = []
         self.probes = 0
         self.asked: Counter[Any] = Counter()
+        self.answered: Counter[Any] = Counter()
         self.most_at_once = 0
         self.hold = threading.Event()
         self.hold.set()
@@ -86,6 +88,7 @@ class Answering:
             connection.send_json(chat_answer(f"<{prompt}>"))
         else:
             connection.send_json(answer(f"<{prompt}>"), headers="x-request-id: r1\r\n")
+            self.answered[prompt] += 1
 
     def wait_asked(self, count: int) -> bool:
         """Wait until so many requests arrived."""

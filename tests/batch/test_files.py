@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List
 
 import pytest
@@ -399,20 +400,22 @@ def test_progress_of_a_resumed_run(serve: Serve, output: Path, tmp_path: Path) -
     assert "10 resumed" in str(last)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
 def test_progress_as_lines(
     serve: Serve,
     output: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    seconds: float,
 ) -> None:
-    """Without tqdm, progress=True prints lines on stderr."""
+    """Without tqdm, progress=True prints lines on stderr, every few seconds and at the end."""
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    monkeypatch.setattr(_progress, "_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(_progress, "_LINE_SECONDS", seconds)
     serve(handler=Answering()).client.batch.run(["a", "b"], output, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[-1].startswith("2 of 2 rows, 0 failed")
-    assert len(err.splitlines()) > 1
+    assert (len(err.splitlines()) > 1) == (seconds == 0)
 
 
 def test_progress_as_a_bar(
@@ -491,3 +494,9 @@ def test_closed_on_the_way_in(serve: Serve, output: Path) -> None:
     with contextlib.suppress(OSError):
         errors_path(output).rmdir()
     assert client.batch.run(["a"], output).done == 1
+
+
+def test_system_without_locks(serve: Serve, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, which has no such locks, a run works without."""
+    monkeypatch.setattr(_store, "sys", SimpleNamespace(platform="win32"))
+    assert serve(handler=Answering()).client.batch.run(["a"], output).done == 1

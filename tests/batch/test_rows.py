@@ -7,7 +7,16 @@ from typing import Any, List
 import pytest
 
 from vllm_client.batch._rows import BLANK, Job, RowReader, SeenIds
-from vllm_client.batch.routes import CHAT, COMPLETIONS, Route, named_route
+from vllm_client.batch.routes import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    RERANK,
+    ROUTES,
+    SCORE,
+    Route,
+    named_route,
+)
 from vllm_client.exceptions import BatchInputError
 
 
@@ -103,10 +112,11 @@ def test_route_of_each_row() -> None:
     """Without a common route, each row tells its own by its url or its fields."""
     message = [{"role": "user", "content": "x"}]
     line = {"url": "/v1/chat/completions", "body": {"messages": message}}
-    rows = [line, {"prompt": "a"}, {"messages": message}, message, "text", {"seed": 1}]
-    jobs = jobs_of(rows, None)
+    ranking = {"query": "q", "documents": ["a"]}
+    rows = [line, {"prompt": "a"}, {"messages": message}, message, "text"]
+    jobs = jobs_of([*rows, {"input": "a"}, ranking, {"seed": 1}], None)
     routes = [job.route for job in jobs]
-    assert routes == [CHAT, COMPLETIONS, CHAT, CHAT, COMPLETIONS, None]
+    assert routes == [CHAT, COMPLETIONS, CHAT, CHAT, COMPLETIONS, EMBEDDINGS, RERANK, None]
     assert "does not tell its route" in str(jobs[-1].error)
 
 
@@ -141,7 +151,23 @@ def test_many_ids() -> None:
 
 def test_every_route_is_whole() -> None:
     """Each route knows its fields, and none of the options of a call."""
-    for route in (COMPLETIONS, CHAT):
+    for route in ROUTES.values():
         assert isinstance(route, Route)
         assert "timeout" not in route.fields
-        assert {"model", "temperature"} <= route.fields
+        assert "model" in route.fields
+
+
+WRONG_POOLING = [
+    (EMBEDDINGS, {"input": []}, "list of inputs is empty"),
+    (EMBEDDINGS, {"input": "a", "encoding_format": "bytes"}, "as JSON"),
+    (SCORE, "text", "must be a mapping of its fields, not str"),
+    (SCORE, {"queries": "a"}, "exactly one pair"),
+    (RERANK, {"query": "a"}, "needs query=… and documents"),
+]
+
+
+@pytest.mark.parametrize(("route", "row", "message"), WRONG_POOLING)
+def test_wrong_rows_of_pooling_models(route: Route, row: Any, message: str) -> None:
+    """A row of a pooling model that cannot be sent says what is wrong."""
+    (job,) = jobs_of([row], route)
+    assert message in str(job.error)

@@ -16,6 +16,7 @@ from vllm_client import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
+    InvalidAnswerError,
     InvalidResponseError,
     ServerStreamError,
     VllmClient,
@@ -61,6 +62,8 @@ def example(cls: Type[VllmError], message: str = "what happened") -> VllmError:
         given.update(error_type="T", param="p", code=503, body={"a": [1]})
     elif issubclass(cls, InvalidResponseError):
         given["body"] = {"a": [1]}
+    elif issubclass(cls, InvalidAnswerError):
+        given.update(text="half an ans", index=2, finish_reason="length")
     return cls(message, **given)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from vllm_client import params
 from vllm_client.params import (
+    ChatBatchParams,
     ChatCompletionParams,
     CompletionParams,
     RequestOptions,
@@ -33,6 +34,7 @@ METHODS = [
     (Completions.stream, CompletionParams),
     (ChatCompletions.create, ChatCompletionParams),
     (ChatCompletions.stream, ChatCompletionParams),
+    (ChatCompletions.batch, ChatBatchParams),
 ]
 each_method = pytest.mark.parametrize(("method", "kind"), METHODS)
 # Fields with the same name and another meaning in chat.
@@ -170,8 +172,11 @@ def field_docstrings(node: ast.ClassDef) -> Dict[str, str]:
 def documentation(kind: type) -> Dict[str, str]:
     """The docstring of each field of a request."""
     texts: Dict[str, str] = {}
+    shared = (
+        {"SamplingParams", "ChatParams"} if kind is ChatCompletionParams else {"SamplingParams"}
+    )
     for node in classes():
-        if node.name in {"SamplingParams", kind.__name__}:
+        if node.name in {*shared, kind.__name__}:
             texts.update(field_docstrings(node))
     return texts
 
@@ -209,6 +214,8 @@ def test_every_field_is_explained() -> None:
 def test_every_field_is_written_once() -> None:
     """No field is declared both in a class and in one that inherits from it."""
     own = {node.name: set(field_docstrings(node)) for node in classes()}
-    for name in ("CompletionParams", "ChatCompletionParams"):
+    for name in ("CompletionParams", "ChatParams"):
         assert not own[name] & (own["SamplingParams"] | own["RequestOptions"])
+    for name in ("ChatCompletionParams", "ChatBatchParams"):
+        assert own[name] == {"messages"}
     assert not own["SamplingParams"] & own["RequestOptions"]

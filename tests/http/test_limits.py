@@ -22,7 +22,16 @@ from vllm_client import (
     VllmClient,
 )
 
-from ..recorded import WHOLE, answer, beginning, chunk, chunked, json_bytes, stream_bytes
+from ..recorded import (
+    LAST_CHUNK,
+    WHOLE,
+    answer,
+    beginning,
+    chunk,
+    chunked,
+    json_bytes,
+    stream_bytes,
+)
 from ..servers import FINE, Connection, Serve, Stall, WireServer
 from ..threads import WAIT, Running
 from .conftest import tls_context
@@ -231,6 +240,21 @@ def test_a_response_beyond_the_limit_is_refused(serve: Serve, call: Any, compres
     fine = served.client.with_options(max_response_bytes=8 << 20)
     assert len(fine.request("GET", "/v1/models").content) > 4 << 20
     assert served.connections == (1 if compressed else 2)
+
+
+def test_a_chunked_response_beyond_the_limit_is_refused(serve: Serve) -> None:
+    """The limit holds for bodies in chunks too, and the connection is not used again."""
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    reply = head + chunked(b" " * 600) + chunked(b"{}".ljust(600)) + LAST_CHUNK
+    served = serve(reply, max_response_bytes=1000)
+    with pytest.raises(InvalidResponseError, match="larger than 1000 bytes"):
+        served.client.request("GET", "/v1/models")
+    fine = served.client.with_options(max_response_bytes=1200)
+    assert fine.request("GET", "/v1/models").json() == {}
+    assert fine.request("GET", "/v1/models").json() == {}
+    assert served.connections == 2
 
 
 def test_a_refused_response_closes_its_connection(serve: Serve) -> None:

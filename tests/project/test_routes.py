@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple
+from typing import Iterator, List, NamedTuple
 
 import pytest
 
@@ -20,36 +20,6 @@ RESOURCES = ROOT / "vllm_client" / "resources"
 
 # Read from the routers of vLLM 0.32 and 0.33; a WebSocket has no HTTP method.
 ROUTES = (Path(__file__).parents[1] / "data" / "routes.txt").read_text().splitlines()
-
-# Routes whose methods are not here yet. Remove one when its method comes.
-PENDING: Dict[str, str] = {
-    **dict.fromkeys(
-        ["POST /v1/chat/completions/batch", "POST /inference/v1/generate"],
-        "batch of conversations, tokens in and tokens out",
-    ),
-    **dict.fromkeys(["POST /v1/audio/transcriptions", "POST /v1/audio/translations"], "speech"),
-    **dict.fromkeys(["POST /tokenize", "POST /detokenize", "GET /tokenizer_info"], "tokenizer"),
-    **dict.fromkeys(["POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter"], "adapters"),
-    **dict.fromkeys(
-        [
-            "GET /health",
-            "GET /version",
-            "GET /load",
-            "GET /metrics",
-            "GET /server_info",
-            "POST /sleep",
-            "POST /wake_up",
-            "GET /is_sleeping",
-            "POST /pause",
-            "POST /resume",
-            "GET /is_paused",
-            "POST /abort_requests",
-            "POST /reset_prefix_cache",
-            "POST /reset_mm_cache",
-        ],
-        "the server itself",
-    ),
-}
 
 
 class Row(NamedTuple):
@@ -72,7 +42,6 @@ def rows() -> Iterator[Row]:
 ROWS = list(rows())
 WITH_METHOD = [row for row in ROWS if re.match(r"`client\.(?!request\()", row.call)]
 WITH_EXAMPLE = [row for row in ROWS if row.call.startswith("`client.request(")]
-MERGED = [row for row in WITH_METHOD if not PENDING.keys() & set(row.routes)]
 
 
 def first(row: Row) -> str:
@@ -130,7 +99,7 @@ def is_reached(route: str) -> bool:
     return re.sub(r"\{\w+\}", "{}", route.partition(" ")[2]) in REACHED
 
 
-@pytest.mark.parametrize("row", MERGED, ids=first)
+@pytest.mark.parametrize("row", WITH_METHOD, ids=first)
 def test_a_method_calls_its_route(row: Row) -> None:
     """The methods that the page names exist, and the code of the resources has their path."""
     assert any(is_reached(route) for route in row.routes)
@@ -149,12 +118,6 @@ def test_the_code_is_searched_for_paths() -> None:
     assert {"a/b", "a/b/c", "/d/{}/e", "{}/g", "/h"} <= found
     assert "POST /v1/messages" in ROUTES
     assert not is_reached("POST /v1/messages")
-
-
-def test_pending_routes_are_not_reached_yet() -> None:
-    """A route whose method has come is no longer in PENDING."""
-    assert [route for route in PENDING if is_reached(route)] == []
-    assert PENDING.keys() <= set(ROUTES)
 
 
 @pytest.mark.parametrize("row", WITH_EXAMPLE, ids=first)

@@ -6,7 +6,8 @@ unnecessary ignore, so a checker that accepts a wrong use fails.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Union
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, TypedDict, Union
 
 from vllm_client import (
     APIStatusError,
@@ -17,22 +18,31 @@ from vllm_client import (
     BatchRow,
     ChatCompletion,
     ChatCompletionStream,
+    ClassificationResponse,
     Completion,
     CompletionChoice,
     CompletionParams,
     CompletionStream,
     CompletionStreamEvent,
     Done,
+    EmbeddingResponse,
     Error,
     FinishReason,
+    Generation,
+    GenerationStream,
     Message,
+    PoolingResponse,
     Response,
     ResponseStream,
     ResponseTextDelta,
     ResponseToolCall,
+    ScoreResponse,
     StreamEvent,
     Text,
     Timeout,
+    Tokens,
+    Transcription,
+    TranscriptionStream,
     Usage,
     VllmClient,
     VllmError,
@@ -205,6 +215,19 @@ def narrowing_in_chat(event: StreamEvent) -> str:
     assert_never(event)
 
 
+def pooling_models(client: VllmClient) -> None:
+    """The routes of pooling models have typed keywords and responses."""
+    embedded = client.embeddings.create(input=["a", "b"], embed_dtype="float16", batch_size=1)
+    assert_type(embedded, EmbeddingResponse)
+    assert_type(client.pooling.create(input=[[1, 2]], task="embed"), PoolingResponse)
+    assert_type(client.classify.create(input="a"), ClassificationResponse)
+    assert_type(client.score.create(queries="a", documents=["b"]), ScoreResponse)
+    best = client.rerank.create(query="a", documents=["b"]).results[0]
+    assert_type(best.relevance_score, float)
+    client.embeddings.create(input="a", embed_dtype="int4")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.score.create(querys="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
 async def asynchronously(client: AsyncVllmClient, messages: List[Message]) -> None:
     """The asynchronous client has the same keywords, and its streams the same events."""
     assert_type(await client.completions.create(prompt="x", top_k=3), Completion)
@@ -217,6 +240,47 @@ async def asynchronously(client: AsyncVllmClient, messages: List[Message]) -> No
         assert_type(await stream.collect(), ChatCompletion)
     client.completions.stream(prompt="x", max_token=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await client.completions.create(prompt=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+def structured_answers(client: VllmClient, messages: List[Message]) -> None:
+    """A class is a form of the answer, and ``parsed_as`` has its type."""
+
+    @dataclass
+    class City:
+        name: str
+
+    class Place(TypedDict):
+        name: str
+
+    completion = client.completions.create(prompt="x", response_format=City)
+    assert_type(completion.parsed_as(City), City)
+    assert_type(completion.parsed_as(Place)["name"], str)
+    chat = client.chat.completions.create(messages=messages, response_format=Place)
+    assert_type(chat.parsed_as(City).name, str)
+    client.completions.create(prompt="x", response_format=City("Oslo"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    str(completion.parsed_as(City).nme)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def further_routes(client: VllmClient, messages: List[Message]) -> None:
+    """Batches, token ids and recordings have keywords and responses of their own."""
+    batch = client.chat.completions.batch(messages=[messages], max_tokens=5)
+    assert_type(batch, ChatCompletion)
+    client.chat.completions.batch(messages=messages)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    generation = client.generate.create(token_ids=[1], sampling_params={"n": 2}, top_k=3)
+    assert_type(generation, Generation)
+    assert_type(generation.token_ids, List[int])
+    with client.generate.stream(token_ids=[1]) as stream:
+        assert_type(stream, GenerationStream)
+        for event in stream:
+            assert_type(event, Union[Tokens, FinishReason, Usage, Done, Error])
+        assert_type(stream.collect(), Generation)
+    client.generate.create(token_ids="Hi")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.generate.create(token_ids=[1], sampling_params={"tempo": 2})  # type: ignore[typeddict-unknown-key]  # pyright: ignore[reportArgumentType]
+    audio = client.audio.transcriptions
+    assert_type(audio.create(file=b"", response_format="json"), Transcription)
+    assert_type(audio.stream(file="speech.wav"), TranscriptionStream)
+    audio.create(file=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.audio.translations.create(file=b"", timestamp_granularities=[])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 async def batches(client: VllmClient, other: AsyncVllmClient) -> None:

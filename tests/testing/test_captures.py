@@ -21,11 +21,11 @@ from vllm_client.testing import FakeServer
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 FAMILIES = (
     "completion* chat* error_* auth_* health* ping* version load models root tokenize* detok* "
-    "responses* embed_*"
+    "responses* embed_* b_lora* dev_is* dev_sleep dev_wake_up dev_resume "
+    "dev_reset* f_generate*"
 )
 
 NOT_IMITATED = {
-    "chat_batch": "the route is not served",
     "chat_tools_auto": "the real server's random model made no call; the fake server makes one",
     "chat_tools_auto_stream": "as chat_tools_auto",
     "completion_after_sleep": "needs vLLM's developer routes first",
@@ -40,8 +40,12 @@ NOT_IMITATED = {
     "error_generate_model_v1_embeddings": "as error_generate_model_classify",
     "error_generate_model_v1_rerank": "as error_generate_model_classify",
     "error_generate_model_v1_score": "as error_generate_model_classify",
-    "error_generate_model_inference_v1_generate": "the fake server does not have this route",
-    "error_generate_model_v1_completions_render": "as the route above",
+    "error_generate_model_tokenizer_info": "the fake server has the routes of all flags",
+    "error_generate_model_v1_load_lora_adapter": "as error_generate_model_tokenizer_info",
+    "dev_is_sleeping_after": "as dev_is_sleeping",
+    "error_generate_model_inference_v1_generate": "the fake server always serves this route",
+    "error_generate_model_v1_audio_transcriptions": "as the route above",
+    "error_generate_model_v1_completions_render": "the fake server does not have this route",
     "error_structured_bad_grammar": "the fake server refuses it with its own message",
     "error_structured_bad_regex": "as the grammar above",
 }

@@ -819,3 +819,21 @@ def test_a_reset_connection_disturbs_no_other_client(fake_vllm: FakeServer) -> N
 def test_the_public_names_are_there() -> None:
     """Every name in ``vllm_client.testing.__all__`` exists."""
     assert all(hasattr(testing, name) for name in testing.__all__)
+
+
+def test_schema_with_references() -> None:
+    """References of a schema are followed; a schema that contains itself is refused."""
+    place = {"type": "object", "properties": {"city": {"enum": ["Oslo"]}}}
+    tree = {"type": "object", "properties": {"left": {"$ref": "#/$defs/tree"}}}
+    with FakeServer() as server:
+
+        def ask_for(name: str) -> Any:
+            schema = {"$ref": f"#/$defs/{name}", "$defs": {"place": place, "tree": tree}}
+            constraint = {"json": schema}
+            return ask(server, prompt="x", max_tokens=50, structured_outputs=constraint)
+
+        assert ask_for("place")[1]["choices"][0]["text"] == '{"city": "Oslo"}'
+        for name in ("tree", "nothing"):
+            status, body = ask_for(name)
+            message = f"This stand-in for vLLM cannot follow the reference #/$defs/{name}"
+            assert (status, body["error"]["message"]) == (400, message)

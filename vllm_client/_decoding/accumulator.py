@@ -90,6 +90,21 @@ class TextPieces(ChoicePieces):
         }
 
 
+class TokenPieces(ChoicePieces):
+    """A choice of ``/inference/v1/generate``. ``texts`` is None if the server decodes nothing."""
+
+    known = _KNOWN | {"text"}
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.texts: Optional[List[str]] = None
+
+    def raw(self) -> JsonObject:
+        """The choice, with its tokens."""
+        raw = {**super().raw(), "token_ids": list(self._token_ids)}
+        return raw if self.texts is None else {**raw, "text": "".join(self.texts)}
+
+
 @define(eq=False)
 class CallPieces:
     """A tool call whose arguments are still arriving.

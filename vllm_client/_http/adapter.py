@@ -9,6 +9,7 @@ the longest wait for the peer to accept more.
 
 from __future__ import annotations
 
+import errno
 import functools
 import http.client
 import queue
@@ -36,6 +37,8 @@ else:
 
 URL_CACHE_SIZE = 64
 """Size of the caches of URLs. Further URLs are parsed on every request."""
+_PEER_HAS_CLOSED = {errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE}
+"""What sending raises then; the last one on macOS."""
 _ONE_PACKET = 65536
 """Bytes. A shorter request body leaves together with its head; a longer one in such pieces."""
 
@@ -195,6 +198,38 @@ class TrackedConnection(HTTPConnection):
         finally:
             data = unsent = part = None  # See request().
 
+    def send_past(self, request: bytes) -> None:
+        """Send a whole request that http.client does not know of.
+
+        A server may answer and close before it has read everything. As in urllib3, that is no
+        error: the answer is there to be read.
+        """
+        try:
+            self.send(request)
+        except OSError as error:
+            if error.errno not in _PEER_HAS_CLOSED:
+                raise
+        finally:
+            request = b""  # See request().
+
+    def response_to(self, method: str, target: str, response_class: Any) -> Any:
+        """Wait for the head of urllib3's response to a request that :meth:`send_past` has sent.
+
+        Args:
+            method: The method of the request.
+            target: Its URL as it was sent.
+            response_class: Makes http.client's response to it.
+        """
+        self.timeout = None if self.sock is None else self.sock.gettimeout()
+        self._unsent = b""  # http.client expects a response only to a request of its own.
+        super().request(method, target, preload_content=False, decode_content=False)
+        self._unsent = None
+        vars(self)["response_class"] = response_class
+        try:
+            return self.getresponse()
+        finally:
+            del vars(self)["response_class"]
+
     def _send_in_pieces(self, data: Any) -> None:
         # A timeout of the socket spans a whole sendall(), so send pieces: each may take as long
         # as the longest silence.
@@ -268,11 +303,29 @@ class TrackedPool(urllib3.HTTPConnectionPool):
     QueueCls: Any = _ReentrantQueue
     ConnectionCls: Any = TrackedConnection
 
+    def take_idle(self) -> Optional[TrackedConnection]:
+        """Take a connection that is open, on which nothing has arrived; None if there is none."""
+        pool = self.pool
+        if pool is None:  # Closed.
+            return None
+        try:
+            connection: Optional[TrackedConnection] = pool.get(block=False)
+        except queue.Empty:
+            return None
+        if connection is not None and connection.is_connected:
+            return connection
+        self.put_back(connection)  # urllib3 opens another one in its place.
+        return None
 
-class TrackedTLSPool(urllib3.HTTPSConnectionPool):
+    def put_back(self, connection: Optional[TrackedConnection]) -> None:
+        """Put a connection back; None if it was closed, for the place that it had."""
+        place: Any = connection  # The stubs of urllib3 know no class of ours.
+        self._put_conn(place)
+
+
+class TrackedTLSPool(TrackedPool, urllib3.HTTPSConnectionPool):
     """The same over TLS."""
 
-    QueueCls: Any = _ReentrantQueue
     ConnectionCls: Any = TrackedTLSConnection
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 import random
 from time import perf_counter
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple, TypeVar, Union
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from attrs import define
 
-from .._error_bodies import error_in_success, status_error
+from .._error_bodies import error_in_success, may_be_error, status_error
 from ..exceptions import RETRYABLE_STATUSES, VllmError
 from ..timeouts import Timeout
 from .call import Call
+from .direct import DirectResponse
 from .failures import WIRE_ERRORS, FailedAttempt, cancelled, failed_attempt
 from .redaction import Secrets
-from .response import OpenResponse
-from .session import ClientSession
+from .response import OpenResponse, WholeResponse
+from .session import ClientSession, Limits
 
 logger = logging.getLogger("vllm_client")
 
@@ -29,6 +30,9 @@ LONGEST_RETRY_AFTER = 60.0
 """Seconds."""
 LARGEST_ERROR_BODY = 1 << 20
 """Bytes; a longer error body is cut."""
+
+R = TypeVar("R")
+_Attempt = Callable[[Call, Limits], Union[R, FailedAttempt, None]]
 
 
 @define(eq=False, repr=False)
@@ -66,23 +70,23 @@ class Attempts:
             APIConnectionError, APITimeoutError, APIStatusError: The last attempt failed. The
                 error tells how many attempts there were.
         """
+        return self._repeat(owner, self._try_to_open)
+
+    def until_content(self, owner: object) -> WholeResponse:
+        """The same, for a response that is read to its end: a common one faster."""
+        return self._repeat(owner, self._try_to_fetch)
+
+    def _repeat(self, owner: object, attempt: _Attempt[R]) -> R:
         call = self.session.open_call(owner, self.timeout.total)
         try:
             while call.reason is None:
                 connect = call.cap_to_deadline(self.timeout.connect)
                 read = call.cap_to_deadline(self.timeout.read)
-                started = perf_counter()
-                try:
-                    response = self.session.send(call, self.request, (connect, read))
-                except WIRE_ERRORS as error:
-                    if not call.is_over():
-                        self._after(error, call)
-                    continue
-                opened = OpenResponse(response, call, self.timeout, self.secrets, started)
-                failed = self._failure_in(opened)
-                if failed is None:
-                    return opened
-                self._pause_or_raise(failed, call)
+                result = attempt(call, (connect, read))
+                if isinstance(result, FailedAttempt):
+                    self._pause_or_raise(result, call)
+                elif result is not None:
+                    return result
             raise cancelled(call, self.timeout, last_error=self.last_error)
         except BaseException as error:
             call.close()
@@ -90,19 +94,49 @@ class Attempts:
                 self._locate(error)
             raise
 
-    def _after(self, error: BaseException, call: Call) -> None:
-        """What follows an error before a response: another attempt, a pause before it, or a raise.
+    def _try_to_open(self, call: Call, limits: Limits) -> Union[OpenResponse, FailedAttempt, None]:
+        started = perf_counter()
+        try:
+            response = self.session.send(call, self.request, limits)
+        except WIRE_ERRORS as error:
+            return self._failure_of(error, call)
+        opened = OpenResponse(response, call, self.timeout, self.secrets, started)
+        return self._failure_in(opened) or opened
+
+    def _try_to_fetch(
+        self, call: Call, limits: Limits
+    ) -> Union[WholeResponse, FailedAttempt, None]:
+        started = perf_counter()
+        try:
+            response = self.session.fetch(call, self.request, limits, self.largest_body or 0)
+        except WIRE_ERRORS as error:
+            return self._failure_of(error, call)
+        if not isinstance(response, DirectResponse):
+            opened = OpenResponse(response, call, self.timeout, self.secrets, started)
+            failed = self._failure_in(opened)
+        elif call.is_over():
+            return None
+        else:
+            failed = self._error_in(response)
+        if failed is None:
+            call.close()
+        return failed or WholeResponse(response, self.secrets)
+
+    def _failure_of(self, error: BaseException, call: Call) -> Optional[FailedAttempt]:
+        """What an error before a response means; None if another attempt follows at once.
 
         An idle connection that the server has closed meanwhile is replaced, once and at once. That
         is no failed attempt.
         """
+        if call.is_over():
+            return None
         proxy = self.session.proxy_for(str(self.request.url))
         failed = failed_attempt(error, self._origin(), self.timeout, proxy)
         self.secrets.hide_causes(failed.error)
         if failed.was_reused and call.reused and not self.replaced:
             self.replaced = True
-            return
-        self._pause_or_raise(failed, call)
+            return None
+        return failed
 
     def _failure_in(self, opened: OpenResponse) -> Optional[FailedAttempt]:
         if not 200 <= opened.response.status_code < 300:
@@ -110,8 +144,15 @@ class Attempts:
         if self.largest_body is None:
             return None
         with opened.redacting():
-            content = opened.read_all(self.largest_body, last=False)
-        error = error_in_success(content, opened.response.headers, sent=self.json)
+            opened.read_all(self.largest_body, last=False)
+        return self._error_in(opened.response)
+
+    def _error_in(
+        self, response: Union[requests.Response, DirectResponse]
+    ) -> Optional[FailedAttempt]:
+        if not may_be_error(response.content):  # Asked first: the headers are not decoded yet.
+            return None
+        error = error_in_success(response.content, response.headers, sent=self.json)
         return None if error is None else FailedAttempt(error, error.is_retryable)
 
     def _refused(self, opened: OpenResponse) -> FailedAttempt:

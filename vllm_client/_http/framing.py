@@ -19,6 +19,7 @@ ENABLED = True
 
 READ_SIZE = 65536
 _LONGEST_LINE = 65536
+_SHORT_SIZE_LINE = len(b"fff\r\n")
 
 
 class ReadableFile(Protocol):
@@ -138,8 +139,11 @@ class ChunkedBody:
                 continue
             if not tried_fast_path:
                 tried_fast_path = True
-                position += _collect_whole_chunks(framed[position:], pieces)
-                continue
+                # Not if the chunk has 4 KB or more, as embeddings have: a search for the ends of
+                # lines in the data takes longer than the loop.
+                if framed.find(b"\n", position, position + _SHORT_SIZE_LINE) >= 0:
+                    position += _collect_whole_chunks(framed[position:], pieces)
+                    continue
             end = framed.find(b"\n", position)
             if end < 0:
                 self._partial_line = _checked_line(framed[position:])

@@ -46,12 +46,15 @@ class Authorization(requests.auth.AuthBase):
     """Sets the header ``Authorization``; with None it leaves the request unchanged.
 
     It is an auth object, because requests replaces a plain header by the one of ``.netrc``.
+
+    Attributes:
+        value: The header.
     """
 
     def __init__(self, value: Optional[str]) -> None:
-        self._value = value
+        self.value = value
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._value is not None:
-            r.headers["Authorization"] = self._value
+        if self.value is not None:
+            r.headers["Authorization"] = self.value
         return r

@@ -7,10 +7,11 @@ import functools
 import io
 import threading
 import weakref
-from typing import Any, Callable, ContextManager, Iterator, List, Optional, Type, Union
+from typing import Any, Callable, ContextManager, Iterator, List, Mapping, Optional, Type, Union
 
 import requests
 import urllib3
+from attrs import frozen
 
 from ..exceptions import (
     APIConnectionError,
@@ -22,6 +23,7 @@ from ..exceptions import (
 from ..timeouts import Timeout
 from . import framing
 from .call import NOT_DRAINED, Call
+from .direct import DirectResponse
 from .failures import WIRE_ERRORS, cancelled, timeout_in_body
 from .framing import ChunkedBody, ClosingBody
 from .redaction import Secrets
@@ -32,6 +34,33 @@ CONTENT_SIZE = 1 << 20
 COMPRESSED_SIZE = 1 << 16
 DRAIN_SECONDS = 0.5
 DRAIN_BYTES = 4096
+
+
+@frozen(eq=False, repr=False)
+class WholeResponse:
+    """A response whose body has been read.
+
+    Args:
+        response: The response.
+        secrets: The credentials of the request.
+    """
+
+    response: Union[requests.Response, DirectResponse]
+    secrets: Secrets
+
+    @property
+    def content(self) -> bytes:
+        """The body."""
+        return self.response.content
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers."""
+        return self.response.headers
+
+    def redacting(self) -> ContextManager[None]:
+        """As :meth:`OpenResponse.redacting`."""
+        return self.secrets.redacting()
 
 
 class OpenResponse:

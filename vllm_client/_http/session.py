@@ -10,20 +10,22 @@ import weakref
 from datetime import timedelta
 from time import perf_counter
 from types import FunctionType
-from typing import Any, Dict, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, Mapping, Optional, Set, Tuple, Union, cast
 
 import requests
 import requests.auth
 import requests.sessions
 import requests.utils
 import urllib3
-from attrs import frozen
+from attrs import field, frozen
 from requests.hooks import default_hooks
 from requests.structures import CaseInsensitiveDict
 
 from ..exceptions import APIConnectionError
+from . import direct
 from .adapter import URL_CACHE_SIZE, TrackingAdapter
 from .call import Call, current
+from .direct import DirectResponse, Route
 from .redaction import header_texts, login_texts
 
 logger = logging.getLogger("vllm_client")
@@ -46,6 +48,8 @@ class _OwnSession:
     session: requests.Session
     settings: Mapping[str, Any]
     """Proxies and certificates: keyword arguments of ``HTTPAdapter.send``."""
+    routes: Dict[Tuple[str, str], Optional[Route]] = field(factory=dict, init=False)
+    """By method and URL, what ``direct`` must know; filled by the first request to each."""
 
     @classmethod
     def new(cls, url: str) -> _OwnSession:
@@ -54,6 +58,21 @@ class _OwnSession:
             adapter = TrackingAdapter(pool_connections=4, pool_maxsize=KEPT_CONNECTIONS)
             session.mount(scheme, adapter)
         return cls(session, session.merge_environment_settings(url, {}, True, None, None))
+
+    def adapter(self, prepared: requests.PreparedRequest) -> TrackingAdapter:
+        return cast("TrackingAdapter", self.session.get_adapter(str(prepared.url)))
+
+    def learn_route(self, url: str, prepared: requests.PreparedRequest) -> None:
+        key = str(prepared.method), url
+        if key in self.routes or len(self.routes) >= URL_CACHE_SIZE:
+            return
+        adapter, settings = self.adapter(prepared), self.settings
+        proxies = settings["proxies"]
+        pool = adapter.get_connection_with_tls_context(
+            prepared, settings["verify"], proxies=proxies, cert=settings["cert"]
+        )
+        target = adapter.request_url(prepared, proxies)
+        self.routes[key] = Route.of(pool, str(prepared.method), target)
 
 
 def _netrc_login(url: str) -> Optional[Tuple[str, str]]:
@@ -145,6 +164,55 @@ class ClientSession:
         finally:
             current.call = None
 
+    def fetch(
+        self, call: Call, request: requests.Request, timeout: Limits, limit: int
+    ) -> Union[DirectResponse, requests.Response]:
+        """Send one attempt and wait for its response, read to its end if it is a common one.
+
+        Args:
+            call: The call.
+            request: The request.
+            timeout: The limits of this attempt.
+            limit: The largest body to read, in bytes.
+
+        Returns:
+            A ``DirectResponse``, or a response whose body has not been read.
+
+        Raises:
+            requests.RequestException: As :meth:`send`, and what the standard library raises if
+                the connection breaks before the end of the head.
+        """
+        if self._may_bypass():
+            current.call = call
+            call.read_limit = timeout[1]
+            try:
+                response = self._send_directly(call, request, limit)
+            finally:
+                current.call = None
+            if response is not None:
+                return response
+        return self.send(call, request, timeout)
+
+    def _may_bypass(self) -> bool:
+        return (
+            direct.ENABLED
+            and self._user_session is None
+            and not (_send_is_replaced() or _connections_are_replaced() or direct.is_observed())
+        )
+
+    def _send_directly(
+        self, call: Call, request: requests.Request, limit: int
+    ) -> Union[DirectResponse, requests.Response, None]:
+        own, url = self._own, str(request.url)
+        if own is None or (request.auth is None and self._netrc_auth(url)):
+            return None
+        route = own.routes.get((str(request.method), url))
+        response = route.exchange(call, request, limit) if route else None
+        if response is None or isinstance(response, DirectResponse):
+            return response
+        prepared = self._prepare(request)
+        return own.adapter(prepared).build_response(prepared, response)
+
     def _send_by_own_session(self, request: requests.Request, timeout: Limits) -> requests.Response:
         own = self._own or self._make_own(str(request.url))
         prepared = self._prepare(request)
@@ -155,9 +223,10 @@ class ClientSession:
         # Hot path, measured, see docs/performance.md: Session.send would add cookies, hooks and
         # redirects, which we do not use, and takes a third of a short call's time.
         began = perf_counter()
-        adapter = own.session.get_adapter(str(prepared.url))
-        response = adapter.send(prepared, timeout=limits, **own.settings)
+        response = own.adapter(prepared).send(prepared, timeout=limits, **own.settings)
         response.elapsed = timedelta(seconds=perf_counter() - began)
+        if not request.params:
+            own.learn_route(str(request.url), prepared)
         return response
 
     def _make_own(self, url: str) -> _OwnSession:

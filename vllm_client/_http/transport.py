@@ -7,14 +7,14 @@ from typing import Dict, Mapping, Optional, Tuple
 
 import requests
 import requests.auth
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ..timeouts import Timeout, TimeoutTypes
 from .attempts import Attempts
 from .headers import Authorization, Headers, checked_headers, merged_headers
 from .payload import JSON, Payload
 from .redaction import Secrets
-from .response import OpenResponse
+from .response import OpenResponse, WholeResponse
 from .session import ClientSession
 
 EVENT_STREAM = "text/event-stream"
@@ -53,6 +53,10 @@ class Transport:
         """The API root without its last ``/v1``."""
         return self.base_url.removesuffix("/v1")
 
+    def without_retries(self) -> Transport:
+        """The same server, asked only once; closing it ends its own calls and no others."""
+        return evolve(self, max_retries=0)
+
     def url(self, path: str) -> str:
         """The URL of a route.
 
@@ -89,16 +93,43 @@ class Transport:
             APIConnectionError, APITimeoutError, APIStatusError: The last attempt failed.
             InvalidResponseError: The body is larger than ``max_response_bytes``.
         """
+        attempts = self._attempts(method, url, payload, accept, params, options)
+        attempts.largest_body = None if stream else self.max_response_bytes
+        return attempts.until_response(self)
+
+    def fetch(
+        self,
+        method: str,
+        url: str,
+        payload: Payload = Payload(),  # noqa: B008 — frozen
+        *,
+        accept: str = JSON,
+        params: Optional[Mapping[str, object]] = None,
+        options: CallOptions,
+    ) -> WholeResponse:
+        """Send a request and return its response, read to its end, without a ``requests`` object.
+
+        Arguments and errors as those of :meth:`open`.
+        """
+        attempts = self._attempts(method, url, payload, accept, params, options)
+        attempts.largest_body = self.max_response_bytes
+        return attempts.until_content(self)
+
+    def _attempts(
+        self,
+        method: str,
+        url: str,
+        payload: Payload,
+        accept: str,
+        params: Optional[Mapping[str, object]],
+        options: CallOptions,
+    ) -> Attempts:
         timeout = self.timeout if options.timeout is UNSET else Timeout.of(options.timeout)
         # The headers may be secret and are no variable here: error trackers record variables.
         request = self._request(method, url, payload, accept, params, options)
         others = functools.partial(self.session.credentials, url)
         secrets = Secrets(self.api_key, request.headers, others)
-        largest = None if stream else self.max_response_bytes
-        attempts = Attempts(
-            self.session, request, payload.json, timeout, self.max_retries, secrets, largest
-        )
-        return attempts.until_response(self)
+        return Attempts(self.session, request, payload.json, timeout, self.max_retries, secrets)
 
     def _request(
         self,

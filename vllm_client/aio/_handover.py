@@ -243,7 +243,7 @@ class EventHandover(Handover[E], Generic[E, R]):
                 if not self._put(event):
                     break
             if self._collecting:
-                stream.collect()
+                stream._read_to_end()
 
     @property
     def has_events(self) -> bool:

@@ -193,5 +193,8 @@ class AsyncBatch:
 
     completions = _rows(Batch.completions)
     chat = _rows(Batch.chat)
+    embeddings = _rows(Batch.embeddings)
+    score = _rows(Batch.score)
+    rerank = _rows(Batch.rerank)
     # mypy fears that **params names a second `self`.
     run = _in_thread(Batch.run)  # type: ignore[arg-type]

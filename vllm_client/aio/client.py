@@ -23,13 +23,18 @@ import requests
 
 from .._http.headers import Headers
 from ..client import _UNSET, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT, VllmClient
+from ..resources.audio import Transcriptions, Translations
 from ..resources.chat import ChatCompletions
 from ..resources.completions import Completions
 from ..resources.embeddings import Embeddings
+from ..resources.generate import Generate
+from ..resources.lora import Lora
 from ..resources.models import Models
 from ..resources.pooling import Classify, Pooling
 from ..resources.responses import Responses
 from ..resources.scoring import Rerank, Score
+from ..resources.server import Server
+from ..resources.tokenizer import Tokenizer
 from ..streams import Stream
 from ..timeouts import Timeout, TimeoutTypes
 from ._executor import CallExecutor
@@ -105,6 +110,7 @@ class AsyncChatCompletions(_AsyncTwin):
 
     create = in_thread(ChatCompletions.create)
     stream = in_own_thread(ChatCompletions.stream)
+    batch = in_thread(ChatCompletions.batch)
 
 
 class AsyncChat(_AsyncTwin):
@@ -163,6 +169,77 @@ class AsyncRerank(_AsyncTwin):
     create = in_thread(Rerank.create)
 
 
+class AsyncTokenizer(_AsyncTwin):
+    """``POST /tokenize``, ``POST /detokenize`` and ``GET /tokenizer_info``."""
+
+    tokenize = in_thread(Tokenizer.tokenize)
+    detokenize = in_thread(Tokenizer.detokenize)
+    info = in_thread(Tokenizer.info)
+
+
+class AsyncLora(_AsyncTwin):
+    """``POST /v1/load_lora_adapter`` and ``POST /v1/unload_lora_adapter``."""
+
+    load = in_thread(Lora.load)
+    unload = in_thread(Lora.unload)
+    list = in_thread(Lora.list)
+
+
+class AsyncServer(_AsyncTwin):
+    """``/health``, ``/version``, ``/metrics``, ``/sleep`` and their like."""
+
+    health = in_thread(Server.health)
+    wait_until_ready = in_thread(Server.wait_until_ready)
+    version = in_thread(Server.version)
+    load = in_thread(Server.load)
+    metrics = in_thread(Server.metrics)
+    info = in_thread(Server.info)
+    sleep = in_thread(Server.sleep)
+    wake_up = in_thread(Server.wake_up)
+    is_sleeping = in_thread(Server.is_sleeping)
+    pause = in_thread(Server.pause)
+    resume = in_thread(Server.resume)
+    is_paused = in_thread(Server.is_paused)
+    abort = in_thread(Server.abort)
+    reset_prefix_cache = in_thread(Server.reset_prefix_cache)
+    reset_mm_cache = in_thread(Server.reset_mm_cache)
+
+
+class AsyncGenerate(_AsyncTwin):
+    """``POST /inference/v1/generate``, on a server with ``--enable-scale-out``."""
+
+    create = in_thread(Generate.create)
+    stream = in_own_thread(Generate.stream)
+
+
+class AsyncTranscriptions(_AsyncTwin):
+    """``POST /v1/audio/transcriptions``, of a speech model."""
+
+    create = in_thread(Transcriptions.create)
+    stream = in_own_thread(Transcriptions.stream)
+
+
+class AsyncTranslations(_AsyncTwin):
+    """``POST /v1/audio/translations``, of a speech model."""
+
+    create = in_thread(Translations.create)
+    stream = in_own_thread(Translations.stream)
+
+
+class AsyncAudio(_AsyncTwin):
+    """``client.audio``, as openai-python has it."""
+
+    @property
+    def transcriptions(self) -> AsyncTranscriptions:
+        """``POST /v1/audio/transcriptions``."""
+        return AsyncTranscriptions(self._sync.transcriptions, self._executor)
+
+    @property
+    def translations(self) -> AsyncTranslations:
+        """``POST /v1/audio/translations``."""
+        return AsyncTranslations(self._sync.translations, self._executor)
+
+
 class AsyncVllmClient(_AsyncTwin):
     """:class:`~vllm_client.VllmClient` for ``asyncio``; arguments and errors are the same.
 
@@ -210,11 +287,16 @@ class AsyncVllmClient(_AsyncTwin):
         self.chat = AsyncChat(sync.chat, executor)
         self.models = AsyncModels(sync.models, executor)
         self.responses = AsyncResponses(sync.responses, executor)
+        self.tokenizer = AsyncTokenizer(sync.tokenizer, executor)
+        self.lora = AsyncLora(sync.lora, executor)
+        self.server = AsyncServer(sync.server, executor)
         self.embeddings = AsyncEmbeddings(sync.embeddings, executor)
         self.pooling = AsyncPooling(sync.pooling, executor)
         self.classify = AsyncClassify(sync.classify, executor)
         self.score = AsyncScore(sync.score, executor)
         self.rerank = AsyncRerank(sync.rerank, executor)
+        self.generate = AsyncGenerate(sync.generate, executor)
+        self.audio = AsyncAudio(sync.audio, executor)
 
     request = in_thread(VllmClient.request)
 

@@ -133,6 +133,9 @@ class AsyncStream(Generic[E, R]):
 
     async def collect(self) -> R:
         """As :meth:`Stream.collect <vllm_client.streams.Stream.collect>`."""
+        return (await self._read_to_end()).collect()
+
+    async def _read_to_end(self) -> Stream[E, R]:
         stream = await self._opened()
         handover = await self._started()
         if self._closed:
@@ -143,13 +146,11 @@ class AsyncStream(Generic[E, R]):
         handover.drop_events()
         if handover.error is not None:
             raise handover.error
-        return stream.collect()
+        return stream
 
     async def collect_text(self) -> str:
         """As :meth:`Stream.collect_text <vllm_client.streams.Stream.collect_text>`."""
-        stream = await self._opened()
-        await self.collect()
-        return stream.collect_text()
+        return (await self._read_to_end()).collect_text()
 
     async def aclose(self) -> None:
         """Close the connection, and the server stops generating. May be called again."""

@@ -15,9 +15,8 @@ import threading
 from time import perf_counter
 from typing import Any, Iterable, Iterator, List, Optional, Tuple
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
-from .._decoding.answers import decoded_answer
 from .._http.payload import JSON, Payload
 from .._http.transport import CallOptions, Transport
 from ..exceptions import (
@@ -94,7 +93,7 @@ class Engine:
         self, transport: Transport, jobs: Iterable[Job], settings: Settings, options: CallOptions
     ) -> None:
         # A copy of its own: closing it ends the calls of this run and no others.
-        self._transport = evolve(transport, max_retries=0)
+        self._transport = transport.without_retries()
         self._jobs = iter(jobs)
         self._settings = settings
         self._options = options
@@ -238,17 +237,16 @@ class Engine:
         assert route is not None
         job.sent_at = perf_counter()
         try:
-            opened = self._transport.open(
+            whole = self._transport.fetch(
                 "POST",
                 self._transport.url(route.path),
                 Payload(job.content, JSON, job.body),
                 options=self._options,
             )
-            with opened.redacting():
-                job.received = opened.read_all(self._transport.max_response_bytes)
-                job.request_id = opened.request_id
-                expected = route.expected(job.body)
-                job.response = decoded_answer(job.received, route.from_raw, expected)
+            with whole.redacting():
+                job.received = whole.content
+                job.request_id = whole.headers.get("x-request-id")
+                job.response = route.decode(job.received, job.body)
         except BaseException as error:  # noqa: BLE001 — raised by the iterator, or the row's error
             job.error = error
         job.ended_at = perf_counter()

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple, Union
 from .._http.transport import UNSET, CallOptions
 from .._request import takes
 from ..exceptions import BatchInputError
-from ..params.batch import BatchChatParams, BatchCompletionParams
+from ..params.batch import (
+    BatchChatParams,
+    BatchCompletionParams,
+    BatchEmbeddingParams,
+    BatchRerankParams,
+    BatchScoreParams,
+)
 from ..resources._base import Resource
 from ._engine import Settings
 from ._progress import Progress
 from ._rows import check_common
 from ._runs import BatchRows, FileOptions, Run, run_to_file
-from .routes import CHAT, COMPLETIONS, Route, named_route
+from .routes import CHAT, COMPLETIONS, EMBEDDINGS, RERANK, SCORE, Route, named_route
 from .rows import BatchReport
 
 if TYPE_CHECKING:
@@ -83,6 +89,79 @@ class Batch(Resource):
         """
         return self._rows(CHAT, conversations, ordered, dict(params))
 
+    @takes(BatchEmbeddingParams)
+    def embeddings(
+        self,
+        inputs: Iterable[Any],
+        *,
+        ordered: bool = True,
+        **params: Unpack[BatchEmbeddingParams],
+    ) -> BatchRows:
+        """Compute the embeddings of many inputs, one request a row.
+
+        Args:
+            inputs: As for :meth:`completions`: texts, lists of token ids or of texts, dicts of
+                request fields, or pairs ``(custom_id, row)``.
+            ordered: As for :meth:`completions`.
+            **params: As for :meth:`completions`. Vectors come as JSON; ``client.embeddings`` has
+                the cheaper encodings.
+
+        Returns:
+            As for :meth:`completions`.
+
+        Raises:
+            BatchError: As for :meth:`completions`.
+        """
+        return self._rows(EMBEDDINGS, inputs, ordered, dict(params))
+
+    @takes(BatchScoreParams)
+    def score(
+        self,
+        pairs: Iterable[Any],
+        *,
+        ordered: bool = True,
+        **params: Unpack[BatchScoreParams],
+    ) -> BatchRows:
+        """Score many pairs of inputs.
+
+        Args:
+            pairs: Dicts of request fields, such as ``{"queries": …, "documents": […]}``, or pairs
+                ``(custom_id, dict)``.
+            ordered: As for :meth:`completions`.
+            **params: As for :meth:`completions`.
+
+        Returns:
+            As for :meth:`completions`.
+
+        Raises:
+            BatchError: As for :meth:`completions`.
+        """
+        return self._rows(SCORE, pairs, ordered, dict(params))
+
+    @takes(BatchRerankParams)
+    def rerank(
+        self,
+        queries: Iterable[Any],
+        *,
+        ordered: bool = True,
+        **params: Unpack[BatchRerankParams],
+    ) -> BatchRows:
+        """Order documents for many queries.
+
+        Args:
+            queries: Dicts of request fields, such as ``{"query": …, "documents": […]}``, or pairs
+                ``(custom_id, dict)``.
+            ordered: As for :meth:`completions`.
+            **params: As for :meth:`completions`.
+
+        Returns:
+            As for :meth:`completions`.
+
+        Raises:
+            BatchError: As for :meth:`completions`.
+        """
+        return self._rows(RERANK, queries, ordered, dict(params))
+
     def run(
         self,
         source: Union[str, Path, Iterable[Any]],
@@ -107,8 +186,8 @@ class Batch(Resource):
                 prompts; or an iterable as for :meth:`completions`.
             output: The file to write. Beside it: ``….errors.jsonl`` with the failed rows, and
                 ``….meta`` with the settings.
-            route: ``"completions"`` or ``"chat"``, or a URL of the batch format; without, each row
-                tells by its ``url``, ``prompt`` or ``messages``.
+            route: ``"completions"``, ``"chat"``, ``"embeddings"``, ``"score"``, ``"rerank"``, or a
+                URL; without, each row tells by its ``url``, or its ``prompt``, ``messages``, ….
             ordered: Whether the file is put into the order of the input at the end.
             retry_failed: Whether rows that failed for good in an earlier run are tried again.
             sync_every: Rows after which the file is forced to the disk, 1 or more.

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, FrozenSet, Mapping, Union
+import json
+from typing import Any, Callable, Dict, FrozenSet, Mapping, Optional
 
 from attrs import field, frozen
 
+from .._decoding.answers import decoded_answer
+from .._decoding.embeddings import Expected, decoded_vectors
 from .._request import expected_choices
 from ..exceptions import BatchInputError
 from ..params import ChatCompletionParams, CompletionParams, RequestOptions, names
+from ..params.pooling import EmbeddingParams, RerankParams, ScoreParams
+from ..resources._vectors import check_inputs, input_count
 from ..resources.chat import check_chat
 from ..resources.completions import check_completion
+from ..resources.embeddings import embedding_response
+from ..resources.pooling import check_indexes
+from ..resources.scoring import check_results, document_count, pair_count
 from ..types._json import JsonObject
 from ..types.chat import ChatCompletion
 from ..types.completion import Completion
+from ..types.embedding import EmbeddingResponse
+from ..types.scoring import RerankResponse, ScoreResponse
 
-__all__ = ["CHAT", "COMPLETIONS", "ROUTES", "Route", "route_of_row"]
+__all__ = [
+    "CHAT",
+    "COMPLETIONS",
+    "EMBEDDINGS",
+    "RERANK",
+    "ROUTES",
+    "SCORE",
+    "Route",
+    "named_route",
+    "route_of_row",
+]
 
 _OPTIONS = frozenset(names(RequestOptions))
 
@@ -28,10 +48,11 @@ class Route:
         name: As the method of ``client.batch`` is called.
         path: Relative to the API root, or from the server's root if it begins with a slash.
         url: As OpenAI's batch format and ``vllm run-batch`` write it.
-        row_field: The field that a row which is no mapping stands for.
-        from_raw: Makes the response from its decoded JSON.
+        row_field: The field that a row which is no mapping stands for; empty if there is none.
         check: Refuses a body that the server is known to refuse.
-        expected: How many finished choices a complete response has.
+        decode: Makes the response from its bytes and the body of its request. Raises VllmError
+            unless it is complete.
+        from_raw: Makes the response from its decoded JSON.
         recognises: Whether a decoded response is one of this route.
     """
 
@@ -40,9 +61,9 @@ class Route:
     url: str
     params: type
     row_field: str
+    check: Callable[[JsonObject], Any]
+    decode: Callable[[bytes, JsonObject], Any]
     from_raw: Callable[[JsonObject], Any]
-    check: Callable[[JsonObject], None]
-    expected: Callable[[JsonObject], int]
     recognises: Callable[[JsonObject], bool]
     fields: FrozenSet[str] = field(init=False)
 
@@ -68,8 +89,51 @@ class Route:
         return {self.row_field: item}
 
 
+def _decode_completion(content: bytes, body: JsonObject) -> Completion:
+    return decoded_answer(content, Completion.from_raw, expected_choices(body))
+
+
+def _decode_chat(content: bytes, body: JsonObject) -> ChatCompletion:
+    return decoded_answer(content, ChatCompletion.from_raw, expected_choices(body))
+
+
+def _check_embedding(body: JsonObject) -> None:
+    check_inputs(body)
+    if body.get("encoding_format") not in {None, "float", "base64"}:
+        raise BatchInputError("a batch takes embeddings as JSON: encoding_format float or base64")
+
+
+def _decode_embedding(content: bytes, body: JsonObject) -> EmbeddingResponse:
+    given = body.get("embed_dtype", "float32"), body.get("endianness", "little")
+    expected = Expected("embedding", input_count(body), *given)
+    return embedding_response([decoded_vectors(content, {}, expected)])
+
+
+def _embedding_from_raw(raw: JsonObject) -> EmbeddingResponse:
+    # The number format is only known for floats: base64 does not name it.
+    content = json.dumps(raw).encode()
+    expected = Expected("embedding", len(raw["data"]))
+    return embedding_response([decoded_vectors(content, {}, expected)])
+
+
+def _decode_score(content: bytes, body: JsonObject) -> ScoreResponse:
+    answer = decoded_answer(content, ScoreResponse.from_raw)
+    check_indexes([each.index for each in answer.data], pair_count(body), answer.raw)
+    return answer
+
+
+def _decode_rerank(content: bytes, body: JsonObject) -> RerankResponse:
+    answer = decoded_answer(content, RerankResponse.from_raw)
+    check_results(answer, document_count(body), body.get("top_n"))
+    return answer
+
+
 def _is_object(name: str) -> Callable[[JsonObject], bool]:
     return lambda raw: raw.get("object") == name
+
+
+def _has_items(name: str) -> Callable[[JsonObject], bool]:
+    return lambda raw: bool(raw.get("data")) and raw["data"][0].get("object") == name
 
 
 COMPLETIONS = Route(
@@ -78,9 +142,9 @@ COMPLETIONS = Route(
     "/v1/completions",
     CompletionParams,
     "prompt",
-    Completion.from_raw,
     check_completion,
-    expected_choices,
+    _decode_completion,
+    Completion.from_raw,
     _is_object("text_completion"),
 )
 CHAT = Route(
@@ -89,19 +153,56 @@ CHAT = Route(
     "/v1/chat/completions",
     ChatCompletionParams,
     "messages",
-    ChatCompletion.from_raw,
     check_chat,
-    expected_choices,
+    _decode_chat,
+    ChatCompletion.from_raw,
     _is_object("chat.completion"),
 )
-ROUTES: Dict[str, Route] = {route.url: route for route in (COMPLETIONS, CHAT)}
+EMBEDDINGS = Route(
+    "embeddings",
+    "embeddings",
+    "/v1/embeddings",
+    EmbeddingParams,
+    "input",
+    _check_embedding,
+    _decode_embedding,
+    _embedding_from_raw,
+    _has_items("embedding"),
+)
+SCORE = Route(
+    "score",
+    "/score",
+    "/v1/score",
+    ScoreParams,
+    "",
+    pair_count,
+    _decode_score,
+    ScoreResponse.from_raw,
+    _has_items("score"),
+)
+RERANK = Route(
+    "rerank",
+    "/rerank",
+    "/v1/rerank",
+    RerankParams,
+    "",
+    document_count,
+    _decode_rerank,
+    RerankResponse.from_raw,
+    lambda raw: "results" in raw,
+)
+ROUTES: Dict[str, Route] = {
+    route.url: route for route in (COMPLETIONS, CHAT, EMBEDDINGS, SCORE, RERANK)
+}
 
 
-def route_of_row(item: object) -> Union[Route, None]:
+def route_of_row(item: object) -> Optional[Route]:
     """The route of a row that names none, by its fields; None if it could be of several."""
     if isinstance(item, Mapping):
-        found = [route for route in ROUTES.values() if route.row_field in item]
-        return found[0] if len(found) == 1 else None
+        if "query" in item:
+            return RERANK
+        # A conversation may be embedded too, so "messages" alone is a chat.
+        return next((route for route in ROUTES.values() if route.row_field in item), None)
     if isinstance(item, (list, tuple)) and item and isinstance(item[0], Mapping):
         return CHAT
     return COMPLETIONS

@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 
 from .._version import __version__
 from ..exceptions import VllmError
-from . import batch, chat, complete, embed, rerank, score
+from . import batch, chat, complete, embed, rerank, score, server, tokenize
 from ._options import add_options, add_server_options, open_client
 from ._output import print_error
 
@@ -47,6 +47,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return INTERRUPTED
 
 
+_SERVER_COMMANDS = (
+    ("models", "the served models and adapters", server.add_models),
+    ("health", "whether the server is there", server.add_health),
+    ("version", "the server's version", server.add_version),
+    ("metrics", "the server's metrics", server.add_metrics),
+    ("tokenize", "the token ids of a text", tokenize.add_tokenize),
+    ("detokenize", "the text of token ids", tokenize.add_detokenize),
+)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vllm-client", description="Use a vLLM server from the command line."
@@ -70,4 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     batching = commands.add_parser("batch", help="the rows of a file, each exactly once, to a file")
     batch.add_arguments(batching)
     add_options(batching)
+    for name, words, add_arguments in _SERVER_COMMANDS:
+        command = commands.add_parser(name, help=words)
+        add_arguments(command)
+        add_server_options(command)
     return parser

@@ -23,7 +23,9 @@ __all__ = [
     "LAST_VERSIONS",
     "REPLACED",
     "CallParams",
+    "ChatBatchParams",
     "ChatCompletionParams",
+    "ChatParams",
     "CompletionParams",
     "JSONObject",
     "Prompt",
@@ -166,9 +168,9 @@ class SamplingParams(RequestOptions, total=False):
     logprob_token_ids: Sequence[int]
     """Return the log-probabilities of these tokens at every position. Requires ``logprobs``.
     Since vLLM 0.26."""
-    response_format: JSONObject
-    """``{"type": "text" | "json_object" | "json_schema" | "structural_tag", …}``. Like
-    ``structured_outputs``, it constrains only what follows the reasoning."""
+    response_format: Union[JSONObject, type]
+    """``{"type": "text" | "json_object" | "json_schema" | "structural_tag", …}``, or a class as for
+    ``parsed_as`` of the response. It constrains only what follows the reasoning."""
     structured_outputs: StructuredOutputs
     """Constrain the output; of a model that reasons, only what follows: see
     :class:`StructuredOutputs`. Replaces the ``guided_…`` fields. Since vLLM 0.11."""
@@ -239,11 +241,9 @@ class CompletionParams(SamplingParams, total=False):
     """Text that follows the output. Only for models that fill in the middle."""
 
 
-class ChatCompletionParams(SamplingParams, total=False):
-    """The keywords of ``client.chat.completions``: the body of ``POST /v1/chat/completions``."""
+class ChatParams(SamplingParams, total=False):
+    """The fields that one chat and a batch of chats share: all but the messages."""
 
-    messages: Sequence[Message]
-    """The conversation, oldest message first."""
     max_completion_tokens: int
     """Maximum number of tokens of the answer, reasoning included. Default: what the model's
     context leaves."""
@@ -287,6 +287,23 @@ class ChatCompletionParams(SamplingParams, total=False):
     ``--trust-request-mm-kwargs``. Since vLLM 0.18."""
     return_prompt_text: bool
     """Return the prompt that the chat template made. Since vLLM 0.21."""
+
+
+class ChatCompletionParams(ChatParams, total=False):
+    """The keywords of ``client.chat.completions``: the body of ``POST /v1/chat/completions``."""
+
+    messages: Sequence[Message]
+    """The conversation, oldest message first."""
+
+
+class ChatBatchParams(ChatParams, total=False):
+    """The keywords of ``client.chat.completions.batch``.
+
+    The server refuses ``tools``, ``use_beam_search`` and an ``n`` above 1 there.
+    """
+
+    messages: Sequence[Sequence[Message]]
+    """The conversations, each with its oldest message first."""
 
 
 REPLACED: Dict[str, str] = {

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any, Callable, Optional, TypedDict, Union
 
 from . import ChatCompletionParams, CompletionParams
+from .pooling import EmbeddingParams, RerankParams, ScoreParams
 
-__all__ = ["BatchChatParams", "BatchCompletionParams", "BatchParams"]
+__all__ = [
+    "BatchChatParams",
+    "BatchCompletionParams",
+    "BatchEmbeddingParams",
+    "BatchParams",
+    "BatchRerankParams",
+    "BatchScoreParams",
+]
 
 
 class BatchParams(TypedDict, total=False):
@@ -35,3 +43,15 @@ class BatchCompletionParams(CompletionParams, BatchParams, total=False):
 
 class BatchChatParams(ChatCompletionParams, BatchParams, total=False):
     """The keywords of ``client.batch.chat``."""
+
+
+class BatchEmbeddingParams(EmbeddingParams, BatchParams, total=False):
+    """The keywords of ``client.batch.embeddings``."""
+
+
+class BatchScoreParams(ScoreParams, BatchParams, total=False):
+    """The keywords of ``client.batch.score``."""
+
+
+class BatchRerankParams(RerankParams, BatchParams, total=False):
+    """The keywords of ``client.batch.rerank``."""

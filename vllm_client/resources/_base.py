@@ -7,13 +7,14 @@ from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
 
 from .._decoding.answers import decoded_answer
 from .._http.payload import JSON, Payload
-from .._http.response import OpenResponse
+from .._http.response import OpenResponse, WholeResponse
 from .._http.transport import EVENT_STREAM, UNSET, CallOptions, Transport
 from ..params import RequestOptions
 from ..streams import OnError, Stream
 from ..streams.base import StreamDecoder, check_event_stream
 from ..timings import Timings
 from ..types._json import JsonObject
+from ..types._parsed import parse_choices
 
 R = TypeVar("R")
 S = TypeVar("S", bound=Stream[Any, Any])
@@ -51,12 +52,22 @@ class Resource:
         from_raw: Callable[[JsonObject], R],
         *,
         expected: int = 0,
+        answer_type: Optional[type] = None,
         params: Optional[Query] = None,
     ) -> R:
-        """The response to a request, made by ``from_raw``, with ``expected`` finished choices."""
-        payload = Payload.of_json(body)
+        """The response to a request, made by ``from_raw``, with ``expected`` finished choices.
+
+        With ``answer_type``, their texts are read as instances of that class.
+        """
         return self._answer(
-            "POST", path, payload, options, from_raw, expected=expected, params=params
+            "POST",
+            path,
+            Payload.of_json(body),
+            options,
+            from_raw,
+            expected=expected,
+            answer_type=answer_type,
+            params=params,
         )
 
     def _answer(
@@ -68,12 +79,27 @@ class Resource:
         from_raw: Callable[[JsonObject], R],
         *,
         expected: int = 0,
+        answer_type: Optional[type] = None,
         params: Optional[Query] = None,
     ) -> R:
-        opened = self._open(method, path, payload, options, params=params)
-        with opened.redacting():
-            content = opened.read_all(self._transport.max_response_bytes)
-            return decoded_answer(content, from_raw, expected)
+        whole = self._fetch(method, path, payload, options, params=params)
+        with whole.redacting():
+            answer = decoded_answer(whole.content, from_raw, expected)
+            if answer_type is not None:
+                parse_choices(answer, answer_type)
+            return answer
+
+    def _post_form(
+        self,
+        path: str,
+        payload: Payload,
+        options: RequestOptions,
+        read: Callable[[bytes, str], R],
+    ) -> R:
+        """The response to a form, made by ``read`` from its body and its content type."""
+        whole = self._fetch("POST", path, payload, options, accept="*/*")
+        with whole.redacting():
+            return read(whole.content, whole.headers.get("content-type", ""))
 
     def _content(
         self,
@@ -86,10 +112,8 @@ class Resource:
         params: Optional[Query] = None,
     ) -> Tuple[bytes, Mapping[str, str]]:
         """The body and the headers of a response that may be other than JSON."""
-        opened = self._open(method, path, payload, options, accept=accept, params=params)
-        with opened.redacting():
-            content = opened.read_all(self._transport.max_response_bytes)
-        return content, opened.response.headers
+        whole = self._fetch(method, path, payload, options, accept=accept, params=params)
+        return whole.content, whole.headers
 
     def _stream(
         self,
@@ -100,13 +124,33 @@ class Resource:
         stream_class: Type[S],
         *,
         on_error: OnError,
+        answer_type: Optional[type] = None,
     ) -> S:
         """The stream of a request, opened."""
         called = perf_counter()
         opened = self._open("POST", path, payload, options, accept=EVENT_STREAM, stream=True)
         check_event_stream(opened)
         timings = Timings(opened.started, called=called)
-        return stream_class(opened, decoder, timings, on_error)
+        return stream_class(opened, decoder, timings, on_error, answer_type)
+
+    def _fetch(
+        self,
+        method: str,
+        path: str,
+        payload: Payload,
+        options: RequestOptions,
+        *,
+        accept: str = JSON,
+        params: Optional[Query] = None,
+    ) -> WholeResponse:
+        return self._transport.fetch(
+            method,
+            self._transport.url(path),
+            payload,
+            accept=accept,
+            params=params,
+            options=_call_options(options),
+        )
 
     def _open(
         self,

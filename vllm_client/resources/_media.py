@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import stat
-from typing import Callable, Optional, Union
+from typing import Any, Callable, Optional, Tuple, Union
 
 from ..types.messages import AudioPart, ImagePart
 
@@ -43,6 +43,35 @@ def audio_part(source: Media) -> AudioPart:
     """
     url = _data_url(source, _audio_type, "a recording (WAV, MP3, FLAC, Ogg, MPEG-4)")
     return {"type": "audio_url", "audio_url": {"url": url}}
+
+
+def recording_file(source: Any) -> Tuple[Any, ...]:
+    """Return a recording as the file of a form: its name, its content, perhaps its type.
+
+    Args:
+        source: A path, bytes, a file opened in binary mode, or such a tuple.
+
+    Raises:
+        TypeError: It is something else, or a file opened in text mode.
+        ValueError: The file is larger than 100 MB or not a regular file.
+        OSError: The file cannot be read.
+    """
+    if isinstance(source, tuple):
+        return source
+    name: object = "audio"
+    if isinstance(source, (bytes, bytearray)):
+        data: object = bytes(source)
+    elif isinstance(source, (str, os.PathLike)):
+        name, data = source, _content(source)
+    elif hasattr(source, "read"):
+        name, data = getattr(source, "name", name), source.read()
+    else:
+        raise TypeError(f"file must be a path, bytes or an open file, not {source!r:.80}")
+    if not isinstance(data, bytes):
+        raise TypeError("file is open in text mode: open it with mode 'rb'")
+    # The name of a file that a number opened is that number.
+    base = os.path.basename(name) if isinstance(name, (str, os.PathLike)) else "audio"
+    return (base, data, _audio_type(data) or "application/octet-stream")
 
 
 def _data_url(source: Media, type_of: Callable[[bytes], Optional[str]], expected: str) -> str:

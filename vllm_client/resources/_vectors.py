@@ -81,16 +81,15 @@ class VectorResource(Resource):
             body.get("embed_dtype", "float32"),
             body.get("endianness", "little"),
         )
-        opened = self._transport.open(
+        whole = self._transport.fetch(
             "POST",
             self._transport.url(self._PATH),
             Payload.of_json(body),
             accept=f"{BYTES}, {JSON}",
             options=call,
         )
-        with opened.redacting():
-            content = opened.read_all(self._transport.max_response_bytes)
-            return decoded_vectors(content, opened.response.headers, expected)
+        with whole.redacting():
+            return decoded_vectors(whole.content, whole.headers, expected)
 
 
 def joined_usage(answers: Sequence[Vectors]) -> Optional[Usage]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Mapping, NoReturn, Union, overlo
 from .._decoding.chat import ChatDecoder
 from .._http.payload import Payload
 from .._http.transport import Transport
-from .._request import expected_choices, refuse_positional, split, streamed, takes
-from ..params import ChatCompletionParams
+from .._request import answer_type_of, expected_choices, refuse_positional, split, streamed, takes
+from ..params import ChatBatchParams, ChatCompletionParams
 from ..streams import ChatCompletionStream, OnError
 from ..types._json import JsonObject
 from ..types.chat import ChatCompletion
@@ -59,15 +59,26 @@ class ChatCompletions(Resource):
                 so far.
             InvalidResponseError: A choice or its finish reason is missing, or the response is not
                 one of ``POST /v1/chat/completions``.
+            InvalidAnswerError: A text does not fit the class in ``response_format``; ``partial``
+                holds the whole response.
+            ImportError: The library that reads this kind of class is not installed.
         """
         if _:
             refuse_positional("create", _EXAMPLE)
         if stream:
             return self.stream(**params)
         body, options = split("create", params, ChatCompletionParams)
+        answer_type = answer_type_of(body)
         check_chat(body)
         expected = expected_choices(body)
-        return self._post(_PATH, body, options, ChatCompletion.from_raw, expected=expected)
+        return self._post(
+            _PATH,
+            body,
+            options,
+            ChatCompletion.from_raw,
+            expected=expected,
+            answer_type=answer_type,
+        )
 
     @takes(ChatCompletionParams)
     def stream(
@@ -99,6 +110,7 @@ class ChatCompletions(Resource):
         if _:
             refuse_positional("stream", _EXAMPLE)
         body, options = split("stream", params, ChatCompletionParams)
+        answer_type = answer_type_of(body)
         body = streamed(body)
         expected = expected_choices(body)
         check_chat(body)
@@ -106,7 +118,45 @@ class ChatCompletions(Resource):
             expected, forced=forces_calls(body), hides_reasoning=hides_reasoning(body)
         )
         return self._stream(
-            _PATH, Payload.of_json(body), options, decoder, ChatCompletionStream, on_error=on_error
+            _PATH,
+            Payload.of_json(body),
+            options,
+            decoder,
+            ChatCompletionStream,
+            on_error=on_error,
+            answer_type=answer_type,
+        )
+
+    @takes(ChatBatchParams)
+    def batch(self, *_: NoReturn, **params: Unpack[ChatBatchParams]) -> ChatCompletion:
+        """Continue several conversations with one request, and wait for all of them.
+
+        ``POST /v1/chat/completions/batch``, since vLLM 0.20. The server runs all conversations
+        at once, and one that fails is an error for all.
+
+        Args:
+            **params: The fields of :meth:`create`, with a list of conversations as ``messages``.
+
+        Returns:
+            One response; choice ``i`` continues conversation ``i``.
+
+        Raises:
+            TypeError, ValueError: As for :meth:`create`; also for ``tools``, ``use_beam_search``
+                and an ``n`` above 1, which this route does not have.
+            VllmError: As for :meth:`create`.
+        """
+        if _:
+            refuse_positional("batch", "messages=[[…], […]]")
+        body, options = split("batch", params, ChatBatchParams)
+        answer_type = answer_type_of(body)
+        check_batch(body)
+        return self._post(
+            f"{_PATH}/batch",
+            body,
+            options,
+            ChatCompletion.from_raw,
+            expected=len(body["messages"]),
+            answer_type=answer_type,
         )
 
 
@@ -128,6 +178,27 @@ def check_chat(body: JsonObject) -> None:
     tools = body.get("tools")
     if isinstance(tools, (list, tuple)) and not tools:
         raise ValueError("tools is an empty list: omit it instead")
+
+
+def check_batch(body: JsonObject) -> None:
+    """Refuse what the server is known to refuse in a batch, before the request is sent."""
+    conversations = body.get("messages")
+    if not isinstance(conversations, (list, tuple)):
+        raise TypeError("a batch needs messages=[[{…}, …], …]: a list of conversations")
+    if not conversations:
+        raise ValueError("messages is an empty list: the server needs at least one conversation")
+    for conversation in conversations:
+        if isinstance(conversation, Mapping):
+            raise TypeError("messages is one conversation: call create(), or pass a list of lists")
+        check_chat({**body, "messages": conversation})
+    refused = {
+        "tools": body.get("tools") is not None,
+        "use_beam_search": body.get("use_beam_search") is True,
+        "n above 1": body.get("n") not in {None, 1},
+    }
+    for name, is_given in refused.items():
+        if is_given:
+            raise ValueError(f"a batch cannot have {name}: call create() for each conversation")
 
 
 def forces_calls(body: JsonObject) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, overload
 
 from .._decoding.completion import CompletionDecoder
 from .._http.payload import Payload
-from .._request import expected_choices, refuse_positional, split, streamed, takes
+from .._request import answer_type_of, expected_choices, refuse_positional, split, streamed, takes
 from ..params import CompletionParams
 from ..streams import CompletionStream, OnError
 from ..types._json import JsonObject
@@ -58,15 +58,26 @@ class Completions(Resource):
                 so far.
             InvalidResponseError: A choice or its finish reason is missing, or the response is not
                 one of ``POST /v1/completions``.
+            InvalidAnswerError: A text does not fit the class in ``response_format``; ``partial``
+                holds the whole response.
+            ImportError: The library that reads this kind of class is not installed.
         """
         if _:
             refuse_positional("create", _EXAMPLE)
         if stream:
             return self.stream(**params)
         body, options = split("create", params, CompletionParams)
+        answer_type = answer_type_of(body)
         check_completion(body)
         expected = expected_choices(body)
-        return self._post(_PATH, body, options, Completion.from_raw, expected=expected)
+        return self._post(
+            _PATH,
+            body,
+            options,
+            Completion.from_raw,
+            expected=expected,
+            answer_type=answer_type,
+        )
 
     @takes(CompletionParams)
     def stream(
@@ -95,12 +106,19 @@ class Completions(Resource):
         if _:
             refuse_positional("stream", _EXAMPLE)
         body, options = split("stream", params, CompletionParams)
+        answer_type = answer_type_of(body)
         body = streamed(body)
         expected = expected_choices(body)
         check_completion(body)
         decoder = CompletionDecoder(expected)
         return self._stream(
-            _PATH, Payload.of_json(body), options, decoder, CompletionStream, on_error=on_error
+            _PATH,
+            Payload.of_json(body),
+            options,
+            decoder,
+            CompletionStream,
+            on_error=on_error,
+            answer_type=answer_type,
         )
 
 

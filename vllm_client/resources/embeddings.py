@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn, Optional
+from typing import TYPE_CHECKING, NoReturn, Optional, Sequence
 
+from .._decoding.embeddings import Vectors
 from .._request import refuse_positional, split, takes
 from ..params.pooling import EmbeddingParams
 from ..types.embedding import Embedding, EmbeddingResponse
@@ -12,7 +13,7 @@ from ._vectors import VectorResource, check_inputs, joined_usage
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Embeddings"]
+__all__ = ["Embeddings", "embedding_response"]
 
 
 class Embeddings(VectorResource):
@@ -56,14 +57,18 @@ class Embeddings(VectorResource):
             refuse_positional("create", "input=[…]")
         body, options = split("create", params, EmbeddingParams)
         check_inputs(body)
-        answers = self._vectors(body, options, batch_size)
-        values = [vector for answer in answers for vector in answer.values]
-        raw = answers[0].raw
-        return EmbeddingResponse(
-            [Embedding(index, vector) for index, vector in enumerate(values)],
-            answers[0].model,
-            joined_usage(answers),
-            raw.get("id") or "",
-            raw.get("created") or 0,
-            raw,
-        )
+        return embedding_response(self._vectors(body, options, batch_size))
+
+
+def embedding_response(answers: Sequence[Vectors]) -> EmbeddingResponse:
+    """One response from those of one or more requests."""
+    values = [vector for answer in answers for vector in answer.values]
+    raw = answers[0].raw
+    return EmbeddingResponse(
+        [Embedding(index, vector) for index, vector in enumerate(values)],
+        answers[0].model,
+        joined_usage(answers),
+        raw.get("id") or "",
+        raw.get("created") or 0,
+        raw,
+    )

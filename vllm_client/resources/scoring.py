@@ -54,7 +54,7 @@ class Score(Resource):
         if _:
             refuse_positional("create", "queries=…, documents=[…]")
         body, options = split("create", params, ScoreParams)
-        count = _pair_count(body)
+        count = pair_count(body)
         answer = self._post("/score", body, options, ScoreResponse.from_raw)
         check_indexes([each.index for each in answer.data], count, answer.raw)
         return answer
@@ -86,15 +86,14 @@ class Rerank(Resource):
         if _:
             refuse_positional("create", "query=…, documents=[…]")
         body, options = split("create", params, RerankParams)
-        if body.get("query") is None or body.get("documents") is None:
-            raise TypeError("rerank needs query=… and documents=[…]")
-        documents = _length("documents", body)
+        documents = document_count(body)
         answer = self._post("/rerank", body, options, RerankResponse.from_raw)
-        _check_results(answer, documents, body.get("top_n"))
+        check_results(answer, documents, body.get("top_n"))
         return answer
 
 
-def _pair_count(body: JsonObject) -> int:
+def pair_count(body: JsonObject) -> int:
+    """How many pairs a request has. Raises TypeError or ValueError if they do not match."""
     names = _pair(body)
     left, right = (_length(name, body) for name in names)
     if left not in {1, right}:
@@ -123,7 +122,15 @@ def _length(name: str, body: JsonObject) -> int:
     return len(inputs)
 
 
-def _check_results(answer: RerankResponse, documents: int, top_n: JSONValue) -> None:
+def document_count(body: JsonObject) -> int:
+    """How many documents a request has. Raises TypeError or ValueError if there are none."""
+    if body.get("query") is None or body.get("documents") is None:
+        raise TypeError("rerank needs query=… and documents=[…]")
+    return _length("documents", body)
+
+
+def check_results(answer: RerankResponse, documents: int, top_n: JSONValue) -> None:
+    """Refuse a response that lacks a document. Raises InvalidResponseError."""
     expected = min(top_n or documents, documents) if isinstance(top_n, int) else documents
     indexes = {result.index for result in answer.results}
     complete = len(answer.results) == len(indexes) == expected

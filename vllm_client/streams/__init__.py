@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from .base import OnError, Stream
-from .chunks import ChatCompletionStream, CompletionStream
+from .chunks import (
+    ChatCompletionStream,
+    CompletionStream,
+    GenerationStream,
+    TranscriptionStream,
+)
 from .server_sent import ServerSentEvent, ServerSentEventStream
 
 __all__ = [
     "ChatCompletionStream",
     "CompletionStream",
+    "GenerationStream",
     "OnError",
     "ServerSentEvent",
     "ServerSentEventStream",
     "Stream",
+    "TranscriptionStream",
 ]

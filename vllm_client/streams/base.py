@@ -34,6 +34,7 @@ from ..exceptions import (
     VllmError,
 )
 from ..timings import Timings
+from ..types._parsed import parse_choices
 from ..types.shared import Usage
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Stream(Generic[E, R]):
         decoder: StreamDecoder[R],
         timings: Timings,
         on_error: OnError,
+        answer_type: Optional[type] = None,
     ) -> None:
         self.response: requests.Response = opened.response
         self.timings = timings
@@ -111,6 +113,7 @@ class Stream(Generic[E, R]):
         self._decoder = decoder
         self._events = _events(opened, decoder, timings, type(self)._body)
         self._on_error = on_error
+        self._answer_type = answer_type
         self._failure: Optional[VllmError] = None
         self._closed = False
 
@@ -186,11 +189,19 @@ class Stream(Generic[E, R]):
 
         Raises:
             VllmError: The response is not complete: this reading or an earlier one failed.
+            InvalidAnswerError: The response is complete, but its text does not fit the class that
+                ``response_format`` named.
         """
+        self._read_to_end()
+        whole = self.snapshot
+        if self._answer_type is not None:
+            parse_choices(whole, self._answer_type)
+        return whole
+
+    def _read_to_end(self) -> None:
         while not self._decoder.complete:
             with contextlib.suppress(StopIteration):  # Raised only once it is complete.
                 self._advance()
-        return self.snapshot
 
     def text_deltas(self, index: int = 0) -> Iterator[str]:
         """Only the texts of choice ``index``; in chat those of the content, not of the reasoning.
@@ -214,8 +225,13 @@ class Stream(Generic[E, R]):
         return text
 
     def collect_text(self) -> str:
-        """Read to the end; returns the whole text of choice 0. Raises as :meth:`collect`."""
-        whole: Any = self.collect()  # Every response with text has .text.
+        """Read to the end; returns the whole text of choice 0, whatever its form.
+
+        Raises:
+            VllmError: The response is not complete: this reading or an earlier one failed.
+        """
+        self._read_to_end()
+        whole: Any = self.snapshot  # Every response with text has .text.
         text: str = whole.text
         return text
 

@@ -1,4 +1,4 @@
-"""The streams of completions and chat.
+"""The streams of completions, chat, tokens and recordings.
 
 They are complete when every choice that was asked for has finished and ``[DONE]`` came.
 """
@@ -12,7 +12,7 @@ from .._decoding.chunks import Decoder
 from .._decoding.sse import EventSource
 from .._error_bodies import decoded_or_text, frame_error, message_in
 from .._http.response import OpenResponse
-from ..events import CompletionStreamEvent, Done, StreamEvent
+from ..events import CompletionStreamEvent, Done, GenerationStreamEvent, StreamEvent
 from ..exceptions import StreamInterruptedError
 from ..timings import Timings
 from ..types.completion import Completion
@@ -20,8 +20,10 @@ from .base import Stream
 
 if TYPE_CHECKING:
     from ..types.chat import ChatCompletion  # noqa: F401 — named in a string
+    from ..types.generation import Generation  # noqa: F401
+    from ..types.transcription import Transcription  # noqa: F401
 
-__all__ = ["ChatCompletionStream", "CompletionStream"]
+__all__ = ["ChatCompletionStream", "CompletionStream", "GenerationStream", "TranscriptionStream"]
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -106,4 +108,18 @@ class ChatCompletionStream(Stream[StreamEvent, "ChatCompletion"]):
     """The stream of ``client.chat.completions.stream``: an iterator of ``StreamEvent``."""
 
     _text_event = "content"
+    _body = staticmethod(_chunk_events)
+
+
+class GenerationStream(Stream[GenerationStreamEvent, "Generation"]):
+    """The stream of ``client.generate.stream``: an iterator of ``GenerationStreamEvent``."""
+
+    _text_event = "tokens"
+    _body = staticmethod(_chunk_events)
+
+
+class TranscriptionStream(Stream[CompletionStreamEvent, "Transcription"]):
+    """The stream of ``client.audio``: an iterator of ``CompletionStreamEvent``."""
+
+    _text_event = "text"
     _body = staticmethod(_chunk_events)

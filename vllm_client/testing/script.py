@@ -12,7 +12,13 @@ from ._wire.json_types import Json
 
 __all__ = ["GENERATING", "Script", "ScriptFields", "ScriptQueue", "build_script"]
 
-GENERATING = ("/v1/completions", "/v1/chat/completions", "/v1/responses")
+GENERATING = (
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/v1/chat/completions/batch",
+    "/v1/responses",
+    "/inference/v1/generate",
+)
 """The paths whose responses the server generates."""
 
 _CONTENTS = ("text", "json", "body", "chunks")

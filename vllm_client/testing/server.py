@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Callable
 
 from ._engine.engine import Engine
+from ._routes.control import Control
 from ._routes.responses import ResponseStore
 from ._routes.table import RouteContext, respond
 from ._wire.replies import (
@@ -66,6 +67,7 @@ class FakeServer:
         self._engine = Engine(models or [model], max_model_len, max_logprobs, seed)
         self._api_key = api_key
         self._delay = delay
+        self._control = Control()
         self._scripts = ScriptQueue(Script(delay=delay))
         self._recorder = Recorder()
         self._responses = ResponseStore()
@@ -160,9 +162,9 @@ class FakeServer:
         """Set the response, or the faults, of the next request.
 
         Scripts are used in the order in which they were enqueued, each for one request. A script
-        with text, reasoning or tool calls is used only for ``/v1/completions``,
-        ``/v1/chat/completions`` and ``/v1/responses``; any other script for a request to any path.
-        ``path`` restricts a script to one path. With faults alone, the server generates the
+        with text, reasoning or tool calls is used only for the paths that generate text
+        (``/v1/completions``, ``/v1/chat/completions``, …); any other script for a request to any
+        path. ``path`` restricts a script to one path. With faults alone, the server generates the
         response as usual.
 
         Args:
@@ -266,7 +268,11 @@ class FakeServer:
         self._recorder.record_request(request)
         if script.drop:
             return False
-        context = RouteContext(self._engine, self._recorder, request, script, self._responses)
+        context = RouteContext(
+            self._engine, self._recorder, request, script, self._responses, self._control
+        )
+        if request.path in GENERATING:
+            self._control.wait_until_running(self._closing)
         reply = respond(context, self._api_key)
         if request.path in GENERATING:
             self._send_and_count(sender, reply, script, received)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .chat import ChatCompletion, ChatCompletionChoice, ChatCompletionMessage
     from .completion import Completion, CompletionChoice
     from .embedding import Embedding, EmbeddingResponse, PoolingOutput, PoolingResponse
+    from .generation import Generation, GenerationChoice
     from .logprobs import TokenLogprob
     from .messages import (
         AssistantMessage,
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
         ScoreResponse,
     )
     from .shared import JSONObject, JSONValue, Usage
+    from .tokenization import Tokenization
     from .tool_calls import ToolCall
+    from .transcription import Transcription, TranscriptionSegment, TranscriptionWord
 
 __all__ = [
     "AssistantMessage",
@@ -65,6 +68,8 @@ __all__ = [
     "FunctionCallOutput",
     "FunctionDefinition",
     "FunctionName",
+    "Generation",
+    "GenerationChoice",
     "ImagePart",
     "InputAudio",
     "InputAudioPart",
@@ -87,11 +92,15 @@ __all__ = [
     "SystemMessage",
     "TextPart",
     "TokenLogprob",
+    "Tokenization",
     "Tool",
     "ToolCall",
     "ToolCallMessagePart",
     "ToolChoice",
     "ToolMessage",
+    "Transcription",
+    "TranscriptionSegment",
+    "TranscriptionWord",
     "Usage",
     "UserMessage",
     "VideoPart",
@@ -103,6 +112,7 @@ __getattr__ = names_of(
         "chat": "ChatCompletion ChatCompletionChoice ChatCompletionMessage",
         "completion": "Completion CompletionChoice",
         "embedding": "Embedding EmbeddingResponse PoolingOutput PoolingResponse",
+        "generation": "Generation GenerationChoice",
         "logprobs": "TokenLogprob",
         "messages": """
         AssistantMessage AudioPart ContentPart FunctionCall FunctionDefinition FunctionName
@@ -117,7 +127,9 @@ __getattr__ = names_of(
         ScoreResponse
     """,
         "shared": "JSONObject JSONValue Usage",
+        "tokenization": "Tokenization",
         "tool_calls": "ToolCall",
+        "transcription": "Transcription TranscriptionSegment TranscriptionWord",
     },
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
 from attrs import define, field
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .logprobs import TokenLogprob
 
 __all__ = ["ChatCompletion", "ChatCompletionChoice", "ChatCompletionMessage"]
+
+_T = TypeVar("_T")
 
 
 @define
@@ -56,6 +58,14 @@ class ChatCompletionChoice:
     logprobs: Optional[Dict[str, JSONValue]] = None
     token_ids: Optional[List[int]] = None
     weight_versions: Optional[List[Dict[str, JSONValue]]] = None
+    parsed: Any = field(default=None, kw_only=True)
+    """The text as an instance of the class that ``response_format`` named; None without one, and
+    if the model called tools instead."""
+
+    @property
+    def _text_to_parse(self) -> Optional[str]:
+        only_calls = self.message.tool_calls and not self.message.content
+        return None if only_calls else self.message.content or ""
 
     @property
     def token_logprobs(self) -> List[TokenLogprob]:
@@ -137,6 +147,28 @@ class ChatCompletion:
         """The finish reason of choice 0: ``"stop"``, ``"length"``, ``"tool_calls"``, …"""
         first = self._first()
         return None if first is None else first.finish_reason
+
+    @property
+    def parsed(self) -> Any:
+        """``parsed`` of choice 0; None unless ``response_format`` named a class."""
+        first = self._first()
+        return None if first is None else first.parsed
+
+    def parsed_as(self, answer_type: Type[_T]) -> _T:
+        """The text of choice 0 as an instance of a class, whose type a type checker then knows.
+
+        Args:
+            answer_type: A pydantic model, an attrs class, a dataclass or a TypedDict. All but the
+                first need the extra ``structured``.
+
+        Raises:
+            InvalidAnswerError: The text does not fit.
+            TypeError: It is a class of another kind.
+            ImportError: The extra is not installed.
+        """
+        from ._parsed import parse_text  # noqa: PLC0415 — few programs use it
+
+        return parse_text(self.text, answer_type, self._first(), self)
 
     def assistant_message(self, *, reasoning: bool = False) -> AssistantMessage:
         """Return the message to append to the conversation before the next one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, TypeVar, Union
 
 from attrs import define, field
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .logprobs import TokenLogprob
 
 __all__ = ["Completion", "CompletionChoice"]
+
+_T = TypeVar("_T")
 
 
 @define
@@ -32,6 +34,12 @@ class CompletionChoice:
     prompt_token_ids: Optional[List[int]] = None
     prompt_logprobs: Optional[List[JSONValue]] = None
     weight_versions: Optional[List[Dict[str, JSONValue]]] = None
+    parsed: Any = field(default=None, kw_only=True)
+    """The text as an instance of the class that ``response_format`` named; else None."""
+
+    @property
+    def _text_to_parse(self) -> Optional[str]:
+        return self.text
 
     @property
     def token_logprobs(self) -> List[TokenLogprob]:
@@ -87,6 +95,28 @@ class Completion:
     def finish_reason(self) -> Optional[str]:
         """The finish reason of choice 0: ``"stop"``, ``"length"``, ``"repetition"``, …"""
         return next((choice.finish_reason for choice in self.choices if choice.index == 0), None)
+
+    @property
+    def parsed(self) -> Any:
+        """``parsed`` of choice 0; None unless ``response_format`` named a class."""
+        return next((choice.parsed for choice in self.choices if choice.index == 0), None)
+
+    def parsed_as(self, answer_type: Type[_T]) -> _T:
+        """The text of choice 0 as an instance of a class, whose type a type checker then knows.
+
+        Args:
+            answer_type: A pydantic model, an attrs class, a dataclass or a TypedDict. All but the
+                first need the extra ``structured``.
+
+        Raises:
+            InvalidAnswerError: The text does not fit.
+            TypeError: It is a class of another kind.
+            ImportError: The extra is not installed.
+        """
+        from ._parsed import parse_text  # noqa: PLC0415 — few programs use it
+
+        first = next((choice for choice in self.choices if choice.index == 0), None)
+        return parse_text(self.text, answer_type, first, self)
 
     @classmethod
     def from_raw(cls, raw: Dict[str, JSONValue]) -> Completion:

@@ -32,12 +32,16 @@ T = TypeVar("T", bound=_HasText)
 
 
 class Engine:
-    """The served model: its names, its context length, its tokenizer and its random numbers."""
+    """The served model: its names, its context length, its tokenizer and its random numbers.
+
+    ``adapters`` maps the names of loaded adapters to their paths. They change no text.
+    """
 
     def __init__(
         self, models: Sequence[str], max_model_len: int, max_logprobs: int, seed: int
     ) -> None:
         self.models = list(models)
+        self.adapters: dict[str, str] = {}
         self.max_model_len = max_model_len
         self.max_logprobs = max_logprobs
         self.tokenizer = _TOKENIZER

@@ -31,6 +31,8 @@ _KEYWORDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 }
 _WORD = re.compile(r"[^\W_]{3,}")
 _DIGITS = re.compile(r"\d+")
+_MOST_REFERENCES = 16
+"""References inside each other; more belong to a schema that contains itself."""
 _ANY_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}}
 # How vLLM prints a StructuredOutputsParams without any constraint.
 _NO_CONSTRAINT = (
@@ -67,26 +69,32 @@ def value_for(schema: Json, question: str, rng: random.Random) -> Json:
     """Return a small JSON value that fits a simple schema.
 
     Args:
-        schema: A JSON schema. ``$ref``, patterns and formats are ignored.
+        schema: A JSON schema. Patterns and formats are ignored.
         question: The text whose words and numbers are used as strings and integers.
         rng: Makes the choices that the schema leaves open.
 
     Raises:
-        RefusalError: The schema names a type that does not exist, or a keyword has a wrong type.
+        RefusalError: The schema names a type that does not exist, a keyword has a wrong type, or
+            the schema contains itself.
     """
-    return _ValueMaker(question, rng).value(schema)
+    definitions = schema.get("$defs", {}) if isinstance(schema, Mapping) else {}
+    return _ValueMaker(question, rng, definitions).value(schema)
 
 
 class _ValueMaker:
     """Makes values for a schema, from the words of a question where the schema sets none."""
 
-    def __init__(self, question: str, rng: random.Random) -> None:
+    def __init__(self, question: str, rng: random.Random, definitions: Mapping[str, Json]) -> None:
         self._question = question
         self._rng = rng
+        self._definitions = definitions
+        self._references = 0
 
     def value(self, schema: Json) -> Json:
         schema = schema if isinstance(schema, Mapping) else {}
         _check_keywords(schema)
+        if "$ref" in schema:
+            return self._referenced(str(schema["$ref"]))
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
@@ -102,6 +110,15 @@ class _ValueMaker:
             return _CONSTANTS[type_]
         make: Callable[[Mapping[str, Json]], Json] = getattr(self, f"_{type_}")
         return make(schema)
+
+    def _referenced(self, reference: str) -> Json:
+        name = reference.rpartition("/")[2]
+        if name not in self._definitions or self._references == _MOST_REFERENCES:
+            raise RefusalError(f"This stand-in for vLLM cannot follow the reference {reference}")
+        self._references += 1
+        value = self.value(self._definitions[name])
+        self._references -= 1
+        return value
 
     def _from_enum(self, values: Sequence[Json]) -> Json:
         # "What is the weather in Paris?" should choose Paris, if the enum contains it.

@@ -2,7 +2,9 @@
 
 ``table`` maps paths and methods to routes and holds the small ones. ``completions``, ``chat`` and
 ``responses`` are those that generate text, with ``chat_output``, ``messages``, ``response_input``,
-``response_output`` and ``checks`` (what vLLM refuses). ``metrics`` writes ``GET /metrics``.
+``response_output`` and ``checks`` (what vLLM refuses). ``chat_batch`` and
+``tokens`` give their responses the form of two further routes; ``audio`` has canned texts.
+``metrics`` writes ``GET /metrics``.
 
 To add a route:
 

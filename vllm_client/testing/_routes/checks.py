@@ -35,7 +35,7 @@ def check_stream(fields: RequestFields) -> None:
 def check_model(engine: Engine, fields: RequestFields) -> None:
     """Refuse a model that is not served. Without ``model``, vLLM uses its default model."""
     name = fields.get("model")
-    if name and name not in engine.models:
+    if name and name not in engine.models and name not in engine.adapters:
         aliases = ", ".join(engine.models)
         message = f"The model `{name}` does not exist. Valid aliases: {aliases}."
         raise RefusalError(message, status=404, param="model")

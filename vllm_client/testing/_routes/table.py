@@ -19,13 +19,17 @@ from .._wire.replies import DONE, EventStream, Reply, json_reply, sse_event
 from .._wire.request_fields import RequestFields, decode_body, read_fields
 from ..recorded import RecordedRequest, Recorder
 from ..script import Script
+from .audio import transcribe
 from .chat import complete_chat
+from .chat_batch import complete_chats
 from .checks import check_model
 from .completions import complete
+from .control import Control, load_adapter, unload_adapter
 from .messages import chat_prompt, check_messages
 from .metrics import METRICS_TYPE, render_metrics
 from .pooling import classify, embeddings, pooling, rerank, score
 from .responses import ResponseStore, cancel_response, create_response, retrieve_response
+from .tokens import generate
 
 __all__ = ["RouteContext", "respond"]
 
@@ -42,6 +46,7 @@ class RouteContext:
     request: RecordedRequest
     script: Script
     responses: ResponseStore
+    control: Control
 
 
 Route = Callable[[RouteContext], "Reply | EventStream"]
@@ -128,8 +133,19 @@ def _metrics(context: RouteContext) -> Reply:
 
 def _models(context: RouteContext) -> Reply:
     created = int(time.time())
-    cards = [_model_card(name, context.engine, created) for name in context.engine.models]
+    engine = context.engine
+    cards = [_model_card(name, engine, created) for name in (*engine.models, *engine.adapters)]
     return json_reply({"object": "list", "data": cards})
+
+
+def _server_info(context: RouteContext) -> Reply:
+    model = {"model": context.engine.models[0], "max_model_len": context.engine.max_model_len}
+    return json_reply({"vllm_config": {"model_config": model}, "system_env": {}})
+
+
+def _tokenizer_info(context: RouteContext) -> Reply:
+    length = context.engine.max_model_len
+    return json_reply({"tokenizer_class": "FakeTokenizer", "model_max_length": length})
 
 
 def _model_card(name: str, engine: Engine, created: int) -> JsonObject:
@@ -152,9 +168,9 @@ def _model_card(name: str, engine: Engine, created: int) -> JsonObject:
         "object": "model",
         "created": created,
         "owned_by": "vllm",
-        "root": engine.models[0],
-        "parent": None,
-        "max_model_len": engine.max_model_len,
+        "root": engine.adapters.get(name, engine.models[0]),
+        "parent": engine.models[0] if name in engine.adapters else None,
+        "max_model_len": None if name in engine.adapters else engine.max_model_len,
         "permission": [permission],
     }
 
@@ -180,6 +196,10 @@ def _detokenize(context: RouteContext) -> Reply:
     return json_reply({"prompt": engine.tokenizer.decode(ids)})
 
 
+def _transcribe(context: RouteContext, kind: str) -> Reply | EventStream:
+    return transcribe(context.engine, context.request, context.script, kind)
+
+
 def _read_fields(context: RouteContext) -> RequestFields:
     request = context.request
     fields = read_fields(decode_body(request.headers.get("Content-Type", ""), request.body))
@@ -194,6 +214,23 @@ _ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/load": {"GET": lambda context: json_reply({"server_load": context.recorder.running})},
     "/metrics": {"GET": _metrics},
     "/v1/models": {"GET": _models},
+    "/server_info": {"GET": _server_info},
+    "/sleep": {"POST": lambda context: context.control.sleep(context.request)},
+    "/wake_up": {"POST": lambda context: context.control.wake_up(context.request)},
+    "/is_sleeping": {"GET": lambda context: context.control.state("is_sleeping")},
+    "/pause": {"POST": lambda context: context.control.pause(context.request)},
+    "/resume": {"POST": lambda context: context.control.resume(context.request)},
+    "/is_paused": {"GET": lambda context: context.control.state("is_paused")},
+    "/reset_prefix_cache": {"POST": lambda _: json_reply({"success": True})},
+    "/reset_mm_cache": {"POST": lambda _: Reply()},
+    "/abort_requests": {"POST": lambda _: Reply()},
+    "/tokenizer_info": {"GET": _tokenizer_info},
+    "/v1/load_lora_adapter": {
+        "POST": lambda context: load_adapter(context.engine, context.request)
+    },
+    "/v1/unload_lora_adapter": {
+        "POST": lambda context: unload_adapter(context.engine, context.request)
+    },
     "/tokenize": {"POST": _tokenize},
     "/detokenize": {"POST": _detokenize},
     "/v1/completions": {
@@ -202,19 +239,18 @@ _ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/v1/chat/completions": {
         "POST": lambda context: complete_chat(context.engine, context.request, context.script)
     },
+    "/v1/chat/completions/batch": {
+        "POST": lambda context: complete_chats(context.engine, context.request, context.script)
+    },
+    "/inference/v1/generate": {
+        "POST": lambda context: generate(context.engine, context.request, context.script)
+    },
+    "/v1/audio/transcriptions": {"POST": lambda context: _transcribe(context, "transcription")},
+    "/v1/audio/translations": {"POST": lambda context: _transcribe(context, "translation")},
     "/v1/responses": {
         "POST": lambda context: create_response(
             context.engine, context.request, context.script, context.responses
         )
-    },
-}
-# Regular expressions of paths that contain an id.
-_PATTERNS: Mapping[str, Mapping[str, Route]] = {
-    "/v1/responses/[^/]+": {
-        "GET": lambda context: retrieve_response(context.request.path, context.responses)
-    },
-    "/v1/responses/[^/]+/cancel": {
-        "POST": lambda context: cancel_response(context.request.path, context.responses)
     },
     "/v1/embeddings": {"POST": lambda context: embeddings(context.engine, context.request)},
     "/pooling": {"POST": lambda context: pooling(context.engine, context.request)},
@@ -224,4 +260,13 @@ _PATTERNS: Mapping[str, Mapping[str, Route]] = {
     "/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
     "/v1/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
     "/v2/rerank": {"POST": lambda context: rerank(context.engine, context.request)},
+}
+# Regular expressions of paths that contain an id.
+_PATTERNS: Mapping[str, Mapping[str, Route]] = {
+    "/v1/responses/[^/]+": {
+        "GET": lambda context: retrieve_response(context.request.path, context.responses)
+    },
+    "/v1/responses/[^/]+/cancel": {
+        "POST": lambda context: cancel_response(context.request.path, context.responses)
+    },
 }

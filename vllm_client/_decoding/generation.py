@@ -1,0 +1,50 @@
+"""Chunks of ``/inference/v1/generate`` → events."""
+
+from __future__ import annotations
+
+from typing import List, Optional, Tuple
+
+from ..events import GenerationStreamEvent, Tokens
+from ..types._json import JsonObject
+from ..types.generation import Generation
+from ..types.shared import JSONValue
+from .accumulator import TokenPieces
+from .chunks import Decoder, index_of, typed
+from .templates import MakeEvent
+
+
+class GenerationDecoder(Decoder[GenerationStreamEvent, Generation, TokenPieces]):
+    """Chunks of ``/inference/v1/generate``."""
+
+    object_name = ""  # The responses of this route have no ``object``.
+    new_pieces = TokenPieces
+
+    def snapshot(self) -> Generation:
+        """What has arrived so far."""
+        raw = self._raw_snapshot()
+        del raw["object"]
+        return Generation.from_raw(raw)
+
+    def _decode_choice(
+        self, choice: JsonObject, raw_chunk: JSONValue, events: List[GenerationStreamEvent]
+    ) -> None:
+        pieces = self._pieces.choice(index_of(choice))
+        if "token_ids" not in choice:
+            raise TypeError("not a chunk of /inference/v1/generate: a choice has no token_ids")
+        token_ids = typed(list, choice["token_ids"] or [])
+        text, logprobs = choice.get("text"), choice.get("logprobs")
+        self._keep_others(choice, pieces)
+        if text is not None:
+            pieces.texts = pieces.texts or []
+            pieces.texts.append(typed(str, text))
+        if token_ids or text or logprobs is not None:
+            pieces.add_tokens(logprobs, token_ids)
+            events.append(Tokens(token_ids, pieces.index, text or "", logprobs, raw_chunk))
+        if choice.get("finish_reason") not in {None, ""}:
+            events.append(self._finish(choice, pieces, raw_chunk))
+
+    def _text_only(
+        self,
+        choice: JsonObject,  # noqa: ARG002 — no chunk is only text
+    ) -> Optional[Tuple[str, str, MakeEvent[GenerationStreamEvent]]]:
+        return None
