@@ -107,6 +107,7 @@ def test_break_ends_the_run(serve: Serve) -> None:
     async def main(client: AsyncVllmClient) -> None:
         async for row in client.batch.completions(prompts(), max_concurrency=3, adaptive=False):
             assert row.text == "<a>"
+            await reached(silent.reached, 2)
             break
         await reached(silent.gone, 2)
         for thread in run_threads():
