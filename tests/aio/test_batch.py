@@ -12,6 +12,7 @@ from typing import Any, Iterator, List
 import pytest
 
 from vllm_client import (
+    AsyncBatchRows,
     AsyncVllmClient,
     BatchInputError,
     BatchStoppedError,
@@ -106,6 +107,7 @@ def test_break_ends_the_run(serve: Serve) -> None:
     async def main(client: AsyncVllmClient) -> None:
         async for row in client.batch.completions(prompts(), max_concurrency=3, adaptive=False):
             assert row.text == "<a>"
+            await reached(silent.reached, 2)
             break
         await reached(silent.gone, 2)
         for thread in run_threads():
@@ -149,6 +151,8 @@ def test_closing_before_the_first_use(serve: Serve) -> None:
         with pytest.raises(StreamConsumedError):
             await rows.__anext__()
         client.batch.completions(["a"])  # Dropped before its first use.
+        with pytest.raises(TypeError):
+            AsyncBatchRows()  # type: ignore[call-arg]  # Its __del__ reports nothing.
 
     run_with(served, main)
     assert served.connections == 0

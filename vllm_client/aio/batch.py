@@ -46,9 +46,8 @@ class _RowHandover(Handover[BatchRow]):
     def _read(self) -> None:
         try:
             with self._rows as rows:
-                for row in rows:
-                    if not self._put(row):
-                        break
+                for row in rows:  # They end by themselves once the run is stopped.
+                    self._put(row)
         finally:
             with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
                 self._loop.call_soon_threadsafe(self._finished.set_result, None)
