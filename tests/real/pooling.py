@@ -152,6 +152,32 @@ def _(client: VllmClient) -> None:
     assert [(each.index, each.document.text) for each in results] == [(1, INPUT[1]), (0, INPUT[0])]
 
 
+@method("batch.embeddings", "pooling")
+def _(client: VllmClient) -> None:
+    single = client.embeddings.create(input=INPUT).data
+    with client.batch.embeddings(INPUT * 10) as rows:
+        found = list(rows)
+    assert [(row.index, row.ok) for row in found] == [(number, True) for number in range(20)]
+    for row in found:
+        _close(row.response.data[0].embedding, single[row.index % 2].embedding, 0.01)
+
+
+@method("batch.score", "pooling")
+def _(client: VllmClient) -> None:
+    pairs = [{"queries": "One, two", "documents": text} for text in INPUT * 5]
+    with client.batch.score(pairs) as rows:
+        scores = [row.response.data[0].score for row in rows]
+    assert len(scores) == 10
+    assert min(scores[0::2]) > max(scores[1::2])
+
+
+@method("batch.rerank", "pooling")
+def _(client: VllmClient) -> None:
+    with client.batch.rerank([{"query": text, "documents": INPUT} for text in INPUT * 5]) as rows:
+        best = [row.response.results[0].index for row in rows]
+    assert best == [0, 1] * 5
+
+
 @method("embeddings.create, not served", *GENERATING)
 def _(client: VllmClient) -> None:
     raised(NotFoundError, lambda: client.embeddings.create(input=INPUT))

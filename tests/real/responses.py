@@ -63,9 +63,12 @@ def _(client: VllmClient) -> None:
 
 @method("responses.cancel", "parsers")
 def _(client: VllmClient) -> None:
-    long = {**ASK, "max_output_tokens": 450, "ignore_eos": True}
-    made = client.responses.create(**long, background=True)
-    assert client.responses.cancel(made.id).status == "cancelled"
+    client.server.pause(mode="keep")  # The response must not end before it is cancelled.
+    try:
+        made = client.responses.create(**ASK, background=True)
+        assert client.responses.cancel(made.id).status == "cancelled"
+    finally:
+        client.server.resume()
     whole = client.responses.create(**ASK)
     raised(BadRequestError, lambda: client.responses.cancel(whole.id))
 
