@@ -1,8 +1,8 @@
 """A vLLM that is told to stop ends its streams in several ways; recorded from vLLM 0.32.
 
-In twelve trials SIGTERM in mid-stream led to the finish reason "abort", to an error frame or a
-status of 500, and to silence: the worker is gone, the connection stays open, and only keep-alive
-comments follow.
+SIGTERM came in mid-stream in nine trials. Six ended in the finish reason "abort" (one of them also
+refused requests with a 500), one in an error frame, and two in silence: the worker is gone, the
+connection stays open, and only keep-alive comments follow.
 """
 
 from __future__ import annotations
