@@ -6,6 +6,7 @@ for a route that it does not serve.
 
 from __future__ import annotations
 
+import re
 from typing import Dict
 from urllib.parse import urlsplit
 
@@ -18,7 +19,6 @@ _SPEAKS = "it needs a speech model such as Whisper"
 _ADAPTERS = "start the server with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and --enable-lora"
 _DEVELOPS = "start the server with VLLM_SERVER_DEV_MODE=1"
 _SCALES_OUT = "start the server with --enable-scale-out (vLLM 0.30 and later)"
-_STORES = "start the server with VLLM_ENABLE_RESPONSES_API_STORE=1"
 
 HINTS: Dict[str, str] = {
     "/completions": _GENERATES,
@@ -74,11 +74,7 @@ def not_served(method: str, url: str) -> str:
     """
     parts = urlsplit(url)
     server = f"{parts.scheme}://{parts.netloc}"
-    fitting = [end for end in HINTS if parts.path.endswith(end)]
-    if fitting:
-        advice = HINTS[max(fitting, key=len)]
-    elif "/responses/" in parts.path:
-        advice = _STORES
-    else:
-        advice = "check base_url and the path"
+    path = re.sub("/responses/.*", "/responses", parts.path)  # Without the id.
+    fitting = [end for end in HINTS if path.endswith(end)]
+    advice = HINTS[max(fitting, key=len)] if fitting else "check base_url and the path"
     return f"the server at {server} does not serve {method} {parts.path}: {advice}"

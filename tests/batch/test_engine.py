@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sqlite3
 import threading
+import time
 from typing import Any, Iterator, List
 
 import pytest
@@ -454,3 +456,65 @@ def test_wrong_timeout(serve: Serve) -> None:
     client = serve(handler=Answering()).client
     with pytest.raises(ValueError, match="timeout must be a number"):
         list(client.batch.completions(["a"], timeout="5"))  # type: ignore[arg-type]
+
+
+def test_leaving_the_loop_ends_the_run(serve: Serve) -> None:
+    """`break` without `with` ends the run at once, without the garbage collector."""
+    client = serve(handler=Answering()).client
+    gc.collect()
+    gc.disable()
+    try:
+        for row in client.batch.completions(map(str, itertools.count()), max_concurrency=4):
+            assert row.ok
+            break
+        names = [thread.name for thread in threading.enumerate()]
+        assert "vllm_client-batch" not in names
+    finally:
+        gc.enable()
+
+
+def test_slow_consumer_is_no_busy_server(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience counts from the first rejection, not while the program does something else."""
+    passed = [0.0]
+    clock = time.perf_counter
+    monkeypatch.setattr(_engine, "perf_counter", lambda: clock() + passed[0])
+    client = serve(handler=Answering({"b": [BUSY]})).client
+    rows = client.batch.completions(["a", "b"], max_concurrency=1, patience=60)
+    assert next(rows).ok
+    passed[0] = 3600.0
+    assert next(rows).text == "<b>"
+
+
+class FewThreads:
+    """Lets so many threads start, and refuses more as a system does that has no more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+        self.left = most
+        start = threading.Thread.start
+
+        def limited(thread: threading.Thread) -> None:
+            if thread.name == "vllm_client-batch":
+                if not self.left:
+                    raise RuntimeError("can't start new thread")
+                self.left -= 1
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", limited)
+
+
+def test_few_threads(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the system has no more threads, the run goes on with those it has."""
+    FewThreads(monkeypatch, 2)
+    server = Answering()
+    rows = serve(handler=server).client.batch.completions(map(str, range(50)))
+    assert texts(rows) == [f"<{number}>" for number in range(50)]
+    assert server.most_at_once <= 2
+
+
+def test_no_thread_at_all(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If there can be no thread at all, the run ends with our error, and nothing was sent."""
+    FewThreads(monkeypatch, 0)
+    served = serve(handler=Answering())
+    with pytest.raises(APIConnectionError, match="no thread can be started"):
+        list(served.client.batch.completions(["a"]))
+    assert served.requests == []

@@ -155,7 +155,7 @@ def test_failed_rows(serve: Serve, output: Path) -> None:
     assert second["response"] is None
     assert "row 2" in second["error"]["message"]
     again = client.batch.run(["a", "bad", 5], output)
-    assert (again.read, again.skipped, again.done, again.failed) == (0, 3, 1, 2)
+    assert (again.read, again.skipped, again.done, again.failed) == (1, 2, 1, 2)
     assert server.asked["bad"] == 1
     third = client.batch.run(["a", "bad", 5], output, retry_failed=True)
     assert (third.read, third.skipped, third.failed) == (2, 1, 2)
@@ -500,3 +500,32 @@ def test_system_without_locks(serve: Serve, output: Path, monkeypatch: pytest.Mo
     """On Windows, which has no such locks, a run works without."""
     monkeypatch.setattr(_store, "sys", SimpleNamespace(platform="win32"))
     assert serve(handler=Answering()).client.batch.run(["a"], output).done == 1
+
+
+def test_corrected_row(serve: Serve, output: Path) -> None:
+    """A row that could not be sent may be corrected: the resumed run sends it."""
+    client = serve(handler=Answering()).client
+    assert client.batch.run(["a", {"promt": "b"}], output).failed == 1
+    report = client.batch.run(["a", {"prompt": "b"}], output)
+    assert (report.read, report.skipped, report.done, report.failed) == (1, 1, 2, 0)
+    assert errors_path(output).read_bytes() == b""
+
+
+def test_prompt_that_is_no_utf8(serve: Serve, output: Path, tmp_path: Path) -> None:
+    """A prompt in another encoding is a failed row; its characters are not guessed."""
+    source = tmp_path / "in.txt"
+    source.write_bytes("caf\u00e9\n".encode("latin-1") + b"tea\n")
+    served = serve(handler=Answering())
+    report = served.client.batch.run(source, output, prompts=True)
+    assert (report.done, report.failed) == (1, 1)
+    assert "line 1: it is not UTF-8" in errors_path(output).read_text()
+    assert [request.json["prompt"] for request in served.requests] == ["tea"]
+
+
+def test_progress_of_a_shard(serve: Serve, output: Path) -> None:
+    """The total of a shard is what falls to it."""
+    told: List[BatchProgress] = []
+    client = serve(handler=Answering()).client
+    rows = [str(number) for number in range(10)]
+    client.batch.run(rows, output, shard=(1, 4), progress=told.append)
+    assert (told[-1].done, told[-1].total) == (3, 3)

@@ -72,6 +72,15 @@ def test_fixed() -> None:
     assert (limit.current, limit.rejections) == (100, 1)
 
 
+def test_lower_ceiling() -> None:
+    """A lowered ceiling holds from then on, and is never raised again."""
+    limit = ConcurrencyLimit(100)
+    limit.lower_ceiling(5)
+    answer(limit, 50)
+    limit.lower_ceiling(9)
+    assert limit.current == 5
+
+
 def test_simulated_server() -> None:
     """Against 64 slots and a queue of 48 with a ceiling of 1,024, few rows are rejected.
 

@@ -181,7 +181,7 @@ NOT_SERVED = [
     ("POST", "http://h:1/gateway/v1/chat/completions/batch", "older than vLLM 0.20"),
     ("POST", "http://h:1/v1/load_lora_adapter?x=1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"),
     ("GET", "http://h:1/is_sleeping", "VLLM_SERVER_DEV_MODE=1"),
-    ("GET", "http://h:1/v1/responses/resp_1", "VLLM_ENABLE_RESPONSES_API_STORE=1"),
+    ("GET", "http://h:1/v1/responses/resp_1", "needs a model that generates text"),
     ("GET", "http://h:1/v1/nope", "check base_url and the path"),
 ]
 

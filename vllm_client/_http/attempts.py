@@ -175,7 +175,7 @@ class Attempts:
         )
         error.retry_after = _retry_after(response.headers.get("retry-after"))
         may_retry = response.status_code in RETRYABLE_STATUSES
-        return FailedAttempt(error, may_retry, response.headers.get("retry-after"))
+        return FailedAttempt(error, may_retry)
 
     def _pause_or_raise(self, failed: FailedAttempt, call: Call) -> None:
         """Pause before the next attempt, or raise the error if a retry is no use."""
@@ -192,7 +192,7 @@ class Attempts:
 
     def _pause(self, failed: FailedAttempt) -> float:
         """Seconds before the next attempt: what the server asks for, else jittered back-off."""
-        asked = _retry_after(failed.retry_after)
+        asked: Optional[float] = getattr(failed.error, "retry_after", None)
         if asked is not None:
             return min(asked, LONGEST_RETRY_AFTER)
         if failed.was_reused and self.failed == 1:

@@ -53,7 +53,6 @@ class FailedAttempt:
     Attributes:
         error: What the caller gets if there is no retry.
         may_retry: Whether a retry is safe and may help.
-        retry_after: The header ``Retry-After`` of the response.
         was_reused: Whether the server closed the connection before it answered, as it does with
             one that was idle for too long: then a new connection may work at once. ``Call.reused``
             tells whether it really was an old one.
@@ -61,7 +60,6 @@ class FailedAttempt:
 
     error: VllmError
     may_retry: bool
-    retry_after: Optional[str] = None
     was_reused: bool = False
 
 

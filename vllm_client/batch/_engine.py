@@ -2,34 +2,30 @@
 
 All decisions (what is sent next, what is tried again, when everybody pauses) are made in the
 thread that iterates, so they need no lock; it also reads the input, which may be tied to its
-thread as a database cursor is. A worker takes a job, makes one attempt, and hands the job back.
+thread as a database cursor is.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import queue
 import random
-import threading
 from time import perf_counter
-from typing import Any, Iterable, Iterator, List, Optional, Tuple
+from typing import Iterable, Iterator, List, Optional, Tuple, Union
 
 from attrs import define, frozen
 
-from .._http.payload import JSON, Payload
 from .._http.transport import CallOptions, Transport
 from ..exceptions import (
     APIConnectionError,
-    APIStatusError,
     APITimeoutError,
     BatchStoppedError,
     StreamConsumedError,
     VllmError,
 )
-from ..timeouts import Timeout
 from ._limit import ConcurrencyLimit
 from ._rows import Job
+from ._workers import Probe, Workers
 
 _FIRST_PAUSE = 0.5
 _FIRST_BUSY_PAUSE = 0.05
@@ -38,7 +34,6 @@ _LONGEST_PROBE_PAUSE = 5.0
 _LONGEST_RETRY_AFTER = 60.0
 _MOST_REJECTIONS = 64
 """A row that was rejected as often while others succeeded has failed."""
-_PROBE_TIMEOUT = Timeout(connect=5.0, read=10.0, total=15.0)
 _BUSY = frozenset({429, 503})
 _GATEWAY = frozenset({502, 504})
 """What a gateway says while the server behind it is away."""
@@ -67,13 +62,6 @@ class Counts:
     rejections: int = 0
 
 
-class _Probe:
-    """Asks whether the server is there, in a worker's thread; handed back as a job is."""
-
-    def __init__(self) -> None:
-        self.is_up = False
-
-
 class Engine:
     """One run over many rows: iterate over it once, in one thread.
 
@@ -92,15 +80,11 @@ class Engine:
     def __init__(
         self, transport: Transport, jobs: Iterable[Job], settings: Settings, options: CallOptions
     ) -> None:
-        # A copy of its own: closing it ends the calls of this run and no others.
-        self._transport = transport.without_retries()
+        self._session = transport.session
+        self._workers = Workers(transport, options)
         self._jobs = iter(jobs)
         self._settings = settings
-        self._options = options
         self._limit = ConcurrencyLimit(settings.max_concurrency, adaptive=settings.adaptive)
-        self._to_send: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._handed_back: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._workers: List[threading.Thread] = []
         self._again: List[Tuple[float, int, Job]] = []  # A heap: when, a tie-breaker, the job.
         self._numbers = itertools.count()
         self._input_ended = False
@@ -110,7 +94,7 @@ class Engine:
         self._away_pauses = 0
         self._suspects: List[Job] = []  # Rows whose connection broke, until the server was asked.
         self._probing = False
-        self._last_answer = perf_counter()
+        self._busy_since: Optional[float] = None  # Rejections, and no answer since.
         self._last_error: Optional[BaseException] = None
         self._alike = (0, 0)  # The status that all rows so far failed with, and how many they are.
         self._stopped = False
@@ -126,7 +110,7 @@ class Engine:
     @property
     def has_more_ready(self) -> bool:
         """Whether another job has been handed back already."""
-        return not self._handed_back.empty()
+        return self._workers.has_more_ready
 
     def __iter__(self) -> Iterator[Job]:
         """The finished jobs, as they finish: each has a response or an error.
@@ -148,28 +132,12 @@ class Engine:
     def stop(self) -> None:
         """End the run from another thread; its iterator raises StreamConsumedError."""
         self._stopped = True
-        self._handed_back.put(None)
+        self._workers.wake()
 
     def close(self) -> None:
         """Close the connections of the requests in flight, and end the worker threads."""
         self._stopped = True
-        while self._take_unsent():
-            pass
-        for _ in self._workers:
-            self._to_send.put(None)
-        for worker in self._workers:
-            while worker.is_alive():
-                # Again and again: a worker may have been about to open its call.
-                self._transport.session.close(self._transport)
-                worker.join(0.02)
-        self._workers.clear()
-
-    def _take_unsent(self) -> bool:
-        try:
-            self._to_send.get_nowait()
-        except queue.Empty:
-            return False
-        return True
+        self._workers.close()
 
     # What is sent.
 
@@ -209,71 +177,23 @@ class Engine:
         self.counts.read += 1
         return job
 
-    def _send(self, job: Any) -> None:
+    def _send(self, work: Union[Job, Probe]) -> None:
+        if self._workers.count <= self.in_flight and not self._workers.add():
+            self._limit.lower_ceiling(self._workers.count)
         self.in_flight += 1
-        self._to_send.put(job)
-        if len(self._workers) < self.in_flight:
-            worker = threading.Thread(target=self._work, name="vllm_client-batch", daemon=True)
-            worker.start()
-            self._workers.append(worker)
-
-    # In the worker threads.
-
-    def _work(self) -> None:
-        while True:
-            job = self._to_send.get()
-            if job is None:
-                return
-            try:
-                if isinstance(job, _Probe):
-                    job.is_up = self._is_up()
-                else:
-                    self._attempt(job)
-            finally:
-                self._handed_back.put(job)
-
-    def _attempt(self, job: Job) -> None:
-        route = job.route
-        assert route is not None
-        job.sent_at = perf_counter()
-        try:
-            whole = self._transport.fetch(
-                "POST",
-                self._transport.url(route.path),
-                Payload(job.content, JSON, job.body),
-                options=self._options,
-            )
-            with whole.redacting():
-                job.received = whole.content
-                job.request_id = whole.headers.get("x-request-id")
-                job.response = route.decode(job.received, job.body)
-        except BaseException as error:  # noqa: BLE001 — raised by the iterator, or the row's error
-            job.error = error
-        job.ended_at = perf_counter()
-
-    def _is_up(self) -> bool:
-        url = self._transport.url("/health")
-        options = CallOptions(_PROBE_TIMEOUT, self._options.extra_headers)
-        try:
-            self._transport.open("GET", url, options=options).close()
-        except APIStatusError as error:
-            return error.status_code < 500  # A gateway may not have the route.
-        except VllmError:
-            return False
-        return True
+        self._workers.hand_out(work)
 
     # What came back.
 
     def _take_back(self) -> Iterator[Job]:
         """Wait for what comes next: a job that is handed back, or the time to send one again."""
-        try:
-            job = self._handed_back.get(timeout=self._seconds_to_wait())
-        except queue.Empty:
-            return
-        if job is None or self._stopped:
+        job = self._workers.take_back(self._seconds_to_wait())
+        if self._stopped:
             raise StreamConsumedError("the run was closed")
+        if job is None:
+            return
         self.in_flight -= 1
-        if isinstance(job, _Probe):
+        if isinstance(job, Probe):
             yield from self._note_probe(job)
         elif self._is_finished(job):
             yield job
@@ -291,13 +211,13 @@ class Engine:
     def _is_finished(self, job: Job) -> bool:
         error = job.error
         if error is None:
-            self._last_answer = job.ended_at
+            self._busy_since = None
             self._limit.on_answer(job.sent_at)
             self.counts.done += 1
             return True
         if not isinstance(error, VllmError):
             raise error
-        if self._transport.session.is_closed:
+        if self._session.is_closed:
             raise error  # The client was closed meanwhile.
         if self._is_sent_again(job, error):
             return False
@@ -321,7 +241,9 @@ class Engine:
         self._limit.on_rejection(job.sent_at, now)
         self.counts.rejections += 1
         job.rejections += 1
-        unanswered = now - self._last_answer
+        # Not since the last answer: a program may take its time between two rows.
+        self._busy_since = now if self._busy_since is None else self._busy_since
+        unanswered = now - self._busy_since
         others_succeed = unanswered < _LONGEST_PAUSE
         if unanswered > self._settings.patience or (
             others_succeed and job.rejections >= _MOST_REJECTIONS
@@ -354,9 +276,9 @@ class Engine:
     def _probe(self) -> None:
         if not self._probing:
             self._probing = True
-            self._send(_Probe())
+            self._send(Probe())
 
-    def _note_probe(self, probe: _Probe) -> Iterator[Job]:
+    def _note_probe(self, probe: Probe) -> Iterator[Job]:
         """Blame the suspected rows if the server is there; else pause, and blame none."""
         self._probing = False
         now = perf_counter()

@@ -31,6 +31,11 @@ class ConcurrencyLimit:
         self._answered = 0
         self._lowered_at = float("-inf")
 
+    def lower_ceiling(self, ceiling: int) -> None:
+        """Never allow more than this, 1 or more, from now on."""
+        self._ceiling = min(self._ceiling, ceiling)
+        self.current = min(self.current, self._ceiling)
+
     def on_answer(self, sent_at: float) -> None:
         """A request was answered. ``sent_at`` is when it was sent, in seconds of any clock."""
         if self.current >= self._ceiling or sent_at < self._lowered_at:

@@ -72,18 +72,8 @@ class BatchRows:
         self._engine = run.engine(run.reader(rows))
         self._tally = Tally(self._engine)
         total = len(rows) if isinstance(rows, Sized) else None
-        self._reporter = Reporter(run.progress, self._engine, self._tally.report, total)
-        self._rows = self._read(ordered)
-
-    def _read(self, ordered: bool) -> Generator[BatchRow, None, None]:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._engine.close)
-            stack.callback(self._reporter.close)
-            jobs = iter(self._engine)
-            for job in _in_order(jobs, self._engine) if ordered else jobs:
-                self._tally.add(job)
-                self._reporter.update()
-                yield row_of(job)
+        reporter = Reporter(run.progress, self._engine, self._tally.report, total)
+        self._rows = _finished_rows(self._engine, self._tally, reporter, ordered)
 
     def __iter__(self) -> BatchRows:
         return self
@@ -113,6 +103,21 @@ class BatchRows:
         self.close()
 
 
+# A function, not a method: a reference cycle would keep a run that was left by ``break`` alive,
+# and its requests, until the next garbage collection.
+def _finished_rows(
+    engine: Engine, tally: Tally, reporter: Reporter, ordered: bool
+) -> Generator[BatchRow, None, None]:
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.close)
+        stack.callback(reporter.close)
+        jobs = iter(engine)
+        for job in _in_order(jobs, engine) if ordered else jobs:
+            tally.add(job)
+            reporter.update()
+            yield row_of(job)
+
+
 def _in_order(jobs: Iterator[Job], engine: Engine) -> Iterator[Job]:
     """The jobs in the order of the input; what waits for its turn counts against the buffer."""
     waiting: Dict[int, Tuple[Job, int]] = {}
@@ -131,24 +136,14 @@ def _in_order(jobs: Iterator[Job], engine: Engine) -> Iterator[Job]:
 def row_of(job: Job) -> BatchRow:
     """What the program gets of a finished job."""
     error: Any = job.error
-    if error is not None:
-        return BatchRow(
-            job.index,
-            job.custom_id,
-            None,
-            error,
-            job.attempts,
-            max(job.ended_at - job.sent_at, 0.0),
-            max(job.sent_at - job.read_at, 0.0),
-        )
     return BatchRow(
         job.index,
         job.custom_id,
-        job.response,
-        None,
-        job.attempts + 1,
-        job.ended_at - job.sent_at,
-        job.sent_at - job.read_at,
+        None if error else job.response,
+        error,
+        job.attempts + (error is None),
+        max(job.ended_at - job.sent_at, 0.0),
+        max(job.sent_at - job.read_at, 0.0),
     )
 
 
@@ -189,7 +184,8 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
         if current.scope is not None:
             current.scope.register_call(engine.stop)
         tally = Tally(engine, store.done, len(store.given_up))
-        reporter = Reporter(run.progress, engine, tally.report, total)
+        in_shard = total and len(range(files.shard[0], total, files.shard[1]))
+        reporter = Reporter(run.progress, engine, tally.report, in_shard)
         try:
             _write_all(engine, store, tally, reporter)
         finally:

@@ -17,8 +17,8 @@ from ._rows import BLANK
 def rows_of_file(path: Union[str, Path], *, prompts: bool = False) -> Iterator[Any]:
     """The rows of a file, read line by line.
 
-    A line that is no JSON comes as the error, so that it is one failed row and not the end. An
-    empty line is no row.
+    A line that is no JSON, or no UTF-8, comes as the error, so that it is one failed row and not
+    the end. An empty line is no row.
 
     Args:
         path: ``-`` is standard input; a name that ends in ``.gz`` is decompressed.
@@ -31,7 +31,7 @@ def rows_of_file(path: Union[str, Path], *, prompts: bool = False) -> Iterator[A
     for line in _lines(path):
         text = line.rstrip(b"\r\n")
         if prompts:
-            yield text.decode("utf-8", "replace")
+            yield _prompt(text)
         else:
             yield _decoded(text) if text.strip() else BLANK
 
@@ -50,6 +50,13 @@ def count_rows(path: Union[str, Path]) -> int:
         return 0
     with open(path, "rb") as file:
         return sum(1 for line in file if not line.isspace())
+
+
+def _prompt(text: bytes) -> Any:
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return BatchInputError(f"it is not UTF-8 ({error})")
 
 
 def _decoded(text: bytes) -> Any:

@@ -21,6 +21,8 @@ from ..exceptions import BatchChangedError, BatchLockedError, VllmError
 from ._rows import Job
 
 _VERSION = 1
+NEVER_SENT = 0
+"""The digest of a row that could not be sent. Its line may be corrected: it is looked at again."""
 _SCAN_SIZE = 1 << 22
 _SYNC_SECONDS = 5.0
 _MARK = re.compile(
@@ -122,8 +124,9 @@ class OutputFile:
         lines: List[bytes] = []
         for line in _whole_lines(self.errors_path):
             mark = json.loads(line)["vllm_client"]
+            was_sent = mark["digest"] != NEVER_SENT
             tried_again = retry_failed or mark["retryable"] or self.digest(mark["index"])
-            if not tried_again:
+            if was_sent and not tried_again:
                 kept[mark["index"]] = mark["digest"]
                 lines.append(line)
         _replace(self.errors_path, b"".join(lines))
@@ -204,8 +207,8 @@ def errors_path(path: Path) -> Path:
 
 
 def stored_digest(job: Job) -> int:
-    """The digest of a row as it is stored: 0 stands for no row."""
-    return job.digest or 1
+    """The digest of a row as it is stored: 0 stands for no row, and for one that was not sent."""
+    return (job.digest or 1) if job.content else NEVER_SENT
 
 
 def scan(file: int, path: Path) -> Tuple[array[int], int, int]:
