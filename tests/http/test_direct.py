@@ -784,3 +784,19 @@ def test_a_server_may_answer_before_it_has_read_all(error: OSError, is_raised: b
         assert (raised, is_raised) == (error, True)  # noqa: PT017 — which of them is the question
     else:
         assert not is_raised
+
+
+def test_a_call_that_is_closed_at_its_very_end(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that is closed after the last byte and before its return is a closed call."""
+    served = warm(serve, COMMON)
+    has_more = direct._has_more
+
+    def close_first(sock: socket.socket) -> bool:
+        served.client.close()
+        return has_more(sock)
+
+    monkeypatch.setattr(direct, "_has_more", close_first)
+    with pytest.raises(APIConnectionError, match="the client was closed"):
+        fetch(served.client)
