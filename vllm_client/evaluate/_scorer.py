@@ -277,7 +277,7 @@ class Scorer:
                 **{**_UNPROCESSED, **self._common},
             )
         except BadRequestError as error:
-            if "logprob_token_ids" not in str(error):
+            if "logprob_token_ids" not in str(error) or "out-of-vocab" in str(error):
                 raise
         else:
             found = [next_logprobs(each.logprobs, ids) for each in answer.choices]
