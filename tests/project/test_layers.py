@@ -29,7 +29,7 @@ ROWS: List[Tuple[str, Set[str]]] = [
     ("client", {"client"}),
     ("faces", {"aio"}),
     ("package", {"__init__"}),
-    ("edges", {"__main__", "cli", "testing"}),
+    ("edges", {"__main__", "cli", "contrib", "testing"}),
 ]
 ARROWS: Dict[str, Set[str]] = {
     "__main__": {"cli"},

@@ -175,7 +175,7 @@ def cut_left(scorer: Scorer, whole: List[int], start: int) -> Tuple[List[int], i
     Raises:
         EvaluationError: The continuation alone does not fit.
     """
-    longest = scorer.tokens.max_model_len() - 1  # One more is generated.
+    longest = scorer.longest_prompt()
     excess = len(whole) - longest
     if excess <= 0:
         return whole, 0

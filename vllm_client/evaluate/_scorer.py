@@ -77,6 +77,7 @@ class ScoringOptions:
         fields: Further fields of each request.
         chat: Fields of a conversation, beside ``messages``.
         call: Headers and time limits of each request.
+        max_length: The length of the context to stay in; None for that of the server.
     """
 
     model: Optional[str]
@@ -85,6 +86,7 @@ class ScoringOptions:
     fields: Dict[str, Any]
     chat: Dict[str, Any]
     call: RequestOptions
+    max_length: Optional[int] = None
 
 
 class Scorer:
@@ -120,7 +122,16 @@ class Scorer:
             self._facts["warned"] = True
             warnings.warn(_SPACE, stacklevel=5)
 
+    def longest_prompt(self) -> int:
+        """The most tokens of a prompt: one more is generated."""
+        return (self._options.max_length or self.tokens.max_model_len()) - 1
+
     # Special tokens in front of a text.
+
+    @property
+    def adds_special_tokens(self) -> bool:
+        """Whether the tokenizer puts its special tokens around a text."""
+        return self._options.add_special_tokens
 
     def encode(self, text: str) -> List[int]:
         """The tokens of a text, with those that the tokenizer adds."""

@@ -91,7 +91,7 @@ def _tokens(scorer: Scorer, passage: Passage) -> Tuple[List[int], List[int]]:
 def _sizes(scorer: Scorer, passage: Passage, lead: int) -> Tuple[int, int]:
     window, stride = passage.window, passage.stride
     if window is None:
-        window = scorer.tokens.max_model_len() - 1  # One more is generated.
+        window = scorer.longest_prompt()
     room = window - lead
     if stride is None:
         stride = max(room // 2, 1)

@@ -1,0 +1,1 @@
+"""Adapters for other programs; each needs an extra of the same name."""
