@@ -15,7 +15,6 @@ from typing import Any, Dict, Iterable, List, Literal, Mapping, Optional, Sequen
 from attrs import frozen
 
 from ..exceptions import BatchInputError
-from ..types.embedding import Embedding
 
 
 @frozen
@@ -24,7 +23,7 @@ class Column:
 
     Attributes:
         kind: Of its values, where they are not None: ``"text"`` is str, ``"count"`` is int, and
-            ``"vector"`` an ``Embedding``.
+            ``"vector"`` an :class:`~vllm_client.types.Embedding`.
         values: One for each row.
     """
 
@@ -36,16 +35,6 @@ class Column:
         if self.kind != "vector":
             return list(self.values)
         return [None if vector is None else vector.embedding for vector in self.values]
-
-    def arrays(self) -> List[Any]:
-        """The values; a vector as an array of NumPy, if the process has NumPy."""
-        if self.kind != "vector" or "numpy" not in sys.modules:
-            return self.lists()
-        return [None if vector is None else _array(vector) for vector in self.values]
-
-
-def _array(vector: Embedding) -> Any:
-    return vector.to_numpy()
 
 
 class Table(ABC):
@@ -140,8 +129,8 @@ class _Columns(Table):
 def _object_array(numpy: Any, column: Column) -> Any:
     # Of objects, also without a None: the batches of a data set must have the same type.
     values = numpy.empty(len(column.values), dtype=object)
-    for at, value in enumerate(column.arrays()):  # One by one, or vectors would be a matrix.
-        values[at] = value
+    for at, value in enumerate(column.lists()):  # One by one, or vectors would be a matrix.
+        values[at] = value  # A list: Ray joins no blocks of arrays and of None.
     return values
 
 
@@ -166,13 +155,20 @@ class _Frame(Table):
         return self._frame.assign(
             **{
                 name: series(
-                    column.arrays(),
+                    _arrays(column),
                     index=index,
                     dtype="Int64" if column.kind == "count" else object,
                 )
                 for name, column in columns.items()
             }
         )
+
+
+def _arrays(column: Column) -> List[Any]:
+    """The values; a vector as an array of NumPy, which pandas needs anyway."""
+    if column.kind != "vector":
+        return list(column.values)
+    return [None if vector is None else vector.to_numpy() for vector in column.values]
 
 
 class _Arrow(Table):
@@ -196,7 +192,7 @@ class _Arrow(Table):
         schema, arrays = self._table.schema, list(self._table.columns)
         for name, column in columns.items():
             schema = schema.append(arrow.field(name, types[column.kind]))
-            arrays.append(arrow.array(column.arrays(), types[column.kind]))
+            arrays.append(arrow.array(column.lists(), types[column.kind]))
         return type(self._table).from_arrays(arrays, schema=schema)
 
 

@@ -106,7 +106,7 @@ class Mapper:
         self._error = error
         self._output = output or ("embedding" if chosen is EMBEDDINGS else "text")
         self._extra_outputs = _named("extra_outputs", extra_outputs)
-        _check_outputs(self._extra_outputs, self._added, [self._prompt])
+        _check_outputs(chosen, self._extra_outputs, [*self._added, self._prompt])
 
     def __call__(self, data: Any) -> Any:
         """Send the rows of a batch.
@@ -266,11 +266,14 @@ def _checked_params(
     return {**defaults, **params}
 
 
-def _check_outputs(outputs: Mapping[str, str], added: List[str], read: List[str]) -> None:
-    unknown = next((name for name in outputs if name not in _EXTRA_OUTPUTS), None)
+def _check_outputs(route: Route, outputs: Mapping[str, str], names: List[str]) -> None:
+    """Refuse further columns that the route cannot fill, and columns of the same name."""
+    known = [name for name in _EXTRA_OUTPUTS if route is not EMBEDDINGS or name in _OF_EMBEDDINGS]
+    unknown = next((name for name in outputs if name not in known), None)
     if unknown is not None:
-        raise ValueError(f"extra_outputs are {', '.join(_EXTRA_OUTPUTS)}, not {unknown!r}")
-    names = [*added, *read]
+        raise ValueError(
+            f"extra_outputs of {route.name} are {', '.join(known)}, and not {unknown!r}"
+        )
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
         raise ValueError(f"two columns would have the name {double!r}: choose another for one")
@@ -321,3 +324,4 @@ _EXTRA_OUTPUTS: Dict[str, Callable[[BatchRow], Any]] = {
     "completion_tokens": lambda row: row.usage and row.usage.completion_tokens,
     "response": lambda row: json.dumps(row.response.raw, ensure_ascii=False),
 }
+_OF_EMBEDDINGS = {"prompt_tokens", "response"}
