@@ -235,7 +235,10 @@ EMBEDDED = ["a", ["b", "c"], "d"]
 def test_embeddings_in_lists() -> None:
     """Vectors come as base64 and are lists of floats; a row has one input."""
     with FakeServer("tiny") as server, VllmClient(server.base_url) as client:
-        mapper = Mapper(server.base_url, route="embeddings", extra_outputs=["prompt_tokens"])
+        outputs = ["prompt_tokens"]
+        mapper = Mapper(
+            server.base_url, route="embeddings", extra_outputs=outputs, max_concurrency=1
+        )
         found = mapper({"prompt": EMBEDDED})
         expected = client.embeddings.create(input=["a", "d"]).data
         sent = server.requests[0].json
