@@ -41,6 +41,7 @@ class Batch(Resource):
         prompts: Iterable[Any],
         *,
         ordered: bool = True,
+        input_thread: bool = False,
         **params: Unpack[BatchCompletionParams],
     ) -> BatchRows:
         """Complete many prompts.
@@ -50,6 +51,8 @@ class Batch(Resource):
                 fields, or pairs ``(custom_id, row)``. It is read in the thread that iterates, no
                 further ahead than there is room.
             ordered: Whether rows come in the order of the input.
+            input_thread: Whether a thread of its own reads the input, one row when there is room,
+                so that rows come while the next prompt is waited for.
             **params: The fields of every row, which a row may override, and the settings of
                 :class:`~vllm_client.params.batch.BatchParams`.
 
@@ -63,7 +66,7 @@ class Batch(Resource):
             BatchStoppedError: While it is read: the first rows all failed alike, or the server was
                 away for longer than ``patience``.
         """
-        return self._rows(COMPLETIONS, prompts, ordered, dict(params))
+        return self._rows(COMPLETIONS, prompts, ordered, input_thread, dict(params))
 
     @takes(BatchChatParams)
     def chat(
@@ -71,6 +74,7 @@ class Batch(Resource):
         conversations: Iterable[Any],
         *,
         ordered: bool = True,
+        input_thread: bool = False,
         **params: Unpack[BatchChatParams],
     ) -> BatchRows:
         """Continue many conversations.
@@ -79,6 +83,7 @@ class Batch(Resource):
             conversations: As for :meth:`completions`: lists of messages, texts (one message of the
                 user), dicts of request fields, or pairs ``(custom_id, row)``.
             ordered: As for :meth:`completions`.
+            input_thread: As for :meth:`completions`.
             **params: As for :meth:`completions`.
 
         Returns:
@@ -87,7 +92,7 @@ class Batch(Resource):
         Raises:
             BatchError: As for :meth:`completions`.
         """
-        return self._rows(CHAT, conversations, ordered, dict(params))
+        return self._rows(CHAT, conversations, ordered, input_thread, dict(params))
 
     @takes(BatchEmbeddingParams)
     def embeddings(
@@ -95,6 +100,7 @@ class Batch(Resource):
         inputs: Iterable[Any],
         *,
         ordered: bool = True,
+        input_thread: bool = False,
         **params: Unpack[BatchEmbeddingParams],
     ) -> BatchRows:
         """Compute the embeddings of many inputs, one request a row.
@@ -103,6 +109,7 @@ class Batch(Resource):
             inputs: As for :meth:`completions`: texts, lists of token ids or of texts, dicts of
                 request fields, or pairs ``(custom_id, row)``.
             ordered: As for :meth:`completions`.
+            input_thread: As for :meth:`completions`.
             **params: As for :meth:`completions`. Vectors come as JSON; ``client.embeddings`` has
                 the cheaper encodings.
 
@@ -112,7 +119,7 @@ class Batch(Resource):
         Raises:
             BatchError: As for :meth:`completions`.
         """
-        return self._rows(EMBEDDINGS, inputs, ordered, dict(params))
+        return self._rows(EMBEDDINGS, inputs, ordered, input_thread, dict(params))
 
     @takes(BatchScoreParams)
     def score(
@@ -120,6 +127,7 @@ class Batch(Resource):
         pairs: Iterable[Any],
         *,
         ordered: bool = True,
+        input_thread: bool = False,
         **params: Unpack[BatchScoreParams],
     ) -> BatchRows:
         """Score many pairs of inputs.
@@ -128,6 +136,7 @@ class Batch(Resource):
             pairs: Dicts of request fields, such as ``{"queries": …, "documents": […]}``, or pairs
                 ``(custom_id, dict)``.
             ordered: As for :meth:`completions`.
+            input_thread: As for :meth:`completions`.
             **params: As for :meth:`completions`.
 
         Returns:
@@ -136,7 +145,7 @@ class Batch(Resource):
         Raises:
             BatchError: As for :meth:`completions`.
         """
-        return self._rows(SCORE, pairs, ordered, dict(params))
+        return self._rows(SCORE, pairs, ordered, input_thread, dict(params))
 
     @takes(BatchRerankParams)
     def rerank(
@@ -144,6 +153,7 @@ class Batch(Resource):
         queries: Iterable[Any],
         *,
         ordered: bool = True,
+        input_thread: bool = False,
         **params: Unpack[BatchRerankParams],
     ) -> BatchRows:
         """Order documents for many queries.
@@ -152,6 +162,7 @@ class Batch(Resource):
             queries: Dicts of request fields, such as ``{"query": …, "documents": […]}``, or pairs
                 ``(custom_id, dict)``.
             ordered: As for :meth:`completions`.
+            input_thread: As for :meth:`completions`.
             **params: As for :meth:`completions`.
 
         Returns:
@@ -160,7 +171,7 @@ class Batch(Resource):
         Raises:
             BatchError: As for :meth:`completions`.
         """
-        return self._rows(RERANK, queries, ordered, dict(params))
+        return self._rows(RERANK, queries, ordered, input_thread, dict(params))
 
     def run(
         self,
@@ -206,12 +217,15 @@ class Batch(Resource):
         )
         return run_to_file(run, source, Path(output), files)
 
-    def _rows(self, route: Route, rows: Any, ordered: bool, params: Dict[str, Any]) -> BatchRows:
+    def _rows(
+        self, route: Route, rows: Any, ordered: bool, input_thread: bool, params: Dict[str, Any]
+    ) -> BatchRows:
         if isinstance(rows, (str, bytes)) or not hasattr(rows, "__iter__"):
             raise BatchInputError(
                 f"the rows must be an iterable of rows, not {type(rows).__name__}"
             )
-        return BatchRows(self._new_run(route, params), rows, ordered=ordered)
+        run = self._new_run(route, params)
+        return BatchRows(run, rows, ordered=ordered, input_thread=input_thread)
 
     def _new_run(self, route: Optional[Route], params: Dict[str, Any]) -> Run:
         settings = {name: params.pop(name) for name in _SETTINGS & params.keys()}
