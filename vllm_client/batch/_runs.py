@@ -39,6 +39,7 @@ class Run:
         settings: How the run behaves.
         options: Headers and time limits of each call.
         common: Request fields of all rows.
+        answer_type: The class that ``response_format`` named; its schema stands in ``common``.
         route: The route of all rows; None takes it from each row.
         strict: Whether a row that cannot be sent ends the run.
         progress: Whom to tell.
@@ -48,13 +49,21 @@ class Run:
     settings: Settings
     options: CallOptions
     common: Mapping[str, Any]
+    answer_type: Optional[type]
     route: Optional[Route]
     strict: bool
     progress: Progress
 
     def reader(self, rows: Iterable[Any], place: str = "row") -> RowReader:
         """The jobs of these rows."""
-        return RowReader(rows, self.route, self.common, strict=self.strict, place=place)
+        return RowReader(
+            rows,
+            self.route,
+            self.common,
+            strict=self.strict,
+            place=place,
+            answer_type=self.answer_type,
+        )
 
     def engine(self, jobs: Iterable[Optional[Job]]) -> Engine:
         """What sends these jobs."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple, Union
 
 from .._http.transport import UNSET, CallOptions
-from .._request import takes
+from .._request import answer_type_of, takes
 from ..exceptions import BatchInputError
 from ..params.batch import (
     BatchChatParams,
@@ -232,6 +232,7 @@ class Batch(Resource):
         rest: Dict[str, Any] = {name: params.pop(name) for name in _RUN & params.keys()}
         check_common(params, route)
         common = {**params, **(rest.get("extra_body") or {})}
+        answer_type = answer_type_of(common)
         options = CallOptions(rest.get("timeout", UNSET), rest.get("extra_headers"))
         progress: Progress = rest.get("progress")
         return Run(
@@ -239,6 +240,7 @@ class Batch(Resource):
             _checked(Settings(max_retries=self._transport.max_retries, **settings)),
             options,
             common,
+            answer_type,
             route,
             bool(rest.get("strict", False)),
             progress,
