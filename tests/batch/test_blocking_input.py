@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Iterator, List, Optional
 
 import pytest
 
@@ -21,16 +21,10 @@ from vllm_client import AsyncVllmClient, StreamConsumedError, read_batch
 from vllm_client.batch import BatchProgress
 
 from ..servers import Connection, Serve, Served, WireServer
-from ..threads import WAIT, Running
+from ..threads import WAIT, Running, wait_until
 from .answering import Answering, status
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and pipes")
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    """Wait for what tells nobody that it has changed: a file."""
-    pause = threading.Event()
-    return any(condition() or pause.wait(0.005) for _ in range(int(WAIT / 0.005)))
 
 
 def written(output: Path) -> List[str]:
