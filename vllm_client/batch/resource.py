@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple, Union
 
-from .._http.transport import UNSET, CallOptions
+from attrs import evolve
+
+from .._http.transport import UNSET, CallOptions, Transport
 from .._request import answer_type_of, takes
 from ..exceptions import BatchInputError
 from ..params.batch import (
@@ -16,6 +18,7 @@ from ..params.batch import (
     BatchScoreParams,
 )
 from ..resources._base import Resource
+from ..timeouts import Timeout, TimeoutTypes
 from ._engine import Settings
 from ._progress import Progress
 from ._rows import check_common
@@ -30,6 +33,10 @@ __all__ = ["Batch"]
 
 _SETTINGS = {"max_concurrency", "patience", "stop_after_failures", "adaptive", "buffer_bytes"}
 _RUN = {"strict", "progress", "timeout", "extra_headers", "extra_body"}
+
+
+_DEFAULT_READ = Timeout().read
+"""A client has this read limit unless the program chose another one."""
 
 
 class Batch(Resource):
@@ -233,7 +240,8 @@ class Batch(Resource):
         check_common(params, route)
         common = {**params, **(rest.get("extra_body") or {})}
         answer_type = answer_type_of(common)
-        options = CallOptions(rest.get("timeout", UNSET), rest.get("extra_headers"))
+        timeout = rest.get("timeout", _timeout_of(self._transport))
+        options = CallOptions(timeout, rest.get("extra_headers"))
         progress: Progress = rest.get("progress")
         return Run(
             self._transport,
@@ -245,6 +253,14 @@ class Batch(Resource):
             bool(rest.get("strict", False)),
             progress,
         )
+
+
+def _timeout_of(transport: Transport) -> TimeoutTypes:
+    """The limits of a run that was given none: time in the server's queue is no failure."""
+    limits = transport.timeout
+    if limits.read != _DEFAULT_READ or not transport.session.notices_lost_peers:
+        return UNSET
+    return evolve(limits, read=None)
 
 
 def _checked(settings: Settings) -> Settings:
