@@ -19,7 +19,7 @@ from ..params.batch import (
 )
 from ..resources._base import Resource
 from ..timeouts import Timeout, TimeoutTypes
-from ._engine import Settings
+from ._engine import Settings, positive
 from ._progress import Progress
 from ._rows import check_common
 from ._runs import BatchRows, FileOptions, Run, run_to_file
@@ -220,12 +220,17 @@ class Batch(Resource):
         known = None if route is None else named_route(route)
         run = self._new_run(known, params)
         files = FileOptions(
-            ordered, retry_failed, _positive("sync_every", sync_every), prompts, _shard(shard)
+            ordered, retry_failed, positive("sync_every", sync_every), prompts, _shard(shard)
         )
         return run_to_file(run, source, Path(output), files)
 
     def _rows(
-        self, route: Route, rows: Any, ordered: bool, input_thread: bool, params: Dict[str, Any]
+        self,
+        route: Route,
+        rows: Any,
+        ordered: bool,
+        input_thread: bool,
+        params: Dict[str, Any],
     ) -> BatchRows:
         if isinstance(rows, (str, bytes)) or not hasattr(rows, "__iter__"):
             raise BatchInputError(
@@ -245,7 +250,7 @@ class Batch(Resource):
         progress: Progress = rest.get("progress")
         return Run(
             self._transport,
-            _checked(Settings(max_retries=self._transport.max_retries, **settings)),
+            Settings(max_retries=self._transport.max_retries, **settings).checked(),
             options,
             common,
             answer_type,
@@ -261,22 +266,6 @@ def _timeout_of(transport: Transport) -> TimeoutTypes:
     if limits.read != _DEFAULT_READ or not transport.session.notices_lost_peers:
         return UNSET
     return evolve(limits, read=None)
-
-
-def _checked(settings: Settings) -> Settings:
-    _positive("max_concurrency", settings.max_concurrency)
-    _positive("buffer_bytes", settings.buffer_bytes)
-    if settings.stop_after_failures is not None:
-        _positive("stop_after_failures", settings.stop_after_failures)
-    if not isinstance(settings.patience, (int, float)) or settings.patience < 0:
-        raise ValueError(f"patience must be seconds, 0 or more, not {settings.patience!r}")
-    return settings
-
-
-def _positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an int, 1 or greater, not {value!r}")
-    return value
 
 
 def _shard(shard: Tuple[int, int]) -> Tuple[int, int]:
