@@ -76,8 +76,11 @@ class ChoicePieces:
     def add_tokens(self, logprobs: Optional[JsonObject], token_ids: Optional[List[int]]) -> None:
         """Add the log-probabilities and ids of a chunk's tokens."""
         if logprobs is not None:
-            self._join_logprobs()
-            self._logprobs = _extended(self._logprobs or {}, logprobs)
+            with self._joining:
+                if self._logprobs_to_join:
+                    self.add_logprobs(_extended({}, logprobs))
+                else:
+                    self._logprobs = _extended(self._logprobs or {}, logprobs)
         if token_ids:
             self.token_ids += token_ids
 

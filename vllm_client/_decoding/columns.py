@@ -33,10 +33,12 @@ from ..types._json import JsonObject
 from ..types.shared import JSONValue, Usage
 from .accumulator import ChoicePieces
 from .fast_json import loads, scan
-from .templates import MatchColumns
 
 E = TypeVar("E")
 T = TypeVar("T")
+Match = Callable[[str, str, str], Optional[E]]
+"""Takes a text, the raw JSON of its chunk, and what follows the text in it. Returns the event; None
+if the chunk differs outside its columns from the one that was learnt, or has an unusual value."""
 _Read = Callable[[str], JSONValue]
 """The value of a column, or its JSON if that is valid. Raises ValueError for an unusual value."""
 
@@ -152,7 +154,7 @@ class Target(Generic[E]):
 class Columns(Generic[E]):
     """The columns of a chunk that was learnt."""
 
-    match: MatchColumns[E]
+    match: Match[E]
     keys: List[str]
     around: List[str]
     """The JSON around the columns and their keys; another key could hide there."""
@@ -196,24 +198,14 @@ def find_columns(
     return Columns(match, keys, [*around, chunk[end:]])
 
 
-def _matcher(
-    columns: List[Tuple[int, _Read, str]], after: str, target: Target[E]
-) -> MatchColumns[E]:
+def _matcher(columns: List[Tuple[int, _Read, str]], after: str, target: Target[E]) -> Match[E]:
     """A function that matches chunks. ``columns``: number, reader, and the JSON before each."""
-    before = columns[0][2]
-    last, read_last, _ = columns[-1]
+    before, (last, read_last, _) = columns[0][2], columns[-1]
     between = [(number, read, next_[2]) for (number, read, _), next_ in zip(columns, columns[1:])]
     around = len(before) + len(after)
-    event_class, pieces, decoder = target.event_class, target.pieces, target.decoder
-    append, add_ids, add_logprobs = (
-        target.texts.append,
-        pieces.token_ids.extend,
-        pieces.add_logprobs,
-    )
-    index, thinking = pieces.index, event_class is Reasoning
-    new, tag = object.__new__, tag_of(event_class)
+    make_event = _event_maker(target)
 
-    def match(text: str, chunk: str, rest: str) -> Any:
+    def match(text: str, chunk: str, rest: str) -> Optional[E]:
         # A wrong cut does no harm: JSON has one meaning, so if every part between pieces that are
         # known is one value, the cuts are right.
         part = rest.removeprefix(before).removesuffix(after)
@@ -227,11 +219,23 @@ def _matcher(
             values[last] = read_last(part)
         except _FAULTS:
             return None
+        return make_event(text, chunk, values)
+
+    return match
+
+
+def _event_maker(target: Target[E]) -> Callable[[str, str, List[JSONValue]], E]:
+    event_class, pieces, decoder = target.event_class, target.pieces, target.decoder
+    append, add_ids = target.texts.append, pieces.token_ids.extend
+    index, thinking = pieces.index, event_class is Reasoning
+    new, tag = object.__new__, tag_of(event_class)
+
+    def make_event(text: str, raw_chunk: str, values: List[JSONValue]) -> Any:
         logprobs, token_ids, usage = values
         event: Any = new(event_class)
         event.text = text
         event.index = index
-        event._raw_chunk = chunk
+        event._raw_chunk = raw_chunk
         event.type = tag
         append(text)
         pieces.thinking = thinking
@@ -245,7 +249,7 @@ def _matcher(
         else:
             event.logprobs = logprobs
         if logprobs is not None:
-            add_logprobs(logprobs)
+            pieces.add_logprobs(logprobs)
         return event
 
-    return match
+    return make_event

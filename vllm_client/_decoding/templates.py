@@ -31,8 +31,7 @@ E = TypeVar("E")
 MakeEvent = Callable[[str, str], E]
 """Builds the event for a chunk from its text and its raw JSON."""
 MatchColumns = Callable[[str, str, str], Optional[E]]
-"""Takes a text, the raw JSON of its chunk, and what follows the text in it. Returns the event; None
-if the chunk differs outside its columns from the one that was learnt, or has an unusual value."""
+"""``Columns.match``."""
 FindColumns = Callable[[str, int], "Optional[Columns[E]]"]
 """Finds the columns in a chunk behind the end of its text."""
 _Template = Tuple[Optional[str], MakeEvent[E], Optional[MatchColumns[E]]]
