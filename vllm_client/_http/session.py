@@ -25,7 +25,7 @@ from ..exceptions import APIConnectionError
 from . import direct
 from .adapter import URL_CACHE_SIZE, TrackingAdapter
 from .call import Call, current
-from .direct import DirectResponse, Route
+from .direct import DirectResponse, Exchange, Route
 from .redaction import header_texts, login_texts
 
 logger = logging.getLogger("vllm_client")
@@ -193,6 +193,36 @@ class ClientSession:
                 return response
         return self.send(call, request, timeout)
 
+    def begin(self, call: Call, request: requests.Request) -> Optional[Exchange]:
+        """Send one attempt without waiting for anything; None if nothing was sent.
+
+        Its socket does not block, so it must have no TLS, which waits where a socket does not.
+
+        Raises:
+            OSError: The connection broke, or accepts no more.
+        """
+        route = self._route_of(request) if self._may_bypass() else None
+        if route is None or route.pool.scheme != "http":
+            return None
+        current.call = call
+        call.read_limit = 0.0
+        try:
+            return route.begin(call, request)
+        finally:
+            current.call = None
+
+    def finish(
+        self, call: Call, request: requests.Request, timeout: Limits, limit: int, begun: Exchange
+    ) -> Union[DirectResponse, requests.Response]:
+        """Wait for the response to what :meth:`begin` sent; all else as for :meth:`fetch`."""
+        current.call = call
+        call.read_limit = timeout[1]
+        begun.connection.sock.settimeout(timeout[1])
+        try:
+            return self._built(request, begun.finish(call, limit))
+        finally:
+            current.call = None
+
     def _may_bypass(self) -> bool:
         return (
             direct.ENABLED
@@ -203,13 +233,22 @@ class ClientSession:
     def _send_directly(
         self, call: Call, request: requests.Request, limit: int
     ) -> Union[DirectResponse, requests.Response, None]:
+        route = self._route_of(request)
+        response = route.exchange(call, request, limit) if route else None
+        return None if response is None else self._built(request, response)
+
+    def _route_of(self, request: requests.Request) -> Optional[Route]:
         own, url = self._own, str(request.url)
         if own is None or (request.auth is None and self._netrc_auth(url)):
             return None
-        route = own.routes.get((str(request.method), url))
-        response = route.exchange(call, request, limit) if route else None
-        if response is None or isinstance(response, DirectResponse):
+        return own.routes.get((str(request.method), url))
+
+    def _built(
+        self, request: requests.Request, response: Union[DirectResponse, urllib3.BaseHTTPResponse]
+    ) -> Union[DirectResponse, requests.Response]:
+        if isinstance(response, DirectResponse):
             return response
+        own = self._own or self._make_own(str(request.url))
         prepared = self._prepare(request)
         return own.adapter(prepared).build_response(prepared, response)
 

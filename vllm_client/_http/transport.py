@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import requests
 import requests.auth
@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen
 from ..timeouts import Timeout, TimeoutTypes
 from .attempts import Attempts
 from .headers import Authorization, Headers, checked_headers, merged_headers
+from .launched import Launched
 from .payload import JSON, Payload
 from .redaction import Secrets
 from .response import OpenResponse, WholeResponse
@@ -114,6 +115,18 @@ class Transport:
         attempts = self._attempts(method, url, payload, accept, params, options)
         attempts.largest_body = self.max_response_bytes
         return attempts.until_content(self)
+
+    def launch(
+        self, method: str, url: str, payload: Payload, *, options: CallOptions, subject: Any
+    ) -> Optional[Launched]:
+        """Send a request without waiting for anything; None if it must be made by :meth:`fetch`.
+
+        Arguments as those of :meth:`open`, and ``subject``: what the caller knows it by.
+        """
+        attempts = self._attempts(method, url, payload, JSON, None, options)
+        attempts.largest_body = self.max_response_bytes
+        call = attempts.begin(self)
+        return None if call is None else Launched(subject, attempts, call)
 
     def _attempts(
         self,

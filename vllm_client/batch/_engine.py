@@ -192,10 +192,9 @@ class Engine:
         return job
 
     def _send(self, work: Union[Job, Probe]) -> None:
-        if self._workers.count <= self.in_flight and not self._workers.add():
-            self._limit.lower_ceiling(self._workers.count)
+        if not self._workers.hand_out(work):
+            self._limit.lower_ceiling(max(self.in_flight, 1))
         self.in_flight += 1
-        self._workers.hand_out(work)
 
     # What came back.
 
