@@ -13,11 +13,9 @@ from __future__ import annotations
 import functools
 import http.client
 import io
-import logging
 import re
 import socket
 import ssl
-from types import FunctionType, ModuleType
 from typing import Any, List, Mapping, Optional, Tuple, Union
 
 import requests
@@ -49,36 +47,8 @@ _DIGITS = 18
 _EXPECTED_FIELDS = frozenset({"accept-encoding", "user-agent"})
 _SPECIAL_FIELDS = frozenset({"content-length", "expect", "host", "transfer-encoding", "upgrade"})
 
-# A tool that traces or mocks a call replaces one of these. As in ``session``, ask where each comes
-# from, not whether it has changed.
-_BYPASSED: Tuple[Tuple[type, str, ModuleType], ...] = (
-    (requests.Session, "get_adapter", requests.sessions),
-    (requests.adapters.HTTPAdapter, "send", requests.adapters),
-    (urllib3.HTTPConnectionPool, "urlopen", urllib3.connectionpool),
-    (urllib3.HTTPConnectionPool, "_make_request", urllib3.connectionpool),
-    (urllib3.connection.HTTPConnection, "request", urllib3.connection),
-    (urllib3.connection.HTTPConnection, "putrequest", urllib3.connection),
-    (urllib3.connection.HTTPConnection, "putheader", urllib3.connection),
-    (urllib3.connection.HTTPConnection, "endheaders", http.client),
-    (urllib3.connection.HTTPConnection, "send", http.client),
-    (urllib3.connection.HTTPConnection, "getresponse", urllib3.connection),
-    (http.client.HTTPConnection, "request", http.client),
-    (http.client.HTTPConnection, "putrequest", http.client),
-    (http.client.HTTPConnection, "putheader", http.client),
-    (http.client.HTTPConnection, "getresponse", http.client),
-)
 # A tool may put a socket of its own below urllib3; gevent does so before this module is imported.
 _SOCKETS = (socket.socket, ssl.SSLSocket)
-_urllib3_log = logging.getLogger("urllib3.connectionpool")
-
-
-def is_observed() -> bool:
-    """Whether somebody watches what this module bypasses: by a patch, or in urllib3's debug log."""
-    for owner, name, home in _BYPASSED:
-        part: Any = getattr(owner, name)
-        if type(part) is not FunctionType or part.__globals__ is not vars(home):
-            return True
-    return _urllib3_log.isEnabledFor(logging.DEBUG)
 
 
 @frozen(eq=False, repr=False)

@@ -116,9 +116,10 @@ class Poller:
         return left if timeout is None else min(left, timeout)
 
     def _overdue(self) -> List[Launched]:
+        overdue: List[Launched] = []
         now = monotonic()
-        overdue = []
-        for number, launched in list(self._launched.items()):
+        while self._launched:
+            number, launched = next(iter(self._launched.items()))
             if launched.due > now:
                 break
             launched.expire()

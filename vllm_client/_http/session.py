@@ -9,7 +9,6 @@ import threading
 import weakref
 from datetime import timedelta
 from time import perf_counter
-from types import FunctionType
 from typing import Any, Dict, Mapping, Optional, Set, Tuple, Union, cast
 
 import requests
@@ -26,6 +25,7 @@ from . import direct
 from .adapter import URL_CACHE_SIZE, TrackingAdapter
 from .call import Call, current
 from .direct import DirectResponse, Exchange, Route
+from .observed import connections_are_replaced, is_observed, send_is_replaced
 from .redaction import header_texts, login_texts
 
 logger = logging.getLogger("vllm_client")
@@ -81,23 +81,6 @@ def _netrc_login(url: str) -> Optional[Tuple[str, str]]:
     except (ValueError, OSError) as error:
         logger.warning("the .netrc file is ignored, because it cannot be read: %s", error)
         return None
-
-
-# Tools that record, mock or trace calls replace parts of requests and urllib3, perhaps before this
-# module is imported. So ask where a part comes from, not whether it has changed since.
-
-
-def _send_is_replaced() -> bool:
-    """Whether a tool such as requests-mock or OpenTelemetry has replaced ``Session.send``."""
-    send: Any = requests.Session.send
-    # A wrapper copies the name of what it wraps, but has the globals of its own module.
-    return type(send) is not FunctionType or send.__globals__ is not vars(requests.sessions)
-
-
-def _connections_are_replaced() -> bool:
-    """Whether a tool such as vcrpy has replaced urllib3's connections, which ours bypass."""
-    pools = urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool
-    return any(pool.ConnectionCls.__module__ != "urllib3.connection" for pool in pools)
 
 
 class ClientSession:
@@ -158,7 +141,7 @@ class ClientSession:
         try:
             if self._user_session is not None:
                 return self._send_by_user_session(self._user_session, request, timeout)
-            if _connections_are_replaced():
+            if connections_are_replaced():
                 return self._send_by_user_session(requests.Session(), request, timeout)
             return self._send_by_own_session(request, timeout)
         finally:
@@ -211,6 +194,30 @@ class ClientSession:
         finally:
             current.call = None
 
+    def can_begin(self, method: str, url: str) -> bool:
+        """Whether :meth:`begin` takes this route once there is an idle connection."""
+        route = self._own and self._own.routes.get((method, url))
+        return bool(route and route.pool.scheme == "http" and self._may_bypass())
+
+    def connect(self, call: Call, method: str, url: str, limit: Optional[float]) -> bool:
+        """Open another connection for :meth:`begin`. Returns whether it was opened.
+
+        Args:
+            call: The call that is cancelled if this is to end.
+            method: The method of the request.
+            url: Its URL.
+            limit: Seconds that this may take.
+
+        Raises:
+            OSError, urllib3.exceptions.HTTPError: It cannot be opened.
+        """
+        route = self._own and self._own.routes.get((method, url))
+        current.call = call
+        try:
+            return bool(route and route.pool.add_idle(limit))
+        finally:
+            current.call = None
+
     def finish(
         self, call: Call, request: requests.Request, timeout: Limits, limit: int, begun: Exchange
     ) -> Union[DirectResponse, requests.Response]:
@@ -227,7 +234,7 @@ class ClientSession:
         return (
             direct.ENABLED
             and self._user_session is None
-            and not (_send_is_replaced() or _connections_are_replaced() or direct.is_observed())
+            and not (send_is_replaced() or connections_are_replaced() or is_observed())
         )
 
     def _send_directly(
@@ -257,7 +264,7 @@ class ClientSession:
         prepared = self._prepare(request)
         # The stubs of requests know no pair of which only the second is a number.
         limits: Any = timeout
-        if _send_is_replaced():  # And must see the call.
+        if send_is_replaced():  # And must see the call.
             return own.session.send(prepared, timeout=limits, allow_redirects=False, **own.settings)
         # Hot path, measured, see docs/performance.md: Session.send would add cookies, hooks and
         # redirects, which we do not use, and takes a third of a short call's time.

@@ -11,6 +11,7 @@ from attrs import evolve, field, frozen
 
 from ..timeouts import Timeout, TimeoutTypes
 from .attempts import Attempts
+from .failures import WIRE_ERRORS
 from .headers import Authorization, Headers, checked_headers, merged_headers
 from .launched import Launched
 from .payload import JSON, Payload
@@ -127,6 +128,22 @@ class Transport:
         attempts.largest_body = self.max_response_bytes
         call = attempts.begin(self)
         return None if call is None else Launched(subject, attempts, call)
+
+    def can_launch(self, method: str, url: str) -> bool:
+        """Whether :meth:`launch` would do for such a request if there were an idle connection."""
+        return self.session.can_begin(method, url)
+
+    def connect(self, method: str, url: str, options: CallOptions) -> bool:
+        """Open another connection for :meth:`launch`. Returns whether it was opened."""
+        timeout = self.timeout if options.timeout is UNSET else Timeout.of(options.timeout)
+        call = self.session.open_call(self, timeout.total)
+        try:
+            limit = call.cap_to_deadline(timeout.connect)
+            return self.session.connect(call, method, url, limit)
+        except WIRE_ERRORS:
+            return False
+        finally:
+            call.close()
 
     def _attempts(
         self,

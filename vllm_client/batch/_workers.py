@@ -9,6 +9,8 @@ from collections import deque
 from time import perf_counter
 from typing import Deque, List, Optional, Union
 
+from attrs import define
+
 from .._http.launched import CAN_POLL, Launched, Poller
 from .._http.payload import JSON, Payload
 from .._http.response import WholeResponse
@@ -27,8 +29,22 @@ class Probe:
         self.is_up = False
 
 
+@define(eq=False)
+class _Connecting:
+    """A job that can be launched once there is another connection.
+
+    Attributes:
+        is_connected: Whether there is one; else the request is made in the longer way.
+    """
+
+    job: Job
+    is_connected: bool = False
+
+
 Done = Union[Job, Probe]
-Work = Union[Job, Probe, Launched]
+Work = Union[Job, Probe, Launched, _Connecting]
+_MOST_CONNECTING = 16
+"""Connections that are opened at once. More threads would only wait for the interpreter."""
 _TICK = 0.1
 """Seconds. What arrives is read by another thread if the program has been away for so long."""
 
@@ -51,8 +67,9 @@ class Workers:
         self._options = options
         self._threads: List[threading.Thread] = []
         self._in_threads = 0
+        self._connecting = 0
         self._to_send: queue.SimpleQueue[Optional[Work]] = queue.SimpleQueue()
-        self._handed_back: queue.SimpleQueue[Optional[Done]] = queue.SimpleQueue()
+        self._handed_back: queue.SimpleQueue[Union[Done, _Connecting, None]] = queue.SimpleQueue()
         self._poller: Optional[Poller] = None
         self._is_polling = False
         self._arrived: Deque[Launched] = deque()
@@ -77,24 +94,32 @@ class Workers:
             APIConnectionError: There can be none at all.
         """
         with self._lock:
-            launched = self._launch(work) if isinstance(work, Job) and CAN_POLL else None
-            if launched is None:
+            if not CAN_POLL or isinstance(work, Probe) or work.perform is not None:
                 return self._give_to_thread(work)
-            self._poll_for(launched)
-            return True
+            if self._launch(work):
+                return True
+            if self._transport.can_launch("POST", self._url(work)):
+                return self._connect_for(work)
+            return self._give_to_thread(work)
 
-    def _launch(self, job: Job) -> Optional[Launched]:
-        route = job.route
-        if route is None or job.perform is not None:
-            return None
+    def _url(self, job: Job) -> str:
+        assert job.route is not None
+        return self._transport.url(job.route.path)
+
+    def _launch(self, job: Job) -> bool:
         job.sent_at = perf_counter()
-        return self._transport.launch(
-            "POST",
-            self._transport.url(route.path),
-            Payload(job.content, JSON, job.body),
-            options=self._options,
-            subject=job,
+        payload = Payload(job.content, JSON, job.body)
+        launched = self._transport.launch(
+            "POST", self._url(job), payload, options=self._options, subject=job
         )
+        if launched is not None:
+            self._poll_for(launched)
+        return launched is not None
+
+    def _connect_for(self, job: Job) -> bool:
+        self._connecting += 1
+        self._to_send.put(_Connecting(job))
+        return self._has_threads()
 
     def _poll_for(self, launched: Launched) -> None:
         if self._poller is None:
@@ -105,9 +130,13 @@ class Workers:
 
     def _give_to_thread(self, work: Work) -> bool:
         self._in_threads += 1
-        has_thread = self._in_threads <= len(self._threads) or self._add()
+        has_thread = self._has_threads()
         self._to_send.put(work)
         return has_thread
+
+    def _has_threads(self) -> bool:
+        needed = self._in_threads + min(self._connecting, _MOST_CONNECTING)
+        return needed <= len(self._threads) or self._add()
 
     def _add(self) -> bool:
         thread = threading.Thread(target=self._work, name="vllm_client-batch", daemon=True)
@@ -151,6 +180,11 @@ class Workers:
             done = self._handed_back.get(timeout=timeout)
         except queue.Empty:
             return None
+        if isinstance(done, _Connecting):
+            self._connecting -= 1
+            if not (done.is_connected and self._launch(done.job)):
+                self._give_to_thread(done.job)
+            return None
         self._in_threads -= done is not None
         return done
 
@@ -186,7 +220,7 @@ class Workers:
         """End a :meth:`take_back` that waits, from any thread."""
         self._hand_back(None)
 
-    def _hand_back(self, done: Optional[Done]) -> None:
+    def _hand_back(self, done: Union[Done, _Connecting, None]) -> None:
         self._handed_back.put(done)
         poller = self._poller
         if self._is_polling and poller is not None:
@@ -222,14 +256,20 @@ class Workers:
             work = self._to_send.get()
             if work is None:
                 return
-            done: Done = work.subject if isinstance(work, Launched) else work
             try:
                 if isinstance(work, Probe):
                     work.is_up = self._is_up()
+                elif isinstance(work, _Connecting):
+                    self._connect(work)
                 else:
                     self._attempt(work)
             finally:
-                self._hand_back(done)
+                self._hand_back(work.subject if isinstance(work, Launched) else work)
+
+    def _connect(self, work: _Connecting) -> None:
+        url = self._url(work.job)
+        with contextlib.suppress(VllmError):  # The client is closed: the attempt will tell.
+            work.is_connected = self._transport.connect("POST", url, self._options)
 
     def _attempt(self, work: Union[Job, Launched]) -> None:
         job: Job = work.subject if isinstance(work, Launched) else work
