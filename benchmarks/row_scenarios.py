@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any, Dict, List
 
 from . import processes
@@ -25,8 +24,8 @@ def rows(bench: Bench) -> List[Table]:
 
 
 def _cost(bench: Bench) -> Table:
-    count = bench.size(20_000, 5_000)
-    found = bench.interleaved(senders.SENDERS, "children.rows:cost", rows=count)
+    count = bench.size(10_000, 5_000)
+    found = bench.interleaved(senders.SENDERS, "children.rows:cost", bench.size(5, 2), rows=count)
     keys = ("cpu_ms", "rows_per_second", "switches", "megabytes")
     table = medians_of(found, keys)
     for key, base in (("aiohttp", AIOHTTP), ("openai", THREADS), ("file", FILE), ("none", NO_FILE)):
@@ -69,10 +68,7 @@ def _memory(bench: Bench) -> Table:
 
 def _resume(bench: Bench) -> Table:
     count = bench.size(1_000_000, 100_000)
-    found = [
-        processes.in_process("children.rows:resume", rows=count) for _ in range(bench.size(3, 1))
-    ]
-    row = {"client": FILE, **{key: statistics.median(e[key] for e in found) for key in found[0]}}
+    row = {"client": FILE, **processes.in_process("children.rows:resume", rows=count)}
     columns = [
         Column("scan_s", "scan, s", "{:.2f}"),
         Column("run_s", "whole run, s", "{:.1f}"),
@@ -87,8 +83,8 @@ def _resume(bench: Bench) -> Table:
 
 def _ordered(bench: Bench) -> Table:
     names = ("unordered", "ordered")
-    count = bench.size(20_000, 5_000)
-    found = bench.interleaved(names, "children.rows:ordered", rows=count)
+    count = bench.size(10_000, 5_000)
+    found = bench.interleaved(names, "children.rows:ordered", bench.size(3, 2), rows=count)
     table = ratios_of(found, "rows_per_second", "unordered")
     throughput = median_of(found, "rows_per_second")
     for row in table:
@@ -103,9 +99,9 @@ def _ordered(bench: Bench) -> Table:
 
 
 def _limit(bench: Bench) -> Table:
-    count = bench.size(20_000, 4_000)
+    count = bench.size(10_000, 4_000)
     found: Results = {name: [] for name in _LIMITS}
-    for _ in range(bench.size(3, 1)):
+    for _ in range(bench.size(2, 1)):
         for name, (in_flight, adaptive) in _LIMITS.items():
             arguments = {"rows": count, "in_flight": in_flight, "adaptive": adaptive}
             found[name] += bench.once(name, "children.rows:limited", **arguments)

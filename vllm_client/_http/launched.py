@@ -136,9 +136,7 @@ class Poller:
             self._wakes.send(b"\0")
 
     def close(self) -> None:
-        """Close the connections of all that wait."""
-        for launched in self._launched.values():
-            launched.abandon()
+        """Wait for none of them any more."""
         self._launched.clear()
         self._selector.close()
         self._wakes.close()

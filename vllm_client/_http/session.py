@@ -179,13 +179,13 @@ class ClientSession:
     def begin(self, call: Call, request: requests.Request) -> Optional[Exchange]:
         """Send one attempt without waiting for anything; None if nothing was sent.
 
-        Its socket does not block, so it must have no TLS, which waits where a socket does not.
+        Only for routes of :meth:`can_begin`.
 
         Raises:
             OSError: The connection broke, or accepts no more.
         """
-        route = self._route_of(request) if self._may_bypass() else None
-        if route is None or route.pool.scheme != "http":
+        route = self._route_of(request)
+        if route is None:
             return None
         current.call = call
         call.read_limit = 0.0
@@ -195,7 +195,10 @@ class ClientSession:
             current.call = None
 
     def can_begin(self, method: str, url: str) -> bool:
-        """Whether :meth:`begin` takes this route once there is an idle connection."""
+        """Whether :meth:`begin` takes this route once there is an idle connection.
+
+        It must have no TLS, which waits where a socket does not.
+        """
         route = self._own and self._own.routes.get((method, url))
         return bool(route and route.pool.scheme == "http" and self._may_bypass())
 

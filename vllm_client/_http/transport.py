@@ -13,7 +13,7 @@ from ..timeouts import Timeout, TimeoutTypes
 from .attempts import Attempts
 from .failures import WIRE_ERRORS
 from .headers import Authorization, Headers, checked_headers, merged_headers
-from .launched import Launched
+from .launched import CAN_POLL, Launched
 from .payload import JSON, Payload
 from .redaction import Secrets
 from .response import OpenResponse, WholeResponse
@@ -120,7 +120,7 @@ class Transport:
     def launch(
         self, method: str, url: str, payload: Payload, *, options: CallOptions, subject: Any
     ) -> Optional[Launched]:
-        """Send a request without waiting for anything; None if it must be made by :meth:`fetch`.
+        """Send a request without waiting for anything; None if there is no idle connection for it.
 
         Arguments as those of :meth:`open`, and ``subject``: what the caller knows it by.
         """
@@ -131,7 +131,7 @@ class Transport:
 
     def can_launch(self, method: str, url: str) -> bool:
         """Whether :meth:`launch` would do for such a request if there were an idle connection."""
-        return self.session.can_begin(method, url)
+        return CAN_POLL and self.session.can_begin(method, url)
 
     def connect(self, method: str, url: str, options: CallOptions) -> bool:
         """Open another connection for :meth:`launch`. Returns whether it was opened."""

@@ -89,6 +89,8 @@ class Engine:
         counts: What happened so far.
         in_flight: Requests that have been sent and not answered.
         waiting_bytes: Set by the reader: the bytes of finished rows that wait for their turn.
+        hands_over_first: Set by the reader: whether it gets all finished rows before more is sent.
+            If they are written at once, a killed run repeats fewer of them.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Engine:
         self.counts = Counts()
         self.in_flight = 0
         self.waiting_bytes = 0
+        self.hands_over_first = False
 
     @property
     def limit(self) -> int:
@@ -157,6 +160,8 @@ class Engine:
 
     def _send_more(self) -> Iterator[Job]:
         """Send while there is room; yields rows that are wrong before they are sent."""
+        if self.hands_over_first and self.has_more_ready:
+            return
         while self.in_flight < self._limit.current and not (self._probing or self._stopped):
             now = perf_counter()
             if now < self._paused_until:

@@ -181,6 +181,7 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
     with opened as store, _interrupt_explained(output):
         rows, place, total = _opened(source, files, run.progress)
         engine = run.engine(_unfinished(run.reader(rows, place), store, files.shard))
+        engine.hands_over_first = True
         if current.scope is not None:
             current.scope.register_call(engine.stop)
         tally = Tally(engine, store.done, len(store.given_up))

@@ -7,11 +7,11 @@ import queue
 import threading
 from collections import deque
 from time import perf_counter
-from typing import Deque, List, Optional, Union
+from typing import Deque, List, Optional, Set, Union
 
 from attrs import define
 
-from .._http.launched import CAN_POLL, Launched, Poller
+from .._http.launched import Launched, Poller
 from .._http.payload import JSON, Payload
 from .._http.response import WholeResponse
 from .._http.transport import CallOptions, Transport
@@ -45,6 +45,8 @@ Done = Union[Job, Probe]
 Work = Union[Job, Probe, Launched, _Connecting]
 _MOST_CONNECTING = 16
 """Connections that are opened at once. More threads would only wait for the interpreter."""
+_MOST_IN_VAIN = 16
+"""Connections opened one after the other for nothing; then all requests have threads."""
 _TICK = 0.1
 """Seconds. What arrives is read by another thread if the program has been away for so long."""
 
@@ -68,6 +70,8 @@ class Workers:
         self._threads: List[threading.Thread] = []
         self._in_threads = 0
         self._connecting = 0
+        self._launched: Set[Launched] = set()  # All whose connection has not been given back.
+        self._connected_in_vain = 0
         self._to_send: queue.SimpleQueue[Optional[Work]] = queue.SimpleQueue()
         self._handed_back: queue.SimpleQueue[Union[Done, _Connecting, None]] = queue.SimpleQueue()
         self._poller: Optional[Poller] = None
@@ -94,13 +98,16 @@ class Workers:
             APIConnectionError: There can be none at all.
         """
         with self._lock:
-            if not CAN_POLL or isinstance(work, Probe) or work.perform is not None:
-                return self._give_to_thread(work)
-            if self._launch(work):
-                return True
-            if self._transport.can_launch("POST", self._url(work)):
-                return self._connect_for(work)
+            return self._hand_out(work)
+
+    def _hand_out(self, work: Done) -> bool:
+        if isinstance(work, Probe) or work.perform is not None or not self._can_launch(work):
             return self._give_to_thread(work)
+        return self._launch(work) or self._connect_for(work)
+
+    def _can_launch(self, job: Job) -> bool:
+        is_in_vain = self._connected_in_vain >= _MOST_IN_VAIN
+        return not is_in_vain and self._transport.can_launch("POST", self._url(job))
 
     def _url(self, job: Job) -> str:
         assert job.route is not None
@@ -112,9 +119,12 @@ class Workers:
         launched = self._transport.launch(
             "POST", self._url(job), payload, options=self._options, subject=job
         )
-        if launched is not None:
-            self._poll_for(launched)
-        return launched is not None
+        if launched is None:
+            return False
+        self._connected_in_vain = 0
+        self._launched.add(launched)
+        self._poll_for(launched)
+        return True
 
     def _connect_for(self, job: Job) -> bool:
         self._connecting += 1
@@ -182,11 +192,19 @@ class Workers:
             return None
         if isinstance(done, _Connecting):
             self._connecting -= 1
-            if not (done.is_connected and self._launch(done.job)):
-                self._give_to_thread(done.job)
+            self._after_connecting(done)
             return None
         self._in_threads -= done is not None
         return done
+
+    def _after_connecting(self, work: _Connecting) -> None:
+        if not work.is_connected:
+            self._give_to_thread(work.job)
+        elif not self._launch(work.job):
+            # Another job may have taken the connection, or there is no sending in this way, because
+            # of a header of the request for example. Do not open a connection for each row then.
+            self._connected_in_vain += 1
+            self._hand_out(work.job)
 
     def _landed(self, launched: Launched) -> Optional[Job]:
         """The job of a request whose response has begun to arrive; None if it needs a thread."""
@@ -196,6 +214,7 @@ class Workers:
             if whole is None:
                 self._give_to_thread(launched)
                 return None
+            self._launched.discard(launched)
             _fill(job, whole)
         except BaseException as error:  # noqa: BLE001 — raised by the iterator, or the row's error
             job.error = error
@@ -234,9 +253,7 @@ class Workers:
             self._reader.join()
         with contextlib.suppress(queue.Empty):
             while True:
-                work = self._to_send.get_nowait()
-                if isinstance(work, Launched):
-                    work.abandon()
+                self._to_send.get_nowait()
         for _ in self._threads:
             self._to_send.put(None)
         for thread in self._threads:
@@ -245,8 +262,9 @@ class Workers:
                 self._transport.session.close(self._transport)
                 thread.join(0.02)
         self._threads.clear()
-        while self._arrived:
-            self._arrived.popleft().abandon()
+        for launched in self._launched:
+            launched.abandon()
+        self._launched.clear()
         if self._poller is not None:
             self._poller.close()
             self._poller = None
@@ -275,7 +293,9 @@ class Workers:
         job: Job = work.subject if isinstance(work, Launched) else work
         try:
             if isinstance(work, Launched):
-                _fill(job, work.finish())
+                whole = work.finish()
+                self._launched.discard(work)
+                _fill(job, whole)
             else:
                 self._request(job)
         except BaseException as error:  # noqa: BLE001 — raised by the iterator, or the row's error
