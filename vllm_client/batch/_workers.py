@@ -34,10 +34,12 @@ class _Connecting:
     """A job that can be launched once there is another connection.
 
     Attributes:
+        times: How often one was opened for it, with this time.
         is_connected: Whether there is one; else the request is made in the longer way.
     """
 
     job: Job
+    times: int
     is_connected: bool = False
 
 
@@ -45,6 +47,10 @@ Done = Union[Job, Probe]
 Work = Union[Job, Probe, Launched, _Connecting]
 _MOST_CONNECTING = 16
 """Connections that are opened at once. More threads would only wait for the interpreter."""
+_MOST_TIMES = 3
+"""Connections opened for one job, if other jobs take them."""
+_LONGEST_LAUNCHED = 1 << 15
+"""Bytes of a request; more may not fit into the buffer of its socket, so that sending waits."""
 _MOST_IN_VAIN = 16
 """Connections opened one after the other for nothing; then all requests have threads."""
 _TICK = 0.1
@@ -98,16 +104,15 @@ class Workers:
             APIConnectionError: There can be none at all.
         """
         with self._lock:
-            return self._hand_out(work)
-
-    def _hand_out(self, work: Done) -> bool:
-        if isinstance(work, Probe) or work.perform is not None or not self._can_launch(work):
-            return self._give_to_thread(work)
-        return self._launch(work) or self._connect_for(work)
+            if isinstance(work, Probe) or work.perform is not None or not self._can_launch(work):
+                return self._give_to_thread(work)
+            return self._launch(work) or self._connect_for(work)
 
     def _can_launch(self, job: Job) -> bool:
         is_in_vain = self._connected_in_vain >= _MOST_IN_VAIN
-        return not is_in_vain and self._transport.can_launch("POST", self._url(job))
+        is_long = len(job.content) > _LONGEST_LAUNCHED
+        may = not (is_in_vain or is_long)
+        return may and self._transport.can_launch("POST", self._url(job))
 
     def _url(self, job: Job) -> str:
         assert job.route is not None
@@ -126,9 +131,9 @@ class Workers:
         self._poll_for(launched)
         return True
 
-    def _connect_for(self, job: Job) -> bool:
+    def _connect_for(self, job: Job, times: int = 1) -> bool:
         self._connecting += 1
-        self._to_send.put(_Connecting(job))
+        self._to_send.put(_Connecting(job, times))
         return self._has_threads()
 
     def _poll_for(self, launched: Launched) -> None:
@@ -204,7 +209,10 @@ class Workers:
             # Another job may have taken the connection, or there is no sending in this way, because
             # of a header of the request for example. Do not open a connection for each row then.
             self._connected_in_vain += 1
-            self._hand_out(work.job)
+            if work.times < _MOST_TIMES and self._can_launch(work.job):
+                self._connect_for(work.job, work.times + 1)
+            else:
+                self._give_to_thread(work.job)
 
     def _landed(self, launched: Launched) -> Optional[Job]:
         """The job of a request whose response has begun to arrive; None if it needs a thread."""
