@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, List
+from typing import Any, List, Optional
 
 import pytest
 
-from vllm_client import APITimeoutError, BatchStoppedError, Timeout, VllmClient
+from vllm_client import (
+    APITimeoutError,
+    BatchStoppedError,
+    InvalidResponseError,
+    Timeout,
+    VllmClient,
+)
 from vllm_client._http import session
-from vllm_client._http.launched import Poller
+from vllm_client._http.adapter import TrackedPool
+from vllm_client._http.launched import Launched, Poller
+from vllm_client._http.payload import Payload
+from vllm_client._http.transport import CallOptions
 
 from ..recorded import answer
 from ..servers import Connection, Serve, Served, WireServer
@@ -145,18 +154,47 @@ def test_long_response_while_the_program_is_away(serve: Serve) -> None:
 
 def test_run_that_ends_with_requests_in_flight(serve: Serve) -> None:
     """Leaving a run closes the connections of the requests that wait."""
-    late, gone = Late(), threading.Event()
+    gone = threading.Event()
 
     def wait_gone(connection: Connection) -> None:
         if connection.wait_gone():
             gone.set()
 
-    client = serve(handler=Answering({"c": [wait_gone]})).client
-    with client.batch.completions(["a", "b", "c"], max_concurrency=2) as rows:
+    server = Answering({"c": [wait_gone]})
+    with serve(handler=server).client.batch.completions(list("abc"), max_concurrency=2) as rows:
         assert next(rows).ok
         assert next(rows).ok
+        assert server.wait_asked(3)
     assert gone.wait(WAIT)
-    late.release.set()
+
+
+def launch(client: VllmClient, prompt: str) -> Optional[Launched]:
+    """Send a request without waiting."""
+    transport = client._transport
+    payload = Payload.of_json({"prompt": prompt})
+    url = transport.url("completions")
+    return transport.launch("POST", url, payload, options=CallOptions(), subject=None)
+
+
+def test_read_before_it_arrived(serve: Serve) -> None:
+    """Reading too early gives nothing, and spoils nothing."""
+    server = Answering()
+    client = serve(handler=server).client
+    client.completions.create(prompt="a")
+    server.hold.clear()
+    launched = launch(client, "b")
+    assert launched is not None
+    assert launched.content_now() is None
+    server.hold.set()
+    assert b"<b>" in launched.finish().content
+
+
+def test_request_that_fits_no_buffer(serve: Serve) -> None:
+    """What cannot be sent at once is not sent, and its connection is closed."""
+    client = serve(handler=Answering()).client
+    client.completions.create(prompt="a")
+    assert launch(client, "b" * 30_000_000) is None
+    assert client.completions.create(prompt="c").text == "<c>"
 
 
 def test_few_threads_and_long_responses(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,3 +217,22 @@ def test_waking_a_closed_poller() -> None:
     assert poller.wait(0) == []
     poller.close()
     poller.wake()
+
+
+def test_response_that_is_none(serve: Serve) -> None:
+    """A body on a reused connection that is no completion fails its row alone."""
+
+    def send_else(connection: Connection) -> None:
+        connection.send_json({"choices": 1})
+
+    client = serve(handler=Answering({"b": [send_else] * 9})).client.with_options(max_retries=0)
+    rows = list(client.batch.completions(["a", "b", "c"], max_concurrency=1))
+    assert [row.ok for row in rows] == [True, False, True]
+    assert isinstance(rows[1].error, InvalidResponseError)
+
+
+def test_closed_pool() -> None:
+    """A pool that was closed opens no connection."""
+    pool = TrackedPool("127.0.0.1", 9)
+    pool.close()
+    assert not pool.add_idle(1.0)
