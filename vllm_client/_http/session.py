@@ -185,12 +185,10 @@ class ClientSession:
             OSError: The connection broke, or accepts no more.
         """
         route = self._route_of(request)
-        if route is None:
-            return None
         current.call = call
         call.read_limit = 0.0
         try:
-            return route.begin(call, request)
+            return route.begin(call, request) if route else None
         finally:
             current.call = None
 
