@@ -32,6 +32,8 @@ _FIRST_BUSY_PAUSE = 0.05
 _LONGEST_PAUSE = 8.0
 _LONGEST_PROBE_PAUSE = 5.0
 _LONGEST_RETRY_AFTER = 60.0
+_MOST_SENT_AT_ONCE = 4
+"""Requests sent before the next look at what has arrived, if that is handed over first."""
 _MOST_REJECTIONS = 64
 """A row that was rejected as often while others succeeded has failed."""
 _BUSY = frozenset({429, 503})
@@ -118,6 +120,7 @@ class Engine:
         self.in_flight = 0
         self.waiting_bytes = 0
         self.hands_over_first = False
+        self._looks_first = False  # More can be sent once what has arrived was handed over.
 
     @property
     def limit(self) -> int:
@@ -160,9 +163,12 @@ class Engine:
 
     def _send_more(self) -> Iterator[Job]:
         """Send while there is room; yields rows that are wrong before they are sent."""
-        if self.hands_over_first and self.has_more_ready:
-            return
+        self._looks_first = False
+        sent = 0
         while self.in_flight < self._limit.current and not (self._probing or self._stopped):
+            if self.hands_over_first and (self.has_more_ready or sent == _MOST_SENT_AT_ONCE):
+                self._looks_first = True
+                return
             now = perf_counter()
             if now < self._paused_until:
                 return
@@ -178,6 +184,7 @@ class Engine:
                 self._check_stop(job)
                 continue
             self._send(job)
+            sent += 1
 
     def _next(self, now: float) -> Optional[Job]:
         if self._again and self._again[0][0] <= now:
@@ -219,6 +226,8 @@ class Engine:
 
     def _seconds_to_wait(self) -> Optional[float]:
         """Until something can be sent without any job coming back; None if nothing can."""
+        if self._looks_first:
+            return 0.0
         if self._probing or self.in_flight >= self._limit.current:
             return None
         now = perf_counter()
