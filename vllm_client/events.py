@@ -11,6 +11,7 @@ from typing import Dict, List, Literal, Optional, TypeVar, Union
 
 from attrs import define, field
 
+from ._shown import shown
 from .exceptions import VllmError
 from .types.shared import JSONValue, Usage
 from .types.tool_calls import ToolCall
@@ -50,7 +51,7 @@ def _lazy_chunk(cls: _C) -> _C:
 
     doc = "The decoded JSON chunk of the event."
     setattr(cls, "chunk", property(chunk, slot.__set__, doc=doc))  # noqa: B010
-    return cls
+    return shown(cls)
 
 
 @_lazy_chunk
@@ -148,6 +149,7 @@ class FinishReason:
     type: Literal["finish_reason"] = field(default="finish_reason", init=False, repr=False)
 
 
+@shown
 @define
 class Done:
     """The stream is complete. Always the last event of a stream that succeeded."""
@@ -155,6 +157,7 @@ class Done:
     type: Literal["done"] = field(default="done", init=False, repr=False)
 
 
+@shown
 @define
 class Error:
     """The error of a stream opened with ``on_error="event"``. Always its last event."""

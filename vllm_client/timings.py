@@ -10,11 +10,13 @@ from typing import List, Optional
 
 from attrs import Factory, define, field
 
+from ._shown import Brief, Items, figure, shown
 from .types.shared import Usage
 
 __all__ = ["Timings"]
 
 
+@shown
 @define
 class Timings:
     """When the chunks of a stream arrived, in seconds and in the terms of ``vllm bench serve``.
@@ -68,6 +70,20 @@ class Timings:
     def output_tokens_per_second(self) -> Optional[float]:
         """Tokens of the server's usage divided by ``duration``; None without usage."""
         return None if self.output_tokens is None else self.output_tokens / self.duration
+
+    def _shown_items(self) -> Items:
+        yield "ttft", figure(self.ttft)
+        if self.called < self.started:
+            yield "ttft_with_retries", figure(self.ttft_with_retries)
+        yield "duration", figure(self.duration)
+        yield "chunks", self.chunks or None
+        if self.chunks > 1:
+            latencies = self.inter_chunk_latencies
+            median = sorted(latencies)[len(latencies) // 2]
+            yield "inter_chunk_latencies", Brief(f"<{len(latencies)}, median {figure(median)}>")
+        yield "output_tokens", self.output_tokens
+        if self.ended is not None:
+            yield "output_tokens_per_second", figure(self.output_tokens_per_second)
 
     def end(self, usage: Optional[Usage], at: Optional[float] = None) -> None:
         """Stop the clock, now or as of ``at``, unless it has been stopped."""

@@ -26,6 +26,7 @@ from .._decoding.answers import aborted_error
 from .._decoding.sse import EventSource
 from .._error_bodies import decoded_or_text, message_in
 from .._http.response import OpenResponse
+from .._shown import Brief, Items, figure, shown
 from ..events import Error
 from ..exceptions import (
     InvalidStreamError,
@@ -72,6 +73,7 @@ class StreamDecoder(Protocol[R_co]):
 ReadBody = Callable[[EventSource, OpenResponse, Any, Timings], Iterator[Any]]
 
 
+@shown
 class Stream(Generic[E, R]):
     """A streamed response: iterate over it once, inside ``with``.
 
@@ -133,6 +135,25 @@ class Stream(Generic[E, R]):
     def snapshot(self) -> R:
         """What has arrived so far, in the shape of a complete response."""
         return self._decoder.snapshot()
+
+    def _shown_items(self) -> Items:
+        yield "", Brief(self._state)
+        timings = self.timings
+        yield "", Brief(f"{timings.chunks} chunk{'' if timings.chunks == 1 else 's'}")
+        if timings.ttft is not None:
+            yield "", Brief(f"ttft {figure(timings.ttft, 2)} s")
+        if timings.ended is not None:
+            yield "", Brief(f"{figure(timings.duration, 2)} s")
+        if timings.ended is not None and timings.output_tokens_per_second is not None:
+            yield "", Brief(f"{figure(timings.output_tokens_per_second)} tokens/s")
+
+    @property
+    def _state(self) -> str:
+        if self._decoder.complete:
+            return "complete"
+        if self._failure is not None:
+            return type(self._failure).__name__
+        return "open" if self._opened.is_open and not self._is_cancelled else "closed"
 
     def __iter__(self) -> Self:
         return self

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, Type
 
 from attrs import define, field
 
+from .._shown import shown
+from ._answer import ChoiceAnswer
 from ._shapes import text_of_content
 from .messages import AssistantMessage
 from .shared import JSONValue, Usage
@@ -19,6 +21,7 @@ __all__ = ["ChatCompletion", "ChatCompletionChoice", "ChatCompletionMessage"]
 _T = TypeVar("_T")
 
 
+@shown
 @define
 class ChatCompletionMessage:
     """The message of the model. ``content`` and ``reasoning`` are None if the model wrote none."""
@@ -42,6 +45,7 @@ class ChatCompletionMessage:
         )
 
 
+@shown
 @define
 class ChatCompletionChoice:
     """One of the ``n`` answers.
@@ -96,8 +100,9 @@ class ChatCompletionChoice:
         )
 
 
+@shown
 @define
-class ChatCompletion:
+class ChatCompletion(ChoiceAnswer):
     """The response of ``/v1/chat/completions``. Its properties are shortcuts to choice 0.
 
     ``created`` is in seconds since 1970. ``raw`` is the decoded JSON as the server sent it.

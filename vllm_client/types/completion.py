@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, Type
 
 from attrs import define, field
 
+from .._shown import shown
+from ._answer import ChoiceAnswer
 from .shared import JSONValue, Usage
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ __all__ = ["Completion", "CompletionChoice"]
 _T = TypeVar("_T")
 
 
+@shown
 @define
 class CompletionChoice:
     """One of the outputs.
@@ -71,8 +74,9 @@ class CompletionChoice:
         )
 
 
+@shown
 @define
-class Completion:
+class Completion(ChoiceAnswer):
     """The response of ``/v1/completions``.
 
     ``created`` is in seconds since 1970. ``raw`` is the decoded JSON as the server sent it. It

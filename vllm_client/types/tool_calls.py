@@ -7,6 +7,7 @@ from typing import Literal, Mapping
 
 from attrs import define, field
 
+from .._shown import shown
 from ._shapes import decoded_arguments, text_of_arguments
 from .messages import ToolCallMessagePart, ToolMessage
 from .shared import JSONValue
@@ -14,6 +15,7 @@ from .shared import JSONValue
 __all__ = ["ToolCall"]
 
 
+@shown
 @define
 class ToolCall:
     """A function call that the model requests, in a message or as the event of a stream.
