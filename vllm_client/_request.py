@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from typing import (
     Any,
     Callable,
@@ -11,6 +12,7 @@ from typing import (
     FrozenSet,
     List,
     Mapping,
+    Match,
     NoReturn,
     Optional,
     Tuple,
@@ -19,35 +21,66 @@ from typing import (
 )
 
 from .params import LAST_VERSIONS, REPLACED, RequestOptions, names
+from .params.documentation import documentation
 from .types._json import JsonObject
 from .types.shared import JSONValue
 
 _OPTIONS = frozenset(names(RequestOptions))
+_FIRST = ("messages", "prompt", "input", "model", "max_tokens", "temperature", "stop")
+"""The fields that stand first in signatures. Others have the order of their TypedDict."""
+_PARAMS_ENTRY = re.compile(r"^( *)\*\*params: .*(?:\n\1 +.*)*", re.MULTILINE)
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def takes(params: type) -> Callable[[_F], _F]:
-    """Show the fields of a TypedDict in the signature of a method that takes ``**params``.
+    """Show the fields of a TypedDict in the signature and the docstring of a method.
 
-    ``inspect.signature``, ``help()`` and Shift-Tab in a notebook then name every field. The method
-    takes ``*positional`` too, only to explain that it takes keywords; the signature hides it.
+    The method takes ``**params``. ``inspect.signature``, ``help()`` and Shift-Tab in a notebook
+    then name and explain every field. The method takes ``*positional`` too, only to explain that it
+    takes keywords; the signature hides it.
     """
 
     def with_signature(method: _F) -> _F:
-        written = inspect.signature(method)
-        shown = [
-            parameter
-            for parameter in written.parameters.values()
-            if parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
-        ]
-        hints = params.__annotations__
-        # The options of the call follow the fields of the body.
-        shown += [_keyword(name, hints[name]) for name in sorted(hints, key=_OPTIONS.__contains__)]
-        signature = written.replace(parameters=shown)
+        signature = _signature(method, params)
         method.__signature__ = signature  # type: ignore[attr-defined]
+        if method.__doc__ is not None:  # It is None with `python -OO`.
+            method.__doc__ = _docstring(method.__doc__, signature, params)
         return method
 
     return with_signature
+
+
+def _signature(method: Callable[..., Any], params: type) -> inspect.Signature:
+    written = inspect.signature(method)
+    hints = params.__annotations__
+    parameters = list(written.parameters.values())
+    positional = [each for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    keywords = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
+    keywords += [_keyword(name, hints[name]) for name in hints]
+    shown = positional + sorted(keywords, key=lambda keyword: _place(keyword.name))
+    return written.replace(parameters=shown)
+
+
+def _place(name: str) -> int:
+    """Where a keyword stands: first what everybody sets, last the options of the call."""
+    if name in _FIRST:
+        return _FIRST.index(name) - len(_FIRST)
+    return int(name in _OPTIONS)
+
+
+def _docstring(written: str, signature: inspect.Signature, params: type) -> str:
+    """The docstring with the documentation of each field in the place of that of ``**params``."""
+    documented = documentation(params)
+
+    def entries(found: Match[str]) -> str:
+        indent = found[1]
+        return "\n".join(
+            f"{indent}{name}: " + documented[name].replace("\n    ", f"\n{indent}    ")
+            for name in signature.parameters
+            if name in documented
+        )
+
+    return _PARAMS_ENTRY.sub(entries, written, 1) if documented else written
 
 
 def _keyword(name: str, hint: object) -> inspect.Parameter:

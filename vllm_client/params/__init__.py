@@ -102,30 +102,9 @@ class RequestOptions(CallParams, total=False):
 class SamplingParams(RequestOptions, total=False):
     """The fields that ``/v1/completions`` and ``/v1/chat/completions`` share."""
 
+    # How tokens are sampled.
     model: str
     """Name of a served model or adapter. Default: the server's first model."""
-    frequency_penalty: float
-    """-2 to 2. Positive values penalise tokens by how often they occur in the output. Default 0."""
-    presence_penalty: float
-    """-2 to 2. Positive values penalise tokens that occur in the output at all. Default 0."""
-    repetition_penalty: float
-    """Above 0. Values above 1 penalise tokens of the prompt and the output. Default 1 or the
-    model's."""
-    logit_bias: Mapping[str, float]
-    """Maps a token id, written as a string, to a value that is added to its logit."""
-    n: int
-    """Number of outputs for each prompt, 1 or more. Must be 1 at temperature 0. Default 1. Not
-    None in completions."""
-    seed: int
-    """Makes sampling repeatable. A signed integer of 64 bits."""
-    stop: Union[str, Sequence[str]]
-    """Up to four texts. The output ends where one of them occurs."""
-    stop_token_ids: Sequence[int]
-    """Tokens that end the output."""
-    include_stop_str_in_output: bool
-    """Keep the stop text at the end of the output. Default false. Not None."""
-    stream_options: StreamOptions
-    """Only for streams. If you omit it, ``stream()`` requests the token counts."""
     temperature: float
     """0 (greedy) or more. Default 1 or the model's."""
     top_p: float
@@ -137,52 +116,71 @@ class SamplingParams(RequestOptions, total=False):
     min_p: float
     """0 to 1. Exclude tokens whose probability is below this fraction of the highest one.
     Default 0 or the model's."""
-    user: str
-    """Accepted for OpenAI compatibility; vLLM ignores it."""
+    seed: int
+    """Makes sampling repeatable. A signed integer of 64 bits."""
+    n: int
+    """Number of outputs for each prompt, 1 or more. Must be 1 at temperature 0. Default 1. Not
+    None in completions."""
     use_beam_search: bool
     """Use beam search; ``n`` is the beam width. Not possible in a stream. Default false. Not
     None."""
     length_penalty: float
     """Length penalty of beam search. Default 1. Not None."""
+
+    # Where the output ends.
+    stop: Union[str, Sequence[str]]
+    """Up to four texts. The output ends where one of them occurs."""
+    stop_token_ids: Sequence[int]
+    """Tokens that end the output."""
+    include_stop_str_in_output: bool
+    """Keep the stop text at the end of the output. Default false. Not None."""
     ignore_eos: bool
     """Continue after the end-of-sequence token. Default false. Not None."""
     min_tokens: int
     """Minimum number of tokens before the output may end. Default 0. Not None."""
-    skip_special_tokens: Optional[bool]
-    """Omit special tokens from the text. Default true or, since vLLM 0.33, the model's, which
-    None means too. Not None up to vLLM 0.32."""
-    spaces_between_special_tokens: bool
-    """Put spaces between special tokens in the text. Default true. Not None."""
-    truncate_prompt_tokens: int
-    """Truncate the prompt to this many tokens; -1 means the model's maximum length."""
-    truncation_side: Literal["left", "right"]
-    """The end of the prompt that is truncated. Since vLLM 0.22."""
+    repetition_detection: RepetitionDetection
+    """End an output that repeats itself, with the finish reason ``"repetition"``. Since vLLM
+    0.17."""
+    thinking_token_budget: int
+    """Maximum number of tokens for reasoning; -1 means no limit. Since vLLM 0.19 in chat, 0.22
+    in completions."""
+
+    # Which tokens are sampled less often, or never.
+    frequency_penalty: float
+    """-2 to 2. Positive values penalise tokens by how often they occur in the output. Default 0."""
+    presence_penalty: float
+    """-2 to 2. Positive values penalise tokens that occur in the output at all. Default 0."""
+    repetition_penalty: float
+    """Above 0. Values above 1 penalise tokens of the prompt and the output. Default 1 or the
+    model's."""
+    logit_bias: Mapping[str, float]
+    """Maps a token id, written as a string, to a value that is added to its logit."""
     allowed_token_ids: Sequence[int]
     """The only tokens that may be sampled. Since vLLM 0.9.1 in chat."""
     bad_words: Sequence[str]
     """Words that the model must not generate. Not None. Since vLLM 0.9.2 in chat, 0.26 in
     completions."""
-    prompt_logprobs: int
-    """Return the log-probabilities of this many tokens at each position of the prompt; -1 means
-    all tokens. Not possible in a stream."""
-    logprob_token_ids: Sequence[int]
-    """Return the log-probabilities of these tokens at every position. Requires ``logprobs``.
-    Since vLLM 0.26."""
+
+    # The form of the output.
     response_format: Union[JSONObject, type]
     """``{"type": "text" | "json_object" | "json_schema" | "structural_tag", …}``, or a class as for
     ``parsed_as`` of the response. It constrains only what follows the reasoning."""
     structured_outputs: StructuredOutputs
     """Constrain the output; of a model that reasons, only what follows: see
     :class:`StructuredOutputs`. Replaces the ``guided_…`` fields. Since vLLM 0.11."""
-    add_special_tokens: bool
-    """Add the model's special tokens to the prompt. Default true, in chat false. Not None."""
-    priority: int
-    """A lower value is scheduled earlier. The server ignores it unless it runs with
-    ``--scheduling-policy priority``. Default 0. Not None."""
-    request_id: str
-    """Becomes part of the ``id`` of the response. Not None. Since vLLM 0.10.1 in completions."""
-    session_id: str
-    """Name of the session to which the request belongs. Since vLLM 0.28."""
+    skip_special_tokens: Optional[bool]
+    """Omit special tokens from the text. Default true or, since vLLM 0.33, the model's, which
+    None means too. Not None up to vLLM 0.32."""
+    spaces_between_special_tokens: bool
+    """Put spaces between special tokens in the text. Default true. Not None."""
+
+    # What the response contains besides the text.
+    prompt_logprobs: int
+    """Return the log-probabilities of this many tokens at each position of the prompt; -1 means
+    all tokens. Not possible in a stream."""
+    logprob_token_ids: Sequence[int]
+    """Return the log-probabilities of these tokens at every position. Requires ``logprobs``.
+    Since vLLM 0.26."""
     return_tokens_as_token_ids: bool
     """Write tokens in log-probabilities as ``token_id:N``, so that tokens with the same text
     remain distinct. Default: the server's setting."""
@@ -191,26 +189,45 @@ class SamplingParams(RequestOptions, total=False):
     return_weight_versions: bool
     """Return which version of the model's weights sampled each token: ``weight_versions`` of a
     choice. Not None. Since vLLM 0.33."""
+
+    # The prompt.
+    add_special_tokens: bool
+    """Add the model's special tokens to the prompt. Default true, in chat false. Not None."""
+    truncate_prompt_tokens: int
+    """Truncate the prompt to this many tokens; -1 means the model's maximum length."""
+    truncation_side: Literal["left", "right"]
+    """The end of the prompt that is truncated. Since vLLM 0.22."""
     cache_salt: str
     """1 to 128 characters, none of ``@ / \\``. Only requests with the same salt share the
     prefix cache of this prompt. Since vLLM 0.9 in chat, 0.10 in completions."""
+
+    # Streams.
+    stream_options: StreamOptions
+    """Only for streams. If you omit it, ``stream()`` requests the token counts."""
+    stream_interval: int
+    """Number of tokens in each chunk of a stream, 1 or more. Default: the server's setting. Since
+    vLLM 0.27."""
+
+    # How the server treats the request.
+    priority: int
+    """A lower value is scheduled earlier. The server ignores it unless it runs with
+    ``--scheduling-policy priority``. Default 0. Not None."""
+    request_id: str
+    """Becomes part of the ``id`` of the response. Not None. Since vLLM 0.10.1 in completions."""
+    session_id: str
+    """Name of the session to which the request belongs. Since vLLM 0.28."""
+    user: str
+    """Accepted for OpenAI compatibility; vLLM ignores it."""
+    watermarking: bool
+    """Turn the watermarking of the output on or off. Since vLLM 0.30."""
+    vllm_xargs: Mapping[str, Union[str, int, float, Sequence[Union[str, int, float]]]]
+    """Arguments for extensions of the server. Since vLLM 0.9.2."""
     kv_transfer_params: JSONObject
     """For disaggregated serving. Since vLLM 0.9."""
     ec_transfer_params: JSONObject
     """For disaggregated serving of encoders. Since vLLM 0.26."""
-    vllm_xargs: Mapping[str, Union[str, int, float, Sequence[Union[str, int, float]]]]
-    """Arguments for extensions of the server. Since vLLM 0.9.2."""
-    repetition_detection: RepetitionDetection
-    """End an output that repeats itself, with the finish reason ``"repetition"``. Since vLLM
-    0.17."""
-    thinking_token_budget: int
-    """Maximum number of tokens for reasoning; -1 means no limit. Since vLLM 0.19 in chat, 0.22
-    in completions."""
-    stream_interval: int
-    """Number of tokens in each chunk of a stream, 1 or more. Default: the server's setting. Since
-    vLLM 0.27."""
-    watermarking: bool
-    """Turn the watermarking of the output on or off. Since vLLM 0.30."""
+
+    # Rarely used.
     routed_experts_prompt_start: int
     """Omit this many tokens at the beginning of the prompt from the expert routing data. Not
     None. Since vLLM 0.28."""
