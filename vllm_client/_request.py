@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+from numbers import Number
 from typing import (
     Any,
     Callable,
@@ -29,6 +30,7 @@ _OPTIONS = frozenset(names(RequestOptions))
 _FIRST = ("messages", "prompt", "input", "model", "max_tokens", "temperature", "stop")
 """The fields that stand first in signatures. Others have the order of their TypedDict."""
 _PARAMS_ENTRY = re.compile(r"^( *)\*\*params: .*(?:\n\1 +.*)*", re.MULTILINE)
+_PLAIN = frozenset({str, int, float, bool, type(None), list, dict, tuple})
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -122,11 +124,19 @@ def split(method: str, given: Any, params: type) -> Tuple[JsonObject, RequestOpt
     options: Dict[str, Any] = {}
     for name, value in given.items():
         (options if name in _OPTIONS else body)[name] = value
+    if not _PLAIN.issuperset(map(type, body.values())):
+        body = {name: _plain(value) for name, value in body.items()}
     given.pop("extra_headers", None)  # May be secret: whoever logs the caller's frame sees none.
     extra = options.pop("extra_body", None)
     if extra is not None:
         body.update(_checked_extra(extra))
     return body, cast("RequestOptions", options)
+
+
+def _plain(value: Any) -> Any:
+    """A column of pandas or an array as a list, so that its items can be counted."""
+    is_column = hasattr(value, "tolist") and not isinstance(value, type)
+    return value.tolist() if is_column else value
 
 
 def _checked_extra(extra: object) -> Mapping[str, JSONValue]:
@@ -186,7 +196,7 @@ def expected_choices(body: JsonObject) -> int:
 def _count(prompt: JSONValue) -> int:
     if prompt is None:
         return 0
-    if isinstance(prompt, (list, tuple)) and not (prompt and isinstance(prompt[0], (int, float))):
+    if isinstance(prompt, (list, tuple)) and not (prompt and isinstance(prompt[0], Number)):
         return len(prompt)
     return 1
 

@@ -11,6 +11,7 @@ from typing import Dict, List, Literal, Optional, TypeVar, Union
 
 from attrs import define, field
 
+from ._habits import EVENT_HABITS, PIECE_HABITS, habits
 from ._shown import shown
 from .exceptions import VllmError
 from .types.shared import JSONValue, Usage
@@ -51,7 +52,7 @@ def _lazy_chunk(cls: _C) -> _C:
 
     doc = "The decoded JSON chunk of the event."
     setattr(cls, "chunk", property(chunk, slot.__set__, doc=doc))  # noqa: B010
-    return shown(cls)
+    return habits(**PIECE_HABITS)(shown(cls))
 
 
 @_lazy_chunk
@@ -149,6 +150,7 @@ class FinishReason:
     type: Literal["finish_reason"] = field(default="finish_reason", init=False, repr=False)
 
 
+@habits(**EVENT_HABITS)
 @shown
 @define
 class Done:
@@ -157,6 +159,7 @@ class Done:
     type: Literal["done"] = field(default="done", init=False, repr=False)
 
 
+@habits(**EVENT_HABITS)
 @shown
 @define
 class Error:

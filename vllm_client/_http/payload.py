@@ -120,8 +120,23 @@ def encoded(body: object) -> bytes:
 
 
 def _dump(value: object) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(
+        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
+    )
     return text.encode("utf-8")
+
+
+def _plain(value: Any) -> object:
+    """A value that JSON does not know as one that it does: NumPy's, pandas', and a message.
+
+    Raises:
+        TypeError: It has no such form.
+    """
+    for name in ("_as_json", "tolist"):
+        convert = getattr(value, name, None)
+        if convert is not None and not isinstance(value, type):
+            return convert()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def _check_encodable(name: str, value: object) -> None:

@@ -18,6 +18,7 @@ from typing import (
 
 import requests
 
+from .._habits import STREAM_HABITS, habits
 from .._shown import Brief, Items, shown
 from ..events import Error
 from ..streams import Stream
@@ -36,6 +37,7 @@ _EVENTS_IN_A_ROW = 64
 """After as many events that needed no waiting, other tasks may run."""
 
 
+@habits(**STREAM_HABITS)
 @shown
 class AsyncStream(Generic[E, R]):
     """A stream as an asynchronous iterator and context manager, read by a thread of its own.

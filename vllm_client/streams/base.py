@@ -25,6 +25,7 @@ import requests
 from .._decoding.answers import aborted_error
 from .._decoding.sse import EventSource
 from .._error_bodies import decoded_or_text, message_in
+from .._habits import STREAM_HABITS, habits
 from .._http.response import OpenResponse
 from .._shown import Brief, Items, figure, shown
 from ..events import Error
@@ -73,6 +74,7 @@ class StreamDecoder(Protocol[R_co]):
 ReadBody = Callable[[EventSource, OpenResponse, Any, Timings], Iterator[Any]]
 
 
+@habits(**STREAM_HABITS)
 @shown
 class Stream(Generic[E, R]):
     """A streamed response: iterate over it once, inside ``with``.

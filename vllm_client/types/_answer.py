@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, ClassVar, Dict, Iterator, Tuple
 
+from .._habits import ANSWER_HABITS, habits
 from .._shown import Items, fields_of, joined
 from .shared import JSONValue
 
@@ -13,6 +14,7 @@ _LAST = ("model", "id", "request_id")
 _NOT_SHOWN = frozenset({*_LAST, "created", "choices"})
 
 
+@habits(**ANSWER_HABITS)
 class Answer:
     """A response of the server.
 

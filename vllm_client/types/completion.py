@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, Type
 
 from attrs import define, field
 
+from .._habits import habits
 from .._shown import shown
 from ._answer import ChoiceAnswer
 from .shared import JSONValue, Usage
@@ -18,6 +19,7 @@ __all__ = ["Completion", "CompletionChoice"]
 _T = TypeVar("_T")
 
 
+@habits(message="use text")
 @shown
 @define
 class CompletionChoice:

@@ -6,6 +6,7 @@ from typing import Any, Dict, Literal, Mapping, Optional
 
 from attrs import asdict, define, field
 
+from .._habits import EVENT_HABITS, habits
 from .._shown import Items, fields_of, shown
 
 __all__ = ["JSONObject", "JSONValue", "Usage"]
@@ -21,6 +22,7 @@ JSONObject = Mapping[str, object]
 """A JSON object that you send; any dictionary whose values ``json.dumps`` accepts."""
 
 
+@habits(**EVENT_HABITS, model_dump="use to_dict()")
 @shown
 @define
 class Usage:

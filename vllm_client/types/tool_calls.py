@@ -7,6 +7,7 @@ from typing import Literal, Mapping
 
 from attrs import define, field
 
+from .._habits import EVENT_HABITS, habits
 from .._shown import shown
 from ._shapes import decoded_arguments, text_of_arguments
 from .messages import ToolCallMessagePart, ToolMessage
@@ -15,6 +16,12 @@ from .shared import JSONValue
 __all__ = ["ToolCall"]
 
 
+@habits(
+    **EVENT_HABITS,
+    function="use name, and arguments or parse_args()",
+    model_dump="use raw()",
+    to_dict="use raw()",
+)
 @shown
 @define
 class ToolCall:
@@ -55,6 +62,8 @@ class ToolCall:
             "type": "function",
             "function": {"name": self.name, "arguments": self.arguments},
         }
+
+    _as_json = raw
 
     @classmethod
     def from_raw(cls, raw: Mapping[str, JSONValue], index: int = 0) -> ToolCall:
