@@ -189,8 +189,9 @@ def test_timings_show_what_they_know() -> None:
     timings.stamps.extend([10.25, 10.5, 11.0])
     timings.end(Usage(1, 30, 31), at=12.0)
     assert repr(timings) == (
-        "Timings(ttft=0.25, ttft_with_retries=0.75, duration=2, chunks=3, "
-        "inter_chunk_latencies=<2, median 0.5>, output_tokens=30, output_tokens_per_second=15)"
+        "Timings(ttft=0.25, duration=2, ttft_with_retries=0.75, duration_with_retries=2.5, "
+        "chunks=3, inter_chunk_latencies=<2, median 0.5>, output_tokens=30, "
+        "output_tokens_per_second=15)"
     )
     early = repr(Timings())
     assert early.startswith("Timings(duration=")

@@ -120,7 +120,7 @@ class Attempts:
             failed = self._error_in(response)
         if failed is None:
             call.close()
-        return failed or WholeResponse(response, self.secrets)
+        return failed or WholeResponse(response, self.secrets, started, perf_counter())
 
     def _failure_of(self, error: BaseException, call: Call) -> Optional[FailedAttempt]:
         """What an error before a response means; None if another attempt follows at once.

@@ -36,6 +36,7 @@ from ..exceptions import (
     VllmError,
 )
 from ..timings import Timings
+from ..types._answer import Answer
 from ..types._parsed import parse_choices
 from ..types.shared import Usage
 
@@ -136,7 +137,10 @@ class Stream(Generic[E, R]):
     @property
     def snapshot(self) -> R:
         """What has arrived so far, in the shape of a complete response."""
-        return self._decoder.snapshot()
+        snapshot = self._decoder.snapshot()
+        if isinstance(snapshot, Answer):
+            snapshot._set_timings(self.timings)
+        return snapshot
 
     def _shown_items(self) -> Items:
         yield "", Brief(self._state)

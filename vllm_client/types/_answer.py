@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar, Dict, Iterator, Tuple
+from typing import Any, ClassVar, Dict, Iterator, Optional, Tuple, Union
 
 from .._habits import ANSWER_HABITS, habits
 from .._shown import Items, fields_of, joined
+from ..timings import Timings
 from .shared import JSONValue
 
 # Shown after what the answer says, or not at all.
@@ -22,13 +23,40 @@ class Answer:
         raw: The decoded JSON as the server sent it.
     """
 
-    __slots__ = ()
+    # No field of attrs: it is no part of the data, and pickles and asdict() do not contain it.
+    __slots__ = ("_sent",)
 
     raw: Dict[str, JSONValue]
+    _sent: Union[Timings, Tuple[float, float, float]]
+
+    @property
+    def timings(self) -> Optional[Timings]:
+        """When the request was sent and the response was there.
+
+        None if the response did not come from one request: read from a file, unpickled, or of
+        several requests.
+        """
+        sent = getattr(self, "_sent", None)
+        if isinstance(sent, tuple):  # Made on its first use, because few programs use it.
+            started, ended, called = sent
+            sent = Timings(started, ended=ended, called=called, server=self.raw.get("metrics"))
+            sent.end(getattr(self, "usage", None))
+            self._sent = sent
+        return sent
+
+    def _set_timings(self, timings: Timings) -> None:
+        timings.server = self.raw.get("metrics")
+        self._sent = timings
 
     def to_dict(self) -> Dict[str, JSONValue]:
         """The response as plain dictionaries and lists: a copy of ``raw``."""
         return copy.deepcopy(self.raw)
+
+
+def timed(answer: object, started: float, ended: float, called: float) -> None:
+    """Let a response know when its request was sent and when it was there, by ``perf_counter``."""
+    if isinstance(answer, Answer):
+        answer._sent = (started, ended, called)
 
 
 class TextAnswer(Answer):
