@@ -27,6 +27,7 @@ ROWS: List[Tuple[str, Set[str]]] = [
             "_lazy",
             "_shown",
             "_structured",
+            "_tracebacks",
             "_version",
             "timings",
         },
@@ -46,6 +47,7 @@ ROWS: List[Tuple[str, Set[str]]] = [
 ARROWS: Dict[str, Set[str]] = {
     "__main__": {"cli"},
     "_error_bodies": {"_route_hints"},
+    "exceptions": {"_tracebacks"},
     "cli": {"testing"},
     "response_events": {"events"},
     "timings": {"_shown"},

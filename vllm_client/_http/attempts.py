@@ -13,6 +13,7 @@ import urllib3
 from attrs import define
 
 from .._error_bodies import error_in_success, may_be_error, status_error
+from .._tracebacks import shorten_interrupt
 from ..exceptions import RETRYABLE_STATUSES, VllmError
 from ..timeouts import Timeout
 from .call import Call
@@ -92,6 +93,8 @@ class Attempts:
             call.close()
             if isinstance(error, VllmError):
                 self._locate(error)
+            elif isinstance(error, KeyboardInterrupt):
+                shorten_interrupt(error)
             raise
 
     def _try_to_open(self, call: Call, limits: Limits) -> Union[OpenResponse, FailedAttempt, None]:

@@ -28,6 +28,7 @@ from .._error_bodies import decoded_or_text, message_in
 from .._habits import STREAM_HABITS, habits
 from .._http.response import OpenResponse
 from .._shown import Brief, Items, figure, shown
+from .._tracebacks import shorten_interrupt
 from ..events import Error
 from ..exceptions import (
     InvalidStreamError,
@@ -188,6 +189,9 @@ class Stream(Generic[E, R]):
             raise failure from failure.__cause__
         except VllmError as error:
             self._failure = error
+            raise
+        except KeyboardInterrupt as interrupt:
+            shorten_interrupt(interrupt)
             raise
         except ValueError:
             # All that a generator raises when two threads run it.
