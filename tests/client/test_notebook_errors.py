@@ -109,7 +109,7 @@ def interrupted(run: Run, serve: Serve, cell: str, *events: Any) -> str:
                 is_gone = not connection.sock.recv(1)
             except ConnectionError:
                 is_gone = True
-            except socket.timeout:  # noqa: UP041 — in Python 3.9 it is no TimeoutError
+            except socket.timeout:  # In Python 3.9 it is no TimeoutError.
                 pass
 
     client = serve(reply).client
