@@ -90,10 +90,10 @@ class Answering:
             connection.send_json(answer(f"<{prompt}>"), headers="x-request-id: r1\r\n")
             self.answered[prompt] += 1
 
-    def wait_asked(self, count: int) -> bool:
+    def wait_asked(self, count: int, seconds: float = 10) -> bool:
         """Wait until so many requests arrived."""
         with self._changed:
-            return self._changed.wait_for(lambda: sum(self.asked.values()) >= count, 10)
+            return self._changed.wait_for(lambda: sum(self.asked.values()) >= count, seconds)
 
 
 def prompt_of(body: Any) -> Any:
