@@ -67,8 +67,7 @@ def habits(**hints: str) -> Callable[[_C], _C]:
             return [name for name in object.__dir__(self) if name not in hints]
 
         for name, hint in hints.items():
-            if not hasattr(cls, name):
-                setattr(cls, name, _Habit(name, hint))
+            setattr(cls, name, _Habit(name, hint))
         setattr(cls, "__dir__", names)  # noqa: B010
         return cls
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 from vllm_client import APIConnectionError, VllmClient
-from vllm_client._tracebacks import rendered
+from vllm_client._tracebacks import rendered, shorten_interrupt
 
 from ..conftest import Serve
 from ..recorded import beginning, chunk
@@ -149,3 +149,11 @@ def test_without_ipython_everything_is_shown(monkeypatch: pytest.MonkeyPatch) ->
         except APIConnectionError as raised:
             lines: List[str] = raised._render_traceback_()
         assert lines[0] == "Traceback (most recent call last):\n"
+
+
+def test_an_interrupt_without_ipython_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of IPython nothing is added to an interrupt."""
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    interrupt = KeyboardInterrupt()
+    shorten_interrupt(interrupt)
+    assert vars(interrupt) == {}

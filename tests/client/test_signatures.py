@@ -15,6 +15,7 @@ import pytest
 
 import vllm_client.params
 from vllm_client import AsyncVllmClient, CompletionParams, VllmClient
+from vllm_client._request import takes
 from vllm_client.params import CallParams, ChatBatchParams, ChatCompletionParams, StreamOptions
 from vllm_client.params.documentation import documentation
 
@@ -97,6 +98,17 @@ def test_without_docstrings() -> None:
     run = [sys.executable, "-OO", "-c", code]
     done = subprocess.run(run, capture_output=True, text=True, check=True)
     assert done.stdout.split() == names_of(VllmClient().completions.create)
+
+
+def test_a_method_without_a_docstring() -> None:
+    """A method without a docstring, as all are with ``python -OO``, keeps none."""
+
+    @takes(CallParams)
+    def method(self: object, **params: Any) -> None:
+        raise NotImplementedError
+
+    assert method.__doc__ is None
+    assert names_of(method) == ["self", "extra_headers", "timeout"]
 
 
 def test_documentation_is_inherited() -> None:
