@@ -120,7 +120,10 @@ def place_of(word: str) -> Dict[str, int]:
 @pytest.mark.parametrize(
     ("keyword", "shown"),
     [
-        ("temperature", "temperature: float\n\n0 (greedy) or more. Default 1 or the model's."),
+        (
+            "temperature",
+            "temperature: float | None\n\n0 (greedy) or more. Default 1 or the model's.",
+        ),
         ("max_tokens", "The older name of"),
         ("dimensions", "dimensions: int\n\n"),
     ],
