@@ -97,8 +97,10 @@ class Answering:
 
 
 def prompt_of(body: Any) -> Any:
-    """What names a request: its prompt, or its last message's content."""
-    prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+    """What names a request: its prompt or input, or its last message's content."""
+    if "messages" in body:
+        return body["messages"][-1]["content"]
+    prompt = body.get("prompt", body.get("input"))
     return tuple(prompt) if isinstance(prompt, list) else prompt
 
 

@@ -152,7 +152,8 @@ class Mapper:
         route = named_route(self._route_name)
         rows = self._rows(batches, waiting, route)
         batch = Batch(shared.get(self._server))
-        with batch._rows(route, rows, ordered=True, params=dict(self._params)) as answered:
+        params = dict(self._params)
+        with batch._rows(route, rows, ordered=True, input_thread=False, params=params) as answered:
             for row in answered:
                 finished.append(row)
                 yield from self._whole_batches(waiting, finished)
