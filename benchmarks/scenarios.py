@@ -10,7 +10,7 @@ from .bench import Bench, Results, median_of, medians_of, ratios_of
 from .children import calls, vectors
 from .clients import LIMIT, OURS, OURS_ASYNC, OURS_FAST, READERS
 from .processes import in_process, instructions
-from .recorded_streams import CHAT, COMPLETIONS
+from .recorded_streams import CHAT, COLUMNS, COMPLETIONS, KINDS_WITH_COLUMNS
 from .row_scenarios import rows
 from .tables import Column, Table
 
@@ -24,35 +24,47 @@ LATENCY = (Column("p50_ms", "p50 ms", "{:.2f}"), Column("p99_ms", "p99 ms", "{:.
 
 def burst(bench: Bench) -> List[Table]:
     """A stream that arrives as fast as the socket accepts it."""
-    return _one_stream(bench, "burst", bench.size(20_000, 4_000), 0)
+    return [_one_stream(bench, "burst", kind, _burst_size(bench)) for kind in (COMPLETIONS, CHAT)]
+
+
+def columns(bench: Bench) -> List[Table]:
+    """… whose chunks carry more than text: token ids, log-probabilities, the running usage."""
+    return [
+        _one_stream(bench, "burst", kind, _burst_size(bench), COLUMNS.index(column))
+        for kind, column in KINDS_WITH_COLUMNS
+    ]
+
+
+def _burst_size(bench: Bench) -> int:
+    return bench.size(20_000, 4_000)
 
 
 def alone(bench: Bench) -> List[Table]:
     """Every event arrives alone, half a millisecond after the client has read the previous one."""
-    return _one_stream(bench, "alone", bench.size(3_000, 800), 500)
+    events = bench.size(3_000, 800)
+    return [_one_stream(bench, "alone", kind, events, 500) for kind in (COMPLETIONS, CHAT)]
 
 
-def _one_stream(bench: Bench, mode: str, events: int, gap: int) -> List[Table]:
-    tables = []
-    for kind in (COMPLETIONS, CHAT):
-        names = [name for name, reader in READERS.items() if kind in reader.kinds]
-        found = bench.interleaved(
-            names, "children.one_stream:timed", mode=mode, kind=kind, events=events, gap=gap
-        )
-        digests = {each["digest"] for results in found.values() for each in results}
-        assert len(digests) == 1, f"the clients did not read the same: {digests}"
-        rows = ratios_of(found, "cpu", LIMIT)
-        for row in rows:
-            cpu = statistics.median(each["cpu"] for each in found[row["client"]])
-            row["cpu_us"] = cpu / events * 1e6
-        if bench.counts:
-            _count(bench, rows, mode, kind)
-        rows.sort(key=lambda row: row.get("count_ratio") or row["ratio"])
-        tables.append(_one_stream_table(bench, mode, kind, events, rows))
-    return tables
+def _one_stream(bench: Bench, mode: str, kind: str, events: int, number: int = 0) -> Table:
+    names = [name for name, reader in READERS.items() if kind in reader.kinds]
+    found = bench.interleaved(
+        names, "children.one_stream:timed", mode=mode, kind=kind, events=events, number=number
+    )
+    digests = {each["digest"] for results in found.values() for each in results}
+    assert len(digests) == 1, f"the clients did not read the same: {digests}"
+    rows = ratios_of(found, "cpu", LIMIT)
+    for row in rows:
+        cpu = statistics.median(each["cpu"] for each in found[row["client"]])
+        row["cpu_us"] = cpu / events * 1e6
+    column = number if mode == "burst" else 0
+    if bench.counts:
+        _count(bench, rows, mode, kind, column)
+    rows.sort(key=lambda row: row.get("count_ratio") or row["ratio"])
+    carried = f" {COLUMNS[column]}" if column else ""
+    return _one_stream_table(bench, mode, f"{kind}{carried}", events, rows)
 
 
-def _count(bench: Bench, rows: List[Dict[str, Any]], mode: str, kind: str) -> None:
+def _count(bench: Bench, rows: List[Dict[str, Any]], mode: str, kind: str, column: int) -> None:
     # Subtract two lengths of stream, which removes start-up, imports and the request.
     short, long = 1_000, 3_000
     for row in rows:
@@ -60,6 +72,7 @@ def _count(bench: Bench, rows: List[Dict[str, Any]], mode: str, kind: str) -> No
             instructions(
                 "children.one_stream:counted",
                 name=row["client"], server=bench.server, mode=mode, kind=kind, events=events,
+                number=column,
             )
             for events in (short, long)
         ]  # fmt: skip
@@ -305,6 +318,7 @@ SCENARIOS: Dict[str, Callable[[Bench], List[Table]]] = {
     each.__name__: each
     for each in (
         burst,
+        columns,
         alone,
         many,
         cancel,

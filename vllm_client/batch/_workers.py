@@ -17,6 +17,7 @@ from .._http.response import WholeResponse
 from .._http.transport import CallOptions, Transport
 from ..exceptions import APIConnectionError, APIStatusError, VllmError
 from ..timeouts import Timeout
+from ..types._parsed import parse_choices
 from ._rows import Job
 
 _PROBE_TIMEOUT = Timeout(connect=5.0, read=10.0, total=15.0)
@@ -343,3 +344,5 @@ def _fill(job: Job, whole: WholeResponse) -> None:
         job.received = whole.content
         job.request_id = whole.request_id
         job.response = job.route.decode(job.received, job.body)
+        if job.answer_type is not None:
+            parse_choices(job.response, job.answer_type)
