@@ -241,9 +241,23 @@ class Workers:
                         job = self._landed(self._arrived.popleft())
                         if job is not None:
                             self._done.append(job)
+                    self._take_in()
                 finally:
                     self._lock.release()
             seen = self._turns
+
+    def _take_in(self) -> None:
+        """Note what threads have handed back, and launch what they have opened connections for."""
+        for _ in range(self._handed_back.qsize()):
+            done = self._handed_back.get()
+            if done is None:
+                self._handed_back.put(None)  # It is meant for the next take_back.
+            elif isinstance(done, _Connecting):
+                self._connecting -= 1
+                self._after_connecting(done)
+            else:
+                self._in_threads -= 1
+                self._done.append(done)
 
     def wake(self) -> None:
         """End a :meth:`take_back` that waits, from any thread."""
