@@ -240,6 +240,7 @@ class TokenizerServer:
     def __init__(self, info: Any = None, bos: Optional[int] = None) -> None:
         self._info = info
         self._letters = Letters("ab", bos=bos)
+        self.completed: List[Any] = []
 
     def __call__(self, connection: Connection) -> None:
         while True:
@@ -250,6 +251,10 @@ class TokenizerServer:
                 connection.send_json({"detail": "Not Found"}, "404 Not Found")
             elif request.path == "/tokenizer_info":
                 connection.send_json(self._info)
+            elif request.path == "/v1/completions":
+                self.completed.append(request.json)
+                choice = {"index": 0, "text": "?", "finish_reason": "length"}
+                connection.send_json({"object": "text_completion", "choices": [choice]})
             elif request.path == "/detokenize":
                 connection.send_json({"prompt": self._letters.decode(request.json["tokens"])})
             else:
@@ -293,6 +298,16 @@ def test_special_tokens_are_not_doubled() -> None:
         without = Scorers(client, "m", add_bos_token=False, bos_token_id=9)
         assert not without.of_text("x").adds_special_tokens
         assert without.prefix() == [9]
+
+
+def test_special_tokens_of_generations() -> None:
+    """The server puts its special tokens in front of a context, unless it has them."""
+    served = TokenizerServer(bos=3)
+    with WireServer(served) as wire, VllmClient(wire.base_url) as client:
+        made = Evaluation(client, Scorers(client, "m"), Options("m"), Settings())
+        assert made.generations([("x", {}), ("<s>x", {})]) == ["?", "?"]
+    sent = {body["prompt"]: body.get("add_special_tokens") for body in served.completed}
+    assert sent == {"x": None, "<s>x": False}
 
 
 @pytest.mark.parametrize(

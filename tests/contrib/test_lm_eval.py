@@ -83,6 +83,15 @@ def test_what_is_refused(server: FakeServer) -> None:
         model(server, num_concurrent=3)
 
 
+def test_the_url_of_the_environment(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a URL the server is that of ``VLLM_BASE_URL``."""
+    pytest.importorskip("lm_eval", reason=MISSING)
+    from vllm_client.contrib.lm_eval import VllmClientLM  # noqa: PLC0415
+
+    monkeypatch.setenv("VLLM_BASE_URL", server.base_url)
+    assert VllmClientLM(progress=False).model == model(server).model
+
+
 def test_the_url_of_local_completions(server: FakeServer) -> None:
     """The URL that the harness's own model takes will do too, and a model may be named."""
     pytest.importorskip("lm_eval", reason=MISSING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import subprocess
@@ -143,12 +144,12 @@ def test_typed() -> None:
 
 
 def modules() -> List[Any]:
-    """Every module of the package but ``__main__``, which runs when it is imported."""
+    """Every module but ``__main__``, which runs when it is imported, and adapters without host."""
     found = pkgutil.walk_packages(vllm_client.__path__, "vllm_client.")
-    return [
-        vllm_client,
-        *(importlib.import_module(one.name) for one in found if not one.name.endswith("__main__")),
-    ]
+    names = [one.name for one in found if not one.name.endswith("__main__")]
+    if importlib.util.find_spec("lm_eval") is None:
+        names.remove("vllm_client.contrib.lm_eval")
+    return [vllm_client, *map(importlib.import_module, names)]
 
 
 def is_public(name: str) -> bool:

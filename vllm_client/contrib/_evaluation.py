@@ -227,13 +227,11 @@ class Evaluation:
     def _generation_tasks(
         self, requests: Sequence[Tuple[str, Mapping[str, Any]]]
     ) -> Iterator[Task]:
-        known: Dict[str, Dict[str, Any]] = {}
         occurrences: Dict[str, int] = {}
-        for (context, given), (prompt, cut) in zip(requests, self._prompts(requests)):
+        for (prompt, cut), (context, given) in zip(self._prompts(requests), requests):
             name = json.dumps(given, sort_keys=True)
-            if name not in known:
-                known[name] = generation_fields(given, self._options.max_gen_toks)
-            fields = {"model": self._options.model, "prompt": prompt, **known[name]}
+            known = generation_fields(given, self._options.max_gen_toks)
+            fields = {"model": self._options.model, "prompt": prompt, **known}
             if not self._scorers.of_text(context).adds_special_tokens:
                 fields["add_special_tokens"] = False
             seed = self._options.seed
@@ -254,7 +252,7 @@ class Evaluation:
             return
         contexts = [context for context, _ in requests]
         tokens = self._tokens(contexts, [self._scorers.of_text(each) for each in contexts])
-        for (context, given), ids in zip(requests, tokens):
+        for ids, (context, given) in zip(tokens, requests):  # So that tokens are read to the end.
             limit = generation_fields(given, self._options.max_gen_toks)["max_tokens"]
             lead = self._scorers.of_text(context).lead()
             kept = cut_context(ids, lead, self._scorers.max_length() - limit)

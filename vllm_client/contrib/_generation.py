@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any, Dict, List, Mapping, Sequence
 
@@ -42,13 +43,18 @@ def _stops(until: Any) -> List[str]:
     return [stop for stop in stops if stop]
 
 
+@functools.lru_cache(maxsize=64)
+def _warn_once(message: str, *values: object) -> None:
+    logger.warning(message, *values)
+
+
 def _temperature(do_sample: Any, temperature: Any) -> float:
     if do_sample is False:
         if temperature:
-            logger.warning("do_sample is false, so temperature %s is not used", temperature)
+            _warn_once("do_sample is false, so temperature %s is not used", temperature)
         return 0.0
     if do_sample and not temperature:
-        logger.warning(
+        _warn_once(
             "do_sample is true without a temperature: decoding is greedy, as by the harness's own "
             "local-completions; set temperature=1.0 for sampling"
         )
