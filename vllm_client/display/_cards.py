@@ -12,7 +12,7 @@ from typing import Callable, List, Optional, Sequence
 
 from ._answers import Piece, Shown
 from ._reading import Frame
-from ._words import UNTYPESET, counted, escaped, shortened
+from ._words import UNTYPESET, counted, escaped, readable, shortened
 
 __all__ = ["cards", "markdown_html"]
 
@@ -144,7 +144,7 @@ def markdown_html() -> Callable[[str], str]:
 
 def _rendered(parser: object, text: str) -> str:
     render: Callable[[str], str] = getattr(parser, "render")  # noqa: B009 — an untyped library
-    return render(text)
+    return render(readable(text))
 
 
 def texts(frame: Frame) -> List[str]:

@@ -30,7 +30,7 @@ class Comparison:
     @property
     def columns(self) -> List[str]:
         """The columns in which at least one row has a value."""
-        names = dict.fromkeys(name for row in self.rows for name in row)
+        names = dict.fromkeys(name for row in self.rows for name in row if name != "id")
         return [name for name in names if any(row.get(name) is not None for row in self.rows)]
 
     @property

@@ -21,14 +21,14 @@ __all__ = ["Heatmap", "Spot", "heatmap"]
 _STYLE = (
     "<style>.vllm-heatmap [tabindex]:focus{outline:2px solid currentColor;outline-offset:1px}"
     ".vllm-heatmap [tabindex]:focus::after{content:attr(title);position:absolute;left:0;right:0;"
-    "bottom:0;padding:.5em .7em;white-space:pre-wrap;overflow-wrap:anywhere;font:.9em/1.4 "
+    "bottom:0;padding:.5em .7em;white-space:normal;overflow-wrap:anywhere;font:.9em/1.4 "
     "sans-serif;text-decoration:none;background:#222;color:#fff;border-radius:4px;z-index:1}"
     ".vllm-heatmap .nl::before{content:'\\21B5';opacity:.6}"
     ".vllm-heatmap .nil::before{content:'\\25AB';opacity:.6}</style>"
 )
 _BOX = "position:relative;padding-bottom:.3em"
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.8;unicode-bidi:isolate"
-_FOOT = "margin-top:.8em;min-height:4.2em;font-size:.85em;line-height:1.9"
+_FOOT = "margin-top:.8em;min-height:6em;font-size:.85em;line-height:1.9"
 _SWATCH = "padding:.1em .4em;margin-right:.4em;white-space:nowrap;display:inline-block"
 
 
