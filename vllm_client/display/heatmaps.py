@@ -28,7 +28,7 @@ _STYLE = (
 )
 _BOX = "position:relative;padding-bottom:.3em"
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.8;unicode-bidi:isolate"
-_FOOT = "margin-top:.8em;min-height:6em;font-size:.85em;line-height:1.9"
+_FOOT = "margin-top:.8em;min-height:5em;font-size:.85em;line-height:1.9"
 _SWATCH = "padding:.1em .4em;margin-right:.4em;white-space:nowrap;display:inline-block"
 
 
