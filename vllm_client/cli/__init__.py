@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 
 from .._version import __version__
 from ..exceptions import VllmError
-from . import batch, chat, complete, embed, rerank, score, server, tokenize
+from . import batch, chat, complete, embed, evaluate, rerank, score, server, tokenize
 from ._options import add_options, add_server_options, open_client
 from ._output import print_error
 
@@ -54,6 +54,9 @@ _SERVER_COMMANDS = (
     ("metrics", "the server's metrics", server.add_metrics),
     ("tokenize", "the token ids of a text", tokenize.add_tokenize),
     ("detokenize", "the text of token ids", tokenize.add_detokenize),
+    ("score-text", "how likely texts are after a context", evaluate.add_score_text),
+    ("choose", "which option a model prefers after a context", evaluate.add_choose),
+    ("perplexity", "how well a model predicts texts", evaluate.add_perplexity),
 )
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Callable, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Sequence
 
 from ._answers import Piece, Shown
 from ._reading import Frame
 from ._words import UNTYPESET, counted, escaped, readable, shortened
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 __all__ = ["cards", "markdown_html"]
 
@@ -131,20 +135,29 @@ def markdown_html() -> Callable[[str], str]:
         ImportError: markdown-it-py is not installed.
     """
     try:
-        from markdown_it import MarkdownIt  # noqa: PLC0415 — an extra
+        import markdown_it  # noqa: PLC0415 — an extra
     except ImportError:
         raise ImportError(
             "markdown=True needs markdown-it-py: pip install 'vllm-sync-client[notebook]'"
         ) from None
-    parser = MarkdownIt("js-default").disable("image")
+    parser = markdown_it.MarkdownIt("js-default").disable("image")
+    parser.add_render_rule("link_open", _link)
     return lambda text: (
         f'<div dir="auto" style="overflow-wrap:anywhere">{_rendered(parser, text)}</div>'
     )
 
 
-def _rendered(parser: object, text: str) -> str:
-    render: Callable[[str], str] = getattr(parser, "render")  # noqa: B009 — an untyped library
-    return render(readable(text))
+def _rendered(parser: MarkdownIt, text: str) -> str:
+    html: str = parser.render(readable(text))
+    return html
+
+
+def _link(renderer: Any, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:  # noqa: ARG001
+    """The beginning of a link in the colour of the page, whose own may be dark on dark."""
+    tokens[at].attrSet("style", "color:inherit;text-decoration:underline")
+    tokens[at].attrSet("rel", "noopener noreferrer")
+    html: str = renderer.renderToken(tokens, at, options, env)
+    return html
 
 
 def texts(frame: Frame) -> List[str]:

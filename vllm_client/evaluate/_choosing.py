@@ -105,6 +105,8 @@ def _split(scorer: Scorer, question: Question) -> Tuple[List[int], List[Path], i
     start = min(common_prefix(context, whole) for whole in wholes)
     for whole, option in zip(wholes, question.options):
         check_scored(start, whole, option)
+    if start < len(context):
+        scorer.warn_of_space(question.context)
     tails = [tuple(whole[start:]) for whole in wholes]
     root, _ = with_lead(scorer, context[:start], start)
     cut = 0

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from ..exceptions import EvaluationError
 from ._boundary import common_prefix
-from ._scorer import PromptScores, Scorer
+from ._scorer import PROMPT_LOGPROBS, PromptScores, Scorer
 from .results import LogLikelihood
 
 JOINT = "joint"
@@ -18,13 +18,6 @@ BOUNDARIES = (JOINT, TOKENS)
 
 Tokens = Sequence[int]
 Part = Union[str, Tokens]
-
-
-_SPACE = (
-    "a context ends with a space, which this tokenizer joins to the word that follows; the joined "
-    "token is scored as part of the continuation (context_tokens_rescored). Begin the continuation "
-    "with the space instead"
-)
 
 
 @frozen
@@ -76,8 +69,8 @@ def loglikelihood(scorer: Scorer, pair: Pair) -> LogLikelihood:
     whole = _joined(scorer, pair, context) if scores is None else scores.ids
     start = common_prefix(context, whole)
     rescored = len(context) - start
-    if rescored and isinstance(pair.context, str) and pair.context[-1:] == " ":
-        scorer.warn_once(_SPACE)
+    if rescored:
+        scorer.warn_of_space(pair.context)
     check_scored(start, whole, pair.continuation)
     sent, start = with_lead(scorer, whole, start)
     cut = 0
@@ -87,7 +80,7 @@ def loglikelihood(scorer: Scorer, pair: Pair) -> LogLikelihood:
     if scores is None or sent is not whole:
         scores = scorer.score_ids([sent])[0]
     columns = scores.columns(start)
-    if pair.is_chat and not rescored:
+    if pair.is_chat and not rescored and scores.method == PROMPT_LOGPROBS:
         _check_answer(columns.tokens, pair.continuation)
     return LogLikelihood(
         columns.tokens,

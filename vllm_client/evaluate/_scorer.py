@@ -10,7 +10,7 @@ from attrs import frozen
 
 from .._http.transport import Transport
 from ..exceptions import BadRequestError, ContextLengthError, EvaluationError
-from ..params import RequestOptions
+from ..params import Prompt, RequestOptions
 from ..resources.chat import ChatCompletions
 from ..resources.completions import Completions
 from ..types._json import JsonObject
@@ -35,6 +35,13 @@ _UNPROCESSED: Dict[str, Any] = {
 }
 """Leaves the probabilities as they are, whatever a model's ``generation_config`` says, on a server
 that sends them as they are after sampling parameters."""
+
+
+_SPACE = (
+    "a context ends with a space, which this tokenizer joins to the word that follows; the joined "
+    "token is scored as part of the continuation (context_tokens_rescored). Begin the continuation "
+    "with the space instead"
+)
 
 
 @frozen
@@ -107,11 +114,11 @@ class Scorer:
         method: str = self._facts.get("method", PROMPT_LOGPROBS)
         return method
 
-    def warn_once(self, message: str) -> None:
-        """Warn of something that concerns many texts alike, once a client."""
-        if not self._facts.setdefault(message, False):
-            self._facts[message] = True
-            warnings.warn(message, stacklevel=4)
+    def warn_of_space(self, context: Any) -> None:
+        """Warn, once a client, if the space at the end of a context is what was scored again."""
+        if isinstance(context, str) and context[-1:] == " " and not self._facts.get("warned"):
+            self._facts["warned"] = True
+            warnings.warn(_SPACE, stacklevel=5)
 
     # Special tokens in front of a text.
 
@@ -157,7 +164,7 @@ class Scorer:
         Raises:
             VllmError: The server refused the request, or has no scores.
         """
-        answer = self._by_prompt_logprobs(prompts, {})
+        answer = self._by_prompt_logprobs(_sent(prompts), {})
         if answer is None:
             return self._by_echo(prompts)
         return [
@@ -213,9 +220,7 @@ class Scorer:
         extra = {"extra_body": self._options.fields} if self._options.fields else {}
         return {**named, **extra, **self._options.call}
 
-    def _by_prompt_logprobs(
-        self, prompt: Union[str, List[List[int]]], fields: Dict[str, Any]
-    ) -> Optional[Completion]:
+    def _by_prompt_logprobs(self, prompt: Prompt, fields: Dict[str, Any]) -> Optional[Completion]:
         """The response with ``prompt_logprobs``; None from a server that has none."""
         if self.method != PROMPT_LOGPROBS:
             return None
@@ -240,7 +245,7 @@ class Scorer:
 
     def _by_echo(self, prompts: List[List[int]]) -> List[PromptScores]:
         answer = self._completions.create(
-            prompt=prompts,
+            prompt=_sent(prompts),
             echo=True,
             logprobs=1,
             return_tokens_as_token_ids=True,
@@ -269,7 +274,7 @@ class Scorer:
         found: List[Dict[int, float]] = []
         try:
             answer: Completion = self._completions.create(
-                prompt=prompts,
+                prompt=_sent(prompts),
                 logprobs=1,
                 logprob_token_ids=list(ids),
                 return_tokens_as_token_ids=True,
@@ -277,7 +282,7 @@ class Scorer:
                 **{**_UNPROCESSED, **self._common},
             )
         except BadRequestError as error:
-            if "logprob_token_ids" not in str(error):
+            if "logprob_token_ids" not in str(error) or "out-of-vocab" in str(error):
                 raise
         else:
             found = [next_logprobs(each.logprobs, ids) for each in answer.choices]
@@ -285,6 +290,10 @@ class Scorer:
             return found
         self._facts["has_next"] = False
         return None
+
+
+def _sent(prompts: List[List[int]]) -> Prompt:
+    return prompts[0] if len(prompts) == 1 else prompts
 
 
 def _by_logprobs(
