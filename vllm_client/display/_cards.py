@@ -152,7 +152,7 @@ def _rendered(parser: MarkdownIt, text: str) -> str:
     return html
 
 
-def _link(renderer: Any, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:  # noqa: ARG001
+def _link(renderer: Any, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
     """The beginning of a link in the colour of the page, whose own may be dark on dark."""
     tokens[at].attrSet("style", "color:inherit;text-decoration:underline")
     tokens[at].attrSet("rel", "noopener noreferrer")
