@@ -15,8 +15,8 @@ from attrs import define
 from .._error_bodies import error_in_success, may_be_error, status_error
 from ..exceptions import RETRYABLE_STATUSES, VllmError
 from ..timeouts import Timeout
-from .call import Call
-from .direct import DirectResponse
+from .call import Call, current
+from .direct import DirectResponse, Exchange
 from .failures import WIRE_ERRORS, FailedAttempt, cancelled, failed_attempt
 from .redaction import Secrets
 from .response import OpenResponse, WholeResponse
@@ -45,6 +45,7 @@ class Attempts:
         largest_body: The largest body that an attempt reads, in bytes; None leaves the body of a
             success unread, as for a stream.
         failed: How many attempts have failed.
+        begun: A request that was sent already: the first attempt waits for its response.
         replaced: Whether an idle connection was dead and another one took its place.
         last_error: The error of the last one.
     """
@@ -56,6 +57,7 @@ class Attempts:
     max_retries: int
     secrets: Secrets
     largest_body: Optional[int] = None
+    begun: Optional[Exchange] = None
     failed: int = 0
     replaced: bool = False
     last_error: Optional[VllmError] = None
@@ -70,14 +72,53 @@ class Attempts:
             APIConnectionError, APITimeoutError, APIStatusError: The last attempt failed. The
                 error tells how many attempts there were.
         """
-        return self._repeat(owner, self._try_to_open)
+        call = self.session.open_call(owner, self.timeout.total)
+        return self._repeat(call, self._try_to_open)
 
     def until_content(self, owner: object) -> WholeResponse:
         """The same, for a response that is read to its end: a common one faster."""
-        return self._repeat(owner, self._try_to_fetch)
-
-    def _repeat(self, owner: object, attempt: _Attempt[R]) -> R:
         call = self.session.open_call(owner, self.timeout.total)
+        return self._repeat(call, self._try_to_fetch)
+
+    def begin(self, owner: object) -> Optional[Call]:
+        """Send the request on an idle connection, without waiting for anything.
+
+        Returns:
+            The call, whose exchange is :attr:`begun`; None if another way must be taken.
+        """
+        # The call belongs to no scope: it is one of many that its thread makes at once.
+        scope, current.scope = current.scope, None
+        try:
+            call = self.session.open_call(owner, self.timeout.total)
+        finally:
+            current.scope = scope
+        try:
+            self.begun = self.session.begin(call, self.request)
+        except WIRE_ERRORS:
+            self.begun = None
+        if self.begun is None:
+            call.close()
+            return None
+        return call
+
+    def content_now(self, call: Call) -> Optional[WholeResponse]:
+        """The response to what :meth:`begin` sent, if it is there, whole, and no error.
+
+        Else :meth:`finish` must follow.
+        """
+        assert self.begun is not None
+        response = self.begun.receive_now(self.largest_body or 0)
+        if response is None or call.is_over() or may_be_error(response.content):
+            return None
+        self.begun.release(call)
+        call.close()
+        return WholeResponse(response, self.secrets)
+
+    def finish(self, call: Call) -> WholeResponse:
+        """As :meth:`until_content`; the first attempt is what :meth:`begin` sent."""
+        return self._repeat(call, self._try_to_fetch)
+
+    def _repeat(self, call: Call, attempt: _Attempt[R]) -> R:
         try:
             while call.reason is None:
                 connect = call.cap_to_deadline(self.timeout.connect)
@@ -107,8 +148,13 @@ class Attempts:
         self, call: Call, limits: Limits
     ) -> Union[WholeResponse, FailedAttempt, None]:
         started = perf_counter()
+        begun, self.begun = self.begun, None
+        largest = self.largest_body or 0
         try:
-            response = self.session.fetch(call, self.request, limits, self.largest_body or 0)
+            if begun is None:
+                response = self.session.fetch(call, self.request, limits, largest)
+            else:
+                response = self.session.finish(call, self.request, limits, largest, begun)
         except WIRE_ERRORS as error:
             return self._failure_of(error, call)
         if not isinstance(response, DirectResponse):

@@ -10,6 +10,8 @@ import urllib3
 from attrs import frozen
 
 JSON = "application/json"
+# json.dumps would make one for each value.
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 Data = Union[bytes, str, Mapping[str, Any]]
 """Bytes or text as they are, or the fields of a form."""
@@ -120,8 +122,7 @@ def encoded(body: object) -> bytes:
 
 
 def _dump(value: object) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8")
+    return _encoder.encode(value).encode("utf-8")
 
 
 def _check_encodable(name: str, value: object) -> None:

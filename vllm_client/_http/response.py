@@ -58,6 +58,13 @@ class WholeResponse:
         """The headers."""
         return self.response.headers
 
+    @property
+    def request_id(self) -> Optional[str]:
+        """As :attr:`OpenResponse.request_id`."""
+        if isinstance(self.response, DirectResponse):
+            return self.response.header("x-request-id")
+        return self.response.headers.get("x-request-id")
+
     def redacting(self) -> ContextManager[None]:
         """As :meth:`OpenResponse.redacting`."""
         return self.secrets.redacting()

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ..exceptions import BatchChangedError, BatchLockedError, VllmError
+from ..exceptions import BatchChangedError, BatchLockedError, InvalidAnswerError, VllmError
 from ._rows import Job
 
 _VERSION = 1
@@ -167,15 +167,18 @@ class OutputFile:
             self.sync()
 
     def _append(self, data: bytes) -> None:
+        written = 0
         view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(self._file, view) :]
+            while written < len(data):
+                written += os.write(self._file, view[written:])
         except BaseException:
+            written = data.rfind(b"\n", 0, written) + 1
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._end)
+                os.ftruncate(self._file, self._end + written)
             raise
-        self._end += len(data)
+        finally:
+            self._end += written
 
     def sync(self) -> None:
         """Force what was written to the disk."""
@@ -312,6 +315,8 @@ def _error_line(job: Job) -> bytes:
     if status is not None:
         body = error.body
         response = {"status_code": status, "request_id": error.request_id, "body": body}
+    elif isinstance(error, InvalidAnswerError):
+        response = {"status_code": 200, "request_id": job.request_id, "body": job.response.raw}
     is_retryable = isinstance(error, VllmError) and error.is_retryable
     line = {
         "id": f"row-{job.index}",
@@ -329,7 +334,9 @@ def _error_line(job: Job) -> bytes:
     return _json(line) + b"\n"
 
 
+# json.dumps would make one for each value.
+_encoder = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":"))
+
+
 def _json(value: Optional[object]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":")).encode(
-        "utf-8", "backslashreplace"
-    )
+    return _encoder.encode(value).encode("utf-8", "backslashreplace")

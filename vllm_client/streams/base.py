@@ -55,14 +55,17 @@ class StreamDecoder(Protocol[R_co]):
     """What a stream needs to know of the decoder that its ``_body`` uses.
 
     Attributes:
-        usage: The latest token counts that arrived.
         aborted: Whether the server gave up the generation.
         complete: Whether the stream has ended as it should. Written by ``_body``.
     """
 
-    usage: Optional[Usage]
     aborted: bool
     complete: bool
+
+    @property
+    def usage(self) -> Optional[Usage]:
+        """The latest token counts that arrived."""
+        raise NotImplementedError
 
     def snapshot(self) -> R_co:
         """What has arrived, in the shape of a response that is not streamed."""
