@@ -344,6 +344,7 @@ def test_a_notebook_shows_what_came(serve: Any, notebook: Notebook) -> None:
 
 def test_markdown_in_a_notebook(serve: Any, notebook: Notebook) -> None:
     """Markdown is rendered; HTML in it is shown, and pictures and scripts are not loaded."""
+    pytest.importorskip("markdown_it")
     text = "**b** <img src=x> ![p](http://evil.test/p.png) [x](javascript:alert(1)) `c`\u202e"
     body = stream_bytes(chunk(text), chunk(finish="stop"), "[DONE]")
     show(serve(body).client.completions.stream(prompt="x"), markdown=True)
