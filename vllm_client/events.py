@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Dict, List, Literal, Optional, TypeVar, Union
 
 from attrs import define, field, fields_dict
 
+from ._habits import EVENT_HABITS, PIECE_HABITS, habits
+from ._shown import shown
 from .exceptions import VllmError
 from .types.shared import JSONValue, Usage
 from .types.tool_calls import ToolCall
@@ -51,7 +53,7 @@ def _lazy_chunk(cls: _C) -> _C:
     doc = "The decoded JSON chunk of the event."
     setattr(cls, "chunk", property(chunk, slot.__set__, doc=doc))  # noqa: B010
     setattr(cls, "_raw_chunk", slot)  # noqa: B010 — the same memory under another name
-    return cls
+    return habits(**PIECE_HABITS)(shown(cls))
 
 
 def tag_of(event_class: type) -> object:
@@ -171,6 +173,8 @@ class FinishReason:
     type: Literal["finish_reason"] = field(default="finish_reason", init=False, repr=False)
 
 
+@habits(**EVENT_HABITS)
+@shown
 @define
 class Done:
     """The stream is complete. Always the last event of a stream that succeeded."""
@@ -178,6 +182,8 @@ class Done:
     type: Literal["done"] = field(default="done", init=False, repr=False)
 
 
+@habits(**EVENT_HABITS)
+@shown
 @define
 class Error:
     """The error of a stream opened with ``on_error="event"``. Always its last event."""

@@ -13,6 +13,7 @@ import urllib3
 from attrs import define
 
 from .._error_bodies import error_in_success, may_be_error, status_error
+from .._tracebacks import shorten_interrupt
 from ..exceptions import RETRYABLE_STATUSES, VllmError
 from ..timeouts import Timeout
 from .call import Call, current
@@ -58,6 +59,7 @@ class Attempts:
     secrets: Secrets
     largest_body: Optional[int] = None
     begun: Optional[Exchange] = None
+    begun_at: float = 0.0
     failed: int = 0
     replaced: bool = False
     last_error: Optional[VllmError] = None
@@ -92,6 +94,7 @@ class Attempts:
             call = self.session.open_call(owner, self.timeout.total)
         finally:
             current.scope = scope
+        self.begun_at = perf_counter()
         try:
             self.begun = self.session.begin(call, self.request)
         except WIRE_ERRORS:
@@ -112,7 +115,7 @@ class Attempts:
             return None
         self.begun.release(call)
         call.close()
-        return WholeResponse(response, self.secrets)
+        return WholeResponse(response, self.secrets, self.begun_at, perf_counter())
 
     def finish(self, call: Call) -> WholeResponse:
         """As :meth:`until_content`; the first attempt is what :meth:`begin` sent."""
@@ -133,6 +136,8 @@ class Attempts:
             call.close()
             if isinstance(error, VllmError):
                 self._locate(error)
+            elif isinstance(error, KeyboardInterrupt):
+                shorten_interrupt(error)
             raise
 
     def _try_to_open(self, call: Call, limits: Limits) -> Union[OpenResponse, FailedAttempt, None]:
@@ -147,8 +152,8 @@ class Attempts:
     def _try_to_fetch(
         self, call: Call, limits: Limits
     ) -> Union[WholeResponse, FailedAttempt, None]:
-        started = perf_counter()
         begun, self.begun = self.begun, None
+        started = self.begun_at if begun is not None else perf_counter()
         largest = self.largest_body or 0
         try:
             if begun is None:
@@ -166,7 +171,7 @@ class Attempts:
             failed = self._error_in(response)
         if failed is None:
             call.close()
-        return failed or WholeResponse(response, self.secrets)
+        return failed or WholeResponse(response, self.secrets, started, perf_counter())
 
     def _failure_of(self, error: BaseException, call: Call) -> Optional[FailedAttempt]:
         """What an error before a response means; None if another attempt follows at once.

@@ -10,8 +10,6 @@ import urllib3
 from attrs import frozen
 
 JSON = "application/json"
-# json.dumps would make one for each value.
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 Data = Union[bytes, str, Mapping[str, Any]]
 """Bytes or text as they are, or the fields of a form."""
@@ -119,6 +117,25 @@ def encoded(body: object) -> bytes:
         for name, value in fields:
             _check_encodable(name, value)
         raise
+
+
+def _plain(value: Any) -> object:
+    """A value that JSON does not know as one that it does: NumPy's, pandas', and a message.
+
+    Raises:
+        TypeError: It has no such form.
+    """
+    for name in ("_as_json", "tolist"):
+        convert = getattr(value, name, None)
+        if convert is not None and not isinstance(value, type):
+            return convert()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+# json.dumps would make one for each value.
+_encoder = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
+)
 
 
 def _dump(value: object) -> bytes:

@@ -43,10 +43,14 @@ class WholeResponse:
     Args:
         response: The response.
         secrets: The credentials of the request.
+        started: When the request was sent, by ``perf_counter``.
+        ended: When the response was there.
     """
 
     response: Union[requests.Response, DirectResponse]
     secrets: Secrets
+    started: float
+    ended: float
 
     @property
     def content(self) -> bytes:

@@ -17,6 +17,7 @@ from .._http.response import WholeResponse
 from .._http.transport import CallOptions, Transport
 from ..exceptions import APIConnectionError, APIStatusError, VllmError
 from ..timeouts import Timeout
+from ..types._answer import timed
 from ..types._parsed import parse_choices
 from ._rows import Job
 
@@ -344,5 +345,6 @@ def _fill(job: Job, whole: WholeResponse) -> None:
         job.received = whole.content
         job.request_id = whole.request_id
         job.response = job.route.decode(job.received, job.body)
+        timed(job.response, whole.started, whole.ended, job.sent_at)
         if job.answer_type is not None:
             parse_choices(job.response, job.answer_type)
