@@ -40,7 +40,7 @@ ROWS: List[Tuple[str, Set[str]]] = [
     ("many prompts", {"batch"}),
     ("scores", {"evaluate"}),
     ("client", {"client"}),
-    ("faces", {"aio"}),
+    ("faces", {"aio", "display"}),
     ("package", {"__init__"}),
     ("edges", {"__main__", "cli", "testing"}),
 ]
