@@ -29,7 +29,8 @@ from vllm_client import (
     VllmError,
 )
 from vllm_client._http import direct, observed
-from vllm_client._http.adapter import TrackedConnection, TrackedPool
+from vllm_client._http.adapter import TrackedPool
+from vllm_client._http.connections import TrackedConnection
 from vllm_client._http.direct import DirectResponse, Route
 from vllm_client._http.payload import Payload
 from vllm_client._http.response import WholeResponse

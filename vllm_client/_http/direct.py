@@ -25,8 +25,9 @@ import urllib3
 import urllib3.connection
 from attrs import define, field, frozen
 
-from .adapter import TrackedConnection, TrackedPool, WireResponse
+from .adapter import TrackedPool
 from .call import Call
+from .connections import TrackedConnection, WireResponse
 from .headers import Authorization
 
 ENABLED = True
