@@ -27,6 +27,11 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     server = parser.add_argument_group("server")
     server.add_argument("--demo", action="store_true", help="use the embedded stand-in for vLLM")
     server.add_argument("--base-url", help="default: VLLM_BASE_URL, else http://localhost:8000/v1")
+    server.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="default: VLLM_API_KEY, which other users of the machine cannot see",
+    )
     server.add_argument("--model", help="default: the server's default model")
     server.add_argument(
         "--timeout", type=float, metavar="S", help="seconds for a complete response"
@@ -37,7 +42,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 def open_client(arguments: argparse.Namespace) -> Iterator[VllmClient]:
     """A client of the server that the options name."""
     with contextlib.ExitStack() as stack:
-        base_url, api_key = arguments.base_url, None
+        base_url, api_key = arguments.base_url, arguments.api_key
         if arguments.demo:
             from ..testing import FakeServer  # noqa: PLC0415 — only a demonstration needs it
 

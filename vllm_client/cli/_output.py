@@ -118,5 +118,19 @@ def visible(text: str) -> str:
 def print_error(error: Exception) -> int:
     """Print an error. Returns the exit status 1."""
     sys.stdout.flush()
-    print(f"vllm-client: {visible(str(error))}", file=sys.stderr)
+    print(f"vllm-client: {visible(_in_options(str(error)))}", file=sys.stderr)
     return 1
+
+
+_OPTIONS = {
+    "pass api_key=… or": "pass --api-key KEY or",
+    "use it as base_url": "use it as --base-url",
+    "pass credentials as api_key=… or headers=…": "pass the key with --api-key",
+}
+"""Advice of the library, and the same in the words of the command line."""
+
+
+def _in_options(message: str) -> str:
+    for advice, words in _OPTIONS.items():
+        message = message.replace(advice, words)
+    return message
