@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 
 from .._version import __version__
 from ..exceptions import VllmError
-from . import batch, chat, complete, embed, rerank, score, server, tokenize
+from . import batch, chat, complete, embed, rerank, score, serve_demo, server, tokenize
 from ._options import add_options, add_server_options, open_client
 from ._output import print_error
 
@@ -35,6 +35,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if isinstance(file, io.TextIOWrapper):  # A replacement may accept any text.
             file.reconfigure(errors="backslashreplace")
     try:
+        if "run_alone" in arguments:  # It needs no client.
+            return int(arguments.run_alone(arguments))
         with open_client(arguments) as client:
             return int(arguments.run(client, arguments))
     except (VllmError, TypeError, ValueError) as error:
@@ -80,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     batching = commands.add_parser("batch", help="the rows of a file, each exactly once, to a file")
     batch.add_arguments(batching)
     add_options(batching)
+    serve_demo.add_arguments(
+        commands.add_parser("serve-demo", help="run the embedded server until Ctrl-C")
+    )
     for name, words, add_arguments in _SERVER_COMMANDS:
         command = commands.add_parser(name, help=words)
         add_arguments(command)
