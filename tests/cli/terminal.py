@@ -16,6 +16,7 @@ from typing import Any, List
 
 from ..threads import WAIT
 
+_MARK_PASTES = b"\x1b[?2004h"
 _CURSOR_QUESTION = b"\x1b[6n"
 
 
@@ -79,6 +80,14 @@ class AtTerminal:
             )
         assert found, self.text
         assert self.text.count(text) >= times, self.text
+
+    def wait_for_prompt(self, times: int = 1) -> None:
+        """Wait until a line editor has begun to read so many lines: it asks to mark pastes."""
+        with self._changed:
+            found = self._changed.wait_for(
+                lambda: self.shown.count(_MARK_PASTES) >= times or self._ended, 3 * WAIT
+            )
+        assert found, self.text
 
     @property
     def text(self) -> str:

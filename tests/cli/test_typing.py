@@ -12,6 +12,7 @@ from typing import Any, Iterator, List
 import pytest
 
 from vllm_client.cli import _input, main
+from vllm_client.cli._history import History
 from vllm_client.cli._input import EditedLines, TypedLines, open_reader, without_keys
 from vllm_client.testing import FakeServer
 
@@ -184,7 +185,9 @@ def test_ctrl_c_at_the_prompt(server: FakeServer, reader: Any) -> None:
     """Ctrl-C at the prompt discards the line and tells how to end."""
     with AtTerminal("chat", **reader) as program:
         program.wait_for("> ")
-        program.type("oops\x03")
+        program.type("oops")
+        program.wait_for("oops")
+        program.type("\x03")
         program.wait_for("Ctrl-D or /exit ends")
         program.wait_for("> ", 2)
         program.type("good\n")
@@ -312,16 +315,23 @@ def test_edited_lines(
 ) -> None:
     """Without marks of pastes, lines that wait belong to the text."""
     bound: List[str] = []
+    added: List[str] = []
 
     class Readline:
         __doc__ = doc
         parse_and_bind = staticmethod(bound.append)
+        add_history = staticmethod(added.append)
 
-    monkeypatch.setattr(sys, "stdin", TypedAtOnce("a\nb\n"))
-    reader = EditedLines(Readline())
+    History().add("old")
+
+    monkeypatch.setattr(sys, "stdin", TypedAtOnce("a\nb\n\n" if doc == "GNU" else "a\nb\n"))
+    reader = EditedLines(Readline(), History())
     assert [reader.read("> ") for _ in wanted] == wanted
+    assert not reader.read("> ")
     assert reader.read("> ") is None
     assert bool(bound) is (doc == "GNU")
+    assert added == ["old"]
+    assert History().load() == ["old", *wanted]
 
 
 def test_choice_of_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,6 +339,10 @@ def test_choice_of_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Keyboard())
     assert isinstance(open_reader(), TypedLines)
     monkeypatch.setattr(sys, "stdout", Keyboard())
+    with monkeypatch.context() as patch:
+        patch.setenv("TERM", "dumb")
+        assert isinstance(open_reader(), EditedLines)
+    monkeypatch.delitem(sys.modules, "vllm_client.cli._session", raising=False)
     monkeypatch.setitem(sys.modules, "prompt_toolkit", None)
     assert isinstance(open_reader(), EditedLines)
     monkeypatch.setitem(sys.modules, "readline", None)

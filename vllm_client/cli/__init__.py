@@ -39,11 +39,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             return int(arguments.run_alone(arguments))
         with open_client(arguments) as client:
             return int(arguments.run(client, arguments))
-    except (VllmError, TypeError, ValueError) as error:
-        return print_error(error)
     except BrokenPipeError:
         sys.stderr.close()  # Python would report the pipe again when it exits.
         return 1
+    except (VllmError, TypeError, ValueError, OSError) as error:
+        return print_error(error)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return INTERRUPTED

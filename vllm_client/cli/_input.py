@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import threading
-from typing import Any, Iterator, Optional, Protocol, TextIO
+from typing import Any, Iterable, Iterator, Optional, Protocol, TextIO
 
+from ._history import History
 from ._terminal import is_dumb, is_terminal, note
 
 __all__ = ["LineReader", "open_reader", "read_prompt", "texts"]
@@ -139,7 +141,10 @@ class TypedLines:
 class EditedLines:
     """Lines from a terminal, edited with the ``readline`` of the standard library."""
 
-    def __init__(self, readline: Any) -> None:
+    def __init__(self, readline: Any, history: History) -> None:
+        self._history = history
+        for text in history.load():
+            readline.add_history(text)
         # libedit has no bracketed paste: there, lines that arrive at once are a paste.
         self._marks_pastes = "libedit" not in (readline.__doc__ or "") and not is_dumb()
         if self._marks_pastes:
@@ -154,7 +159,10 @@ class EditedLines:
         except EOFError:
             print()
             return None
-        return without_keys(text)
+        text = without_keys(text)
+        if text.strip():
+            self._history.add(text)
+        return text
 
 
 def without_keys(text: str) -> str:
@@ -162,17 +170,26 @@ def without_keys(text: str) -> str:
     return _KEYS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def open_reader() -> LineReader:
-    """The best reader for this standard input."""
+def open_reader(commands: Iterable[str] = ()) -> LineReader:
+    """The best reader for this standard input.
+
+    Args:
+        commands: The names that Tab completes behind a slash.
+    """
     if not is_terminal(sys.stdin):
         return LinesOfFile()
     if not is_terminal(sys.stdout):  # A line editor would draw into the file of the answers.
         return TypedLines()
+    with contextlib.suppress(ImportError):
+        if not is_dumb():
+            from ._session import SessionReader  # noqa: PLC0415 — it needs the extra
+
+            return SessionReader(History(), commands)
     try:
         import readline  # noqa: PLC0415 — only a conversation needs it
     except ImportError:
         return TypedLines()
-    return EditedLines(readline)
+    return EditedLines(readline, History())
 
 
 def _prompt_file() -> TextIO:

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List
 
 from ..client import VllmClient
 from ..timeouts import Timeout
+from ._fields import field
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument("--top-p", type=float, metavar="P")
     sampling.add_argument("--seed", type=int, metavar="N")
     sampling.add_argument("--stop", action="append", metavar="TEXT", help="may be repeated")
+    sampling.add_argument(
+        *("--set", "-s"),
+        action="append",
+        default=[],
+        type=field,
+        metavar="FIELD=JSON",
+        help="any request field, such as top_k=20; may be repeated",
+    )
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +67,17 @@ def request_params(arguments: argparse.Namespace) -> Dict[str, Any]:
     params = {name: value for name, value in given.items() if value is not None}
     if arguments.timeout is not None:
         params["timeout"] = Timeout(total=arguments.timeout)
-    return params
+    return {**params, **dict(getattr(arguments, "set", ()))}
+
+
+def read_text(path: str) -> str:
+    """The text of a file in UTF-8, without the line end at its end.
+
+    Raises:
+        OSError, ValueError: It cannot be read, or is no such text.
+    """
+    with open(path, encoding="utf-8-sig") as file:
+        return file.read().rstrip("\n")
 
 
 def inputs(given: List[str]) -> List[str]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from ..client import VllmClient
 from ..exceptions import VllmError
-from ._commands import EndOfConversation, run_command
+from ._commands import COMMANDS, EndOfConversation, run_command
 from ._conversation import Conversation
 from ._input import open_reader, texts
 from ._output import print_error
@@ -19,7 +19,18 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command to its parser."""
-    parser.add_argument("--system", metavar="TEXT", help="how the model should behave")
+    system = parser.add_mutually_exclusive_group()
+    system.add_argument("--system", metavar="TEXT", help="how the model should behave")
+    system.add_argument("--system-file", metavar="FILE", help="the same, from a file")
+    parser.add_argument(
+        *("--image", "-i"),
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an image for the first question; may be repeated",
+    )
+    parser.add_argument("--plain", action="store_true", help="print Markdown as it is")
+    parser.add_argument("--stats", action="store_true", help="print times and speed, on stderr")
     parser.add_argument("--thinking", action="store_true", help="print the reasoning, on stderr")
     parser.set_defaults(run=run)
 
@@ -31,7 +42,7 @@ def run(client: VllmClient, arguments: argparse.Namespace) -> int:
         note("/help lists the commands; Ctrl-D ends")
     status = 0
     with suppress(EndOfConversation):
-        for text in texts(open_reader()):
+        for text in texts(open_reader(COMMANDS)):
             status = _said(conversation, text) or status
     return 0 if is_terminal(sys.stdin) else status
 
@@ -43,6 +54,6 @@ def _said(conversation: Conversation, text: str) -> int:
             run_command(conversation, text)
         else:
             conversation.ask(text.strip())
-    except (VllmError, ValueError, OSError) as error:
+    except (VllmError, TypeError, ValueError, OSError) as error:
         return print_error(error)
     return 0
