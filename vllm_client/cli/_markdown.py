@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from time import monotonic
-from typing import List, Optional
+from typing import List
 
 from markdown_it import MarkdownIt
 from rich.console import Console
-from rich.live import Live
 from rich.markdown import Markdown
 
 from ._output import visible
@@ -29,7 +28,7 @@ class MarkdownPrinter:
 
     def __init__(self) -> None:
         self._console = Console(file=sys.stdout)
-        self._live: Optional[Live] = None
+        self._rows = 0
         self._lines: List[str] = []
         self._line = ""
         self._fence = ""
@@ -64,32 +63,40 @@ class MarkdownPrinter:
         self._lines.append(line)
 
     def _show(self) -> None:
-        if not "".join([*self._lines, self._line]).strip():
-            return
-        if self._live is None:
-            if self._has_printed:
-                self._console.print()
-            self._live = Live(
-                console=self._console,
-                auto_refresh=False,
-                redirect_stdout=False,
-                redirect_stderr=False,
-                vertical_overflow="crop",
-            )
-            self._live.start()
-        self._live.update(_rendered("\n".join([*self._lines, self._line])), refresh=True)
+        """Draw the block that grows; of one that is higher than the screen the end."""
+        self._draw(self._rendered()[1 - self._console.height :])
         self._shown_at = monotonic()
 
     def _end_block(self) -> None:
-        self._show()
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-            self._has_printed = True
+        lines = self._rendered()
+        if lines:
+            self._draw(lines)
+            print(file=self._console.file)
+            self._has_printed, self._rows = True, 0
         self._lines, self._fence = [], ""
 
+    def _draw(self, lines: List[str]) -> None:
+        # The cursor is in the last row of the former picture: to its first row, then erase below.
+        up = f"\x1b[{self._rows - 1}A" if self._rows > 1 else ""
+        erase = f"\r{up}\x1b[J" if self._rows else ""
+        self._console.file.write(erase + "\n".join(lines))
+        self._console.file.flush()
+        self._rows = len(lines)
 
-def _rendered(text: str) -> Markdown:
+    def _rendered(self) -> List[str]:
+        """The lines of the block, with a blank one before it; none if it is blank."""
+        text = "\n".join([*self._lines, self._line])
+        if not text.strip():
+            return []
+        with self._console.capture() as captured:
+            self._console.print(_markdown(text))
+        lines = captured.get().split("\n")
+        shown = [number for number, line in enumerate(lines) if line.strip()]
+        first = [""] if self._has_printed else []
+        return first + lines[shown[0] : shown[-1] + 1] if shown else []
+
+
+def _markdown(text: str) -> Markdown:
     text = visible(text)
     markdown = Markdown(text, hyperlinks=False)  # Its target is shown beside each link.
     # Otherwise rich drops HTML, and with it a part of the answer.
