@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ..http.conftest import certificate
+
+__all__ = ["certificate", "empty_input"]
+
 
 @pytest.fixture(autouse=True)
 def empty_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 
 from .._version import __version__
 from ..exceptions import VllmError
-from . import batch, chat, complete, embed, rerank, score, serve_demo, server, tokenize
+from . import batch, chat, complete, doctor, embed, rerank, score, serve_demo, server, tokenize
 from ._options import add_options, add_server_options, open_client
 from ._output import print_error
 
@@ -82,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     batching = commands.add_parser("batch", help="the rows of a file, each exactly once, to a file")
     batch.add_arguments(batching)
     add_options(batching)
+    examining = commands.add_parser("doctor", help="find out why it does not work")
+    doctor.add_arguments(examining)
+    add_server_options(examining)
     serve_demo.add_arguments(
         commands.add_parser("serve-demo", help="run the embedded server until Ctrl-C")
     )
