@@ -9,7 +9,19 @@ from typing import Optional, Sequence
 
 from .._version import __version__
 from ..exceptions import VllmError
-from . import batch, chat, complete, doctor, embed, rerank, score, serve_demo, server, tokenize
+from . import (
+    batch,
+    bench,
+    chat,
+    complete,
+    doctor,
+    embed,
+    rerank,
+    score,
+    serve_demo,
+    server,
+    tokenize,
+)
 from ._options import add_options, add_server_options, open_client
 from ._output import print_error
 
@@ -82,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     batching = commands.add_parser("batch", help="the rows of a file, each exactly once, to a file")
     batch.add_arguments(batching)
     add_options(batching)
+    measuring = commands.add_parser("bench", help="how fast the server answers under load")
+    bench.add_arguments(measuring)
+    add_options(measuring)
     examining = commands.add_parser("doctor", help="find out why it does not work")
     doctor.add_arguments(examining)
     add_server_options(examining)
