@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .aio.batch import AsyncBatchRows
     from .batch import BatchProgress, BatchReport, BatchRow, BatchRows, read_batch
     from .client import VllmClient
+    from .evaluate import Choice, LogLikelihood, LogLikelihoodFailure, Perplexity
     from .events import (
         CompletionStreamEvent,
         Content,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         BatchLockedError,
         BatchStoppedError,
         ContextLengthError,
+        EvaluationError,
         GenerationAbortedError,
         InternalServerError,
         InvalidAnswerError,
@@ -157,6 +159,7 @@ __all__ = [
     "ChatCompletionMessage",
     "ChatCompletionParams",
     "ChatCompletionStream",
+    "Choice",
     "ClassificationResponse",
     "Completion",
     "CompletionChoice",
@@ -169,6 +172,7 @@ __all__ = [
     "Done",
     "EmbeddingResponse",
     "Error",
+    "EvaluationError",
     "FinishReason",
     "Generation",
     "GenerationAbortedError",
@@ -180,11 +184,14 @@ __all__ = [
     "InvalidAnswerError",
     "InvalidResponseError",
     "InvalidStreamError",
+    "LogLikelihood",
+    "LogLikelihoodFailure",
     "Message",
     "Model",
     "ModelNotFoundError",
     "NotFoundError",
     "PermissionDeniedError",
+    "Perplexity",
     "PoolingResponse",
     "Prompt",
     "RateLimitError",
@@ -256,6 +263,7 @@ __getattr__ = names_of(
         "aio.batch": "AsyncBatchRows",
         "batch": "BatchProgress BatchReport BatchRow BatchRows read_batch",
         "client": "VllmClient",
+        "evaluate": "Choice LogLikelihood LogLikelihoodFailure Perplexity",
         "events": """
         CompletionStreamEvent Content Done Error FinishReason GenerationStreamEvent Reasoning
         StreamEvent Text Tokens ToolCallDelta
@@ -263,8 +271,8 @@ __getattr__ = names_of(
         "exceptions": """
         APIConnectionError APIStatusError APITimeoutError AuthenticationError BadRequestError
         BatchChangedError BatchError BatchInputError BatchLockedError BatchStoppedError
-        ContextLengthError GenerationAbortedError InternalServerError InvalidAnswerError
-        InvalidResponseError InvalidStreamError ModelNotFoundError NotFoundError
+        ContextLengthError EvaluationError GenerationAbortedError InternalServerError
+        InvalidAnswerError InvalidResponseError InvalidStreamError ModelNotFoundError NotFoundError
         PermissionDeniedError RateLimitError ServerStreamError ServiceUnavailableError
         StreamConsumedError StreamError StreamInterruptedError UnprocessableEntityError VllmError
     """,

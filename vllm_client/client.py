@@ -22,6 +22,7 @@ from .timeouts import Timeout, TimeoutTypes
 
 if TYPE_CHECKING:
     from .batch import Batch
+    from .evaluate import Evaluate
     from .streams import ServerSentEventStream
 
 __all__ = ["VllmClient"]
@@ -99,6 +100,7 @@ class VllmClient:
         from .resources.tokenizer import Tokenizer  # noqa: PLC0415
 
         self._transport = transport
+        self._evaluate: Optional[Evaluate] = None
         self.completions = Completions(transport)
         self.chat = Chat(transport)
         self.models = Models(transport)
@@ -120,6 +122,15 @@ class VllmClient:
         from .batch import Batch  # noqa: PLC0415 — few programs use it
 
         return Batch(self._transport)
+
+    @property
+    def evaluate(self) -> Evaluate:
+        """Scores of given texts: log-likelihoods, choices and perplexity."""
+        if self._evaluate is None:  # Kept, because it remembers what the server told.
+            from .evaluate import Evaluate  # noqa: PLC0415 — few programs use it
+
+            self._evaluate = Evaluate(self._transport)
+        return self._evaluate
 
     @property
     def base_url(self) -> str:

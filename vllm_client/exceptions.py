@@ -24,6 +24,7 @@
     ├── GenerationAbortedError        the server aborted the generation (finish reason "abort")
     ├── InvalidResponseError          a success status, but not the expected body
     ├── InvalidAnswerError            the text of the answer does not fit the class asked for
+    ├── EvaluationError               a text cannot be scored exactly
     └── BatchError                    a run over many rows cannot begin or go on
         ├── BatchInputError           … a row or a field cannot be sent (also a ValueError)
         ├── BatchLockedError          … another process writes the output file
@@ -51,6 +52,7 @@ __all__ = [
     "BatchLockedError",
     "BatchStoppedError",
     "ContextLengthError",
+    "EvaluationError",
     "GenerationAbortedError",
     "InternalServerError",
     "InvalidAnswerError",
@@ -302,6 +304,10 @@ class InvalidAnswerError(VllmError):
         self.text = text
         self.index = index
         self.finish_reason = finish_reason
+
+
+class EvaluationError(VllmError):
+    """A text cannot be scored exactly: the server has no such scores, or not all fits."""
 
 
 class BatchError(VllmError):

@@ -19,10 +19,10 @@ TWINS = {
 }
 
 
-PACKAGES = ("vllm_client.resources", "vllm_client.batch")
+PACKAGES = ("vllm_client.resources", "vllm_client.batch", "vllm_client.evaluate")
 """Where the classes of resources are."""
 _BATCHES = ("completions", "chat", "embeddings", "score", "rerank")
-NOT_AWAITED = {"stream", *(f"batch.{name}" for name in _BATCHES)}
+NOT_AWAITED = {"stream", "evaluate.loglikelihoods", *(f"batch.{name}" for name in _BATCHES)}
 """The methods whose twins return an asynchronous iterator at once."""
 
 
@@ -58,7 +58,7 @@ PATHS = list(resources(SYNC))
 
 def test_there_are_resources_to_compare() -> None:
     """The search finds the resources."""
-    assert {("completions",), ("chat",), ("chat", "completions"), ("batch",)} <= set(PATHS)
+    assert {("completions",), ("chat",), ("chat", "completions"), ("evaluate",)} <= set(PATHS)
 
 
 @pytest.mark.parametrize("name", public(VllmClient))

@@ -15,7 +15,7 @@ from vllm_client.testing import FakeServer
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("[a-z]*.py"))
 NEEDS = {"events_with_match.py": (3, 10)}
-USES = {"classify_csv.py": "pandas"}
+USES = {"classify_csv.py": "pandas", "multiple_choice.py": "pandas"}
 """A library of the extra ``dev`` that an example uses."""
 
 PRINTS = {
@@ -27,6 +27,8 @@ PRINTS = {
     "gather.py": ["Machine learning is", "A server is", "Training is"],
     "image.py": ["."],
     "logprobs.py": ["%  '"],
+    "multiple_choice.py": ["What is a token?", "accuracy: 0.5", "chosen  A"],
+    "perplexity.py": ["bits per byte", "19 tokens in 1 windows", "purple"],
     "several_choices.py": ["0: Machine learning is", "3: A server is"],
     "stop_with_ctrl_c.py": ["kept: "],
     "streaming_chat.py": ["Usage("],

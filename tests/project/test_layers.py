@@ -25,6 +25,7 @@ ROWS: List[Tuple[str, Set[str]]] = [
     ("streams", {"streams"}),
     ("resources", {"resources"}),
     ("many prompts", {"batch"}),
+    ("scores", {"evaluate"}),
     ("client", {"client"}),
     ("faces", {"aio"}),
     ("package", {"__init__"}),

@@ -18,6 +18,7 @@ from vllm_client import (
     BatchRow,
     ChatCompletion,
     ChatCompletionStream,
+    Choice,
     ClassificationResponse,
     Completion,
     CompletionChoice,
@@ -30,6 +31,7 @@ from vllm_client import (
     FinishReason,
     Generation,
     GenerationStream,
+    LogLikelihood,
     Message,
     PoolingResponse,
     Response,
@@ -226,6 +228,21 @@ def pooling_models(client: VllmClient) -> None:
     assert_type(best.relevance_score, float)
     client.embeddings.create(input="a", embed_dtype="int4")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.score.create(querys="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def scores(client: VllmClient) -> None:
+    """Scores have typed keywords and results."""
+    assert_type(client.evaluate.loglikelihood("a", "b", boundary="tokens"), LogLikelihood)
+    assert_type(client.evaluate.loglikelihood(messages=[], continuation="b"), LogLikelihood)
+    assert_type(client.evaluate.choose([1], [[2], [3]], normalize="token"), Choice)
+    assert_type(client.evaluate.perplexity("a", window=9, stride=3).per_byte, float)
+    for result in client.evaluate.loglikelihoods([("a", "b")], on_error="row"):
+        if result.ok:
+            assert_type(result, LogLikelihood)
+        else:
+            assert_type(result.error, VllmError)
+    client.evaluate.loglikelihood("a", "b", boundary="text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.evaluate.choose("a", ["b"], normalise="token")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 async def asynchronously(client: AsyncVllmClient, messages: List[Message]) -> None:

@@ -15,7 +15,7 @@ from typing import Dict, Iterable, List
 
 import vllm_client
 
-from . import faults, fields, operations, pairs, pooling, responses, routes  # noqa: F401 — they fill the table
+from . import evaluate, faults, fields, operations, pairs, pooling, responses, routes  # noqa: F401 — they fill the table
 from .servers import KINDS, Kind, Paths, Server
 from .table import CHECKS, DIFFERS, FAILED, Check, Row, markdown, result_of, summary
 

@@ -6,7 +6,18 @@ import asyncio
 import contextlib
 import functools
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Coroutine, Optional, Type, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Coroutine,
+    Generic,
+    Iterator,
+    Optional,
+    Protocol,
+    Type,
+    TypeVar,
+)
 
 from ..batch import Batch, BatchReport, BatchRow, BatchRows
 from ..exceptions import StreamConsumedError
@@ -18,9 +29,10 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 
-__all__ = ["AsyncBatch", "AsyncBatchRows"]
+__all__ = ["AsyncBatch", "AsyncBatchRows", "AsyncRows"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _ROWS_IN_A_ROW = 64
 """After as many rows that needed no waiting, other tasks may run."""
@@ -28,12 +40,21 @@ _LONGEST_END = 5.0
 """Seconds to wait for the end of a cancelled run: its input may block for longer."""
 
 
-class _RowHandover(Handover[BatchRow]):
+class _Run(Protocol[T_co]):
+    """An iterator of the rows of a run; may be used in ``with``, and stopped by any thread."""
+
+    def __enter__(self) -> Iterator[T_co]: ...
+    def __exit__(self, *_: object) -> None: ...
+    def _stop(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _RowHandover(Handover[T]):
     """What thread and loop share of one run."""
 
     what = "batch"
 
-    def __init__(self, notifier: LoopNotifier, rows: BatchRows) -> None:
+    def __init__(self, notifier: LoopNotifier, rows: _Run[T]) -> None:
         super().__init__(notifier)
         self._rows = rows
         self._loop = asyncio.get_running_loop()
@@ -63,27 +84,27 @@ class _RowHandover(Handover[BatchRow]):
             self._thread.join()  # It does nothing more that takes time.
 
 
-class AsyncBatchRows:
-    """The finished rows of a run: an asynchronous iterator; may be used in ``async with``.
+class AsyncRows(Generic[T]):
+    """The results of a run: an asynchronous iterator; may be used in ``async with``.
 
     A thread of its own reads the input and decides what is sent. It starts with the first use, and
-    ends with the run. At most 256 finished rows wait to be taken; then the thread sends no more.
+    ends with the run. At most 256 finished results wait to be taken; then the thread sends no more.
     Cancelling a task that reads ends the run at once.
 
     Args:
         rows: A run of the synchronous client.
 
     Raises, while it is read:
-        BatchError, VllmError: As :class:`~vllm_client.BatchRows` does.
+        BatchError, VllmError: As the run of the synchronous client does.
     """
 
-    def __init__(self, rows: BatchRows) -> None:
+    def __init__(self, rows: _Run[T]) -> None:
         self._rows = rows
-        self._handover: Optional[_RowHandover] = None
+        self._handover: Optional[_RowHandover[T]] = None
         self._closed = False
         self._in_a_row = 0
 
-    async def _started(self) -> _RowHandover:
+    async def _started(self) -> _RowHandover[T]:
         if self._closed:
             raise StreamConsumedError("the run is closed")
         if self._handover is None:
@@ -96,7 +117,7 @@ class AsyncBatchRows:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> BatchRow:
+    async def __anext__(self) -> T:
         handover = await self._started()
         await self._yield_sometimes()
         while not self._closed:
@@ -115,10 +136,6 @@ class AsyncBatchRows:
         if self._in_a_row >= _ROWS_IN_A_ROW:
             self._in_a_row = 0
             await asyncio.sleep(0)
-
-    def report(self) -> BatchReport:
-        """What the run did so far."""
-        return self._rows.report()
 
     async def aclose(self) -> None:
         """End the run: requests in flight are cancelled. May be called again, by any task."""
@@ -148,6 +165,26 @@ class AsyncBatchRows:
         # After `break` nothing else tells the thread that nobody reads any more.
         if hasattr(self, "_in_a_row"):  # Else the constructor has failed.
             self._stop()
+
+
+class AsyncBatchRows(AsyncRows[BatchRow]):
+    """The finished rows of a run: an asynchronous iterator; may be used in ``async with``.
+
+    A thread of its own reads the input and decides what is sent. At most 256 finished rows wait to
+    be taken; then the thread sends no more. Cancelling a task that reads ends the run at once.
+
+    Args:
+        rows: A run of the synchronous client.
+
+    Raises, while it is read:
+        BatchError, VllmError: As :class:`~vllm_client.BatchRows` does.
+    """
+
+    _rows: BatchRows
+
+    def report(self) -> BatchReport:
+        """What the run did so far."""
+        return self._rows.report()
 
 
 def _in_thread(

@@ -6,17 +6,12 @@ signatures, docstrings and types are those of the synchronous methods.
 
 from __future__ import annotations
 
-import functools
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
-    Callable,
-    Coroutine,
     Optional,
     Type,
-    TypeVar,
-    cast,
 )
 
 import requests
@@ -35,77 +30,32 @@ from ..resources.responses import Responses
 from ..resources.scoring import Rerank, Score
 from ..resources.server import Server
 from ..resources.tokenizer import Tokenizer
-from ..streams import Stream
 from ..timeouts import Timeout, TimeoutTypes
 from ._executor import CallExecutor
-from .stream import AsyncStream
+from ._twin import AsyncTwin, in_own_thread, in_thread
 
 if TYPE_CHECKING:
-    from typing_extensions import Concatenate, ParamSpec, Self
+    from typing_extensions import ParamSpec, Self
 
     from .batch import AsyncBatch
+    from .evaluate import AsyncEvaluate
 
     P = ParamSpec("P")
 
 __all__ = ["AsyncVllmClient"]
 
-T = TypeVar("T")
-E = TypeVar("E")
-R = TypeVar("R")
-
 MOST_CALLS = 256
 """Calls in progress at once, not counting streams; further calls wait for a thread."""
 
 
-class _AsyncTwin:
-    """The asynchronous twin of a synchronous object.
-
-    Args:
-        sync: That object.
-        executor: Runs its methods.
-    """
-
-    def __init__(self, sync: Any, executor: CallExecutor) -> None:
-        self._sync = sync
-        self._executor = executor
-
-
-def in_thread(
-    method: Callable[Concatenate[Any, P], T],
-) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """The asynchronous twin of a method: the same call, run in a thread."""
-
-    async def call(self: _AsyncTwin, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        bound = functools.partial(method, self._sync, *args, **kwargs)
-        result: Any = await self._executor.run(bound)
-        if isinstance(result, Stream):  # create(stream=True) returns one.
-            result = AsyncStream(result)
-        return cast("T", result)
-
-    functools.update_wrapper(call, method)
-    return call
-
-
-def in_own_thread(
-    method: Callable[Concatenate[Any, P], Stream[E, R]],
-) -> Callable[Concatenate[Any, P], AsyncStream[E, R]]:
-    """The asynchronous twin of a method that opens a stream, to be used in ``async with``."""
-
-    def call(self: _AsyncTwin, /, *args: P.args, **kwargs: P.kwargs) -> AsyncStream[E, R]:
-        return AsyncStream(functools.partial(method, self._sync, *args, **kwargs))
-
-    functools.update_wrapper(call, method)
-    return call
-
-
-class AsyncCompletions(_AsyncTwin):
+class AsyncCompletions(AsyncTwin):
     """``POST /v1/completions``."""
 
     create = in_thread(Completions.create)
     stream = in_own_thread(Completions.stream)
 
 
-class AsyncChatCompletions(_AsyncTwin):
+class AsyncChatCompletions(AsyncTwin):
     """``POST /v1/chat/completions``."""
 
     create = in_thread(ChatCompletions.create)
@@ -113,7 +63,7 @@ class AsyncChatCompletions(_AsyncTwin):
     batch = in_thread(ChatCompletions.batch)
 
 
-class AsyncChat(_AsyncTwin):
+class AsyncChat(AsyncTwin):
     """``client.chat``, as openai-python has it."""
 
     @property
@@ -122,7 +72,7 @@ class AsyncChat(_AsyncTwin):
         return AsyncChatCompletions(self._sync.completions, self._executor)
 
 
-class AsyncModels(_AsyncTwin):
+class AsyncModels(AsyncTwin):
     """``GET /v1/models``."""
 
     list = in_thread(Models.list)
@@ -130,7 +80,7 @@ class AsyncModels(_AsyncTwin):
     default = in_thread(Models.default)
 
 
-class AsyncResponses(_AsyncTwin):
+class AsyncResponses(AsyncTwin):
     """``/v1/responses``."""
 
     create = in_thread(Responses.create)
@@ -139,37 +89,37 @@ class AsyncResponses(_AsyncTwin):
     cancel = in_thread(Responses.cancel)
 
 
-class AsyncEmbeddings(_AsyncTwin):
+class AsyncEmbeddings(AsyncTwin):
     """``POST /v1/embeddings``."""
 
     create = in_thread(Embeddings.create)
 
 
-class AsyncPooling(_AsyncTwin):
+class AsyncPooling(AsyncTwin):
     """``POST /pooling``."""
 
     create = in_thread(Pooling.create)
 
 
-class AsyncClassify(_AsyncTwin):
+class AsyncClassify(AsyncTwin):
     """``POST /classify``."""
 
     create = in_thread(Classify.create)
 
 
-class AsyncScore(_AsyncTwin):
+class AsyncScore(AsyncTwin):
     """``POST /score``."""
 
     create = in_thread(Score.create)
 
 
-class AsyncRerank(_AsyncTwin):
+class AsyncRerank(AsyncTwin):
     """``POST /rerank``."""
 
     create = in_thread(Rerank.create)
 
 
-class AsyncTokenizer(_AsyncTwin):
+class AsyncTokenizer(AsyncTwin):
     """``POST /tokenize``, ``POST /detokenize`` and ``GET /tokenizer_info``."""
 
     tokenize = in_thread(Tokenizer.tokenize)
@@ -177,7 +127,7 @@ class AsyncTokenizer(_AsyncTwin):
     info = in_thread(Tokenizer.info)
 
 
-class AsyncLora(_AsyncTwin):
+class AsyncLora(AsyncTwin):
     """``POST /v1/load_lora_adapter`` and ``POST /v1/unload_lora_adapter``."""
 
     load = in_thread(Lora.load)
@@ -185,7 +135,7 @@ class AsyncLora(_AsyncTwin):
     list = in_thread(Lora.list)
 
 
-class AsyncServer(_AsyncTwin):
+class AsyncServer(AsyncTwin):
     """``/health``, ``/version``, ``/metrics``, ``/sleep`` and their like."""
 
     health = in_thread(Server.health)
@@ -205,28 +155,28 @@ class AsyncServer(_AsyncTwin):
     reset_mm_cache = in_thread(Server.reset_mm_cache)
 
 
-class AsyncGenerate(_AsyncTwin):
+class AsyncGenerate(AsyncTwin):
     """``POST /inference/v1/generate``, on a server with ``--enable-scale-out``."""
 
     create = in_thread(Generate.create)
     stream = in_own_thread(Generate.stream)
 
 
-class AsyncTranscriptions(_AsyncTwin):
+class AsyncTranscriptions(AsyncTwin):
     """``POST /v1/audio/transcriptions``, of a speech model."""
 
     create = in_thread(Transcriptions.create)
     stream = in_own_thread(Transcriptions.stream)
 
 
-class AsyncTranslations(_AsyncTwin):
+class AsyncTranslations(AsyncTwin):
     """``POST /v1/audio/translations``, of a speech model."""
 
     create = in_thread(Translations.create)
     stream = in_own_thread(Translations.stream)
 
 
-class AsyncAudio(_AsyncTwin):
+class AsyncAudio(AsyncTwin):
     """``client.audio``, as openai-python has it."""
 
     @property
@@ -240,7 +190,7 @@ class AsyncAudio(_AsyncTwin):
         return AsyncTranslations(self._sync.translations, self._executor)
 
 
-class AsyncVllmClient(_AsyncTwin):
+class AsyncVllmClient(AsyncTwin):
     """:class:`~vllm_client.VllmClient` for ``asyncio``; arguments and errors are the same.
 
     Args:
@@ -306,6 +256,13 @@ class AsyncVllmClient(_AsyncTwin):
         from .batch import AsyncBatch  # noqa: PLC0415 — few programs use it
 
         return AsyncBatch(self._sync.batch, self._executor)
+
+    @property
+    def evaluate(self) -> AsyncEvaluate:
+        """As :attr:`VllmClient.evaluate`."""
+        from .evaluate import AsyncEvaluate  # noqa: PLC0415 — few programs use it
+
+        return AsyncEvaluate(self._sync.evaluate, self._executor)
 
     @property
     def base_url(self) -> str:

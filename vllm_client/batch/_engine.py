@@ -11,7 +11,7 @@ import heapq
 import itertools
 import random
 from time import perf_counter
-from typing import Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Iterable, Iterator, List, Optional, Tuple, Union
 
 from attrs import define, frozen
 
@@ -49,6 +49,20 @@ class Settings:
     stop_after_failures: Optional[int] = 20
     adaptive: bool = True
     buffer_bytes: int = 64 << 20
+
+    def checked(self) -> Settings:
+        """These settings.
+
+        Raises:
+            ValueError: One of them is invalid.
+        """
+        positive("max_concurrency", self.max_concurrency)
+        positive("buffer_bytes", self.buffer_bytes)
+        if self.stop_after_failures is not None:
+            positive("stop_after_failures", self.stop_after_failures)
+        if not isinstance(self.patience, (int, float)) or self.patience < 0:
+            raise ValueError(f"patience must be seconds, 0 or more, not {self.patience!r}")
+        return self
 
 
 @define
@@ -313,6 +327,17 @@ class Engine:
                 f"the first {most} rows all failed with status {status}, so the run ends here: "
                 f"{job.error}"
             ) from job.error
+
+
+def positive(name: str, value: Any) -> int:
+    """The value of an argument that must be an int above 0.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an int, 1 or greater, not {value!r}")
+    return value
 
 
 def _jittered(first: float, times: int, longest: float = _LONGEST_PAUSE) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from array import array
 from time import perf_counter
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, Mapping, Optional, Tuple
 from zlib import crc32
 
 from attrs import define, field
 
 from .._http.payload import encoded
+from .._http.transport import Transport
 from ..exceptions import BatchInputError, VllmError
 from .routes import ROUTES, Route, named_route, route_of_row
 
@@ -30,6 +31,7 @@ class Job:
         content: The same encoded.
         error: Why there is no response.
         response: The response.
+        perform: Makes the response by requests of its own, instead of the one request above.
         received: The bytes of the response's body.
         attempts: How often it was sent and failed by its own fault.
         rejections: How often the server was too busy for it.
@@ -43,6 +45,7 @@ class Job:
     error: Optional[BaseException] = None
     response: Any = None
     received: bytes = b""
+    perform: Optional[Callable[[Transport], Any]] = None
     request_id: Optional[str] = None
     attempts: int = 0
     rejections: int = 0

@@ -112,13 +112,13 @@ def _finished_rows(
         stack.callback(engine.close)
         stack.callback(reporter.close)
         jobs = iter(engine)
-        for job in _in_order(jobs, engine) if ordered else jobs:
+        for job in in_order(jobs, engine) if ordered else jobs:
             tally.add(job)
             reporter.update()
             yield row_of(job)
 
 
-def _in_order(jobs: Iterator[Job], engine: Engine) -> Iterator[Job]:
+def in_order(jobs: Iterator[Job], engine: Engine) -> Iterator[Job]:
     """The jobs in the order of the input; what waits for its turn counts against the buffer."""
     waiting: Dict[int, Tuple[Job, int]] = {}
     turn = 0

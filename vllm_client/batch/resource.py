@@ -16,7 +16,7 @@ from ..params.batch import (
     BatchScoreParams,
 )
 from ..resources._base import Resource
-from ._engine import Settings
+from ._engine import Settings, positive
 from ._progress import Progress
 from ._rows import check_common
 from ._runs import BatchRows, FileOptions, Run, run_to_file
@@ -202,7 +202,7 @@ class Batch(Resource):
         known = None if route is None else named_route(route)
         run = self._new_run(known, params)
         files = FileOptions(
-            ordered, retry_failed, _positive("sync_every", sync_every), prompts, _shard(shard)
+            ordered, retry_failed, positive("sync_every", sync_every), prompts, _shard(shard)
         )
         return run_to_file(run, source, Path(output), files)
 
@@ -222,29 +222,13 @@ class Batch(Resource):
         progress: Progress = rest.get("progress")
         return Run(
             self._transport,
-            _checked(Settings(max_retries=self._transport.max_retries, **settings)),
+            Settings(max_retries=self._transport.max_retries, **settings).checked(),
             options,
             common,
             route,
             bool(rest.get("strict", False)),
             progress,
         )
-
-
-def _checked(settings: Settings) -> Settings:
-    _positive("max_concurrency", settings.max_concurrency)
-    _positive("buffer_bytes", settings.buffer_bytes)
-    if settings.stop_after_failures is not None:
-        _positive("stop_after_failures", settings.stop_after_failures)
-    if not isinstance(settings.patience, (int, float)) or settings.patience < 0:
-        raise ValueError(f"patience must be seconds, 0 or more, not {settings.patience!r}")
-    return settings
-
-
-def _positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an int, 1 or greater, not {value!r}")
-    return value
 
 
 def _shard(shard: Tuple[int, int]) -> Tuple[int, int]:

@@ -14,6 +14,7 @@ from . import (
     completion,
     doctor,
     embed,
+    evaluate,
     man,
     rerank,
     score,
@@ -49,6 +50,17 @@ _COMMANDS: Dict[str, Tuple[str, Any, Any]] = {
     "metrics": ("the server's metrics", server.add_metrics, add_server_options),
     "tokenize": ("the token ids of a text", tokenize.add_tokenize, add_server_options),
     "detokenize": ("the text of token ids", tokenize.add_detokenize, add_server_options),
+    "score-text": (
+        "how likely texts are after a context",
+        evaluate.add_score_text,
+        add_server_options,
+    ),
+    "choose": (
+        "which option a model prefers after a context",
+        evaluate.add_choose,
+        add_server_options,
+    ),
+    "perplexity": ("how well a model predicts texts", evaluate.add_perplexity, add_server_options),
 }
 """Each command with its help, and what adds its own and the common arguments."""
 
@@ -95,6 +107,12 @@ EXAMPLES: Dict[str, str] = {
   vllm-client tokenize "Hello world" --json""",
     "detokenize": """\
   vllm-client detokenize 15 27""",
+    "score-text": """\
+  vllm-client score-text "The sky is" " blue" " green\"""",
+    "choose": """\
+  vllm-client choose "2 + 2 =" " 3" " 4" " 5" --json""",
+    "perplexity": """\
+  vllm-client perplexity chapter1.txt chapter2.txt --window 1024""",
     "completion": """\
   source <(vllm-client completion bash)
   vllm-client completion zsh > ~/.zfunc/_vllm-client

@@ -22,7 +22,9 @@ __all__ = ["SOME_FAILED", "add_arguments", "run"]
 SOME_FAILED = 3
 """Exit status if some requests have no complete response."""
 _LATE = 0.01
-"""Seconds of a request's delay in the client that are worth a warning."""
+"""Seconds of a request's delay in the client that are too long."""
+_LATE_SHARE = 0.01
+"""Share of late requests from which on they change the load."""
 _BUSY = 0.7
 """Share of a core from which on the client itself may be the limit."""
 
@@ -150,7 +152,7 @@ def _table(figures: Figures, arguments: argparse.Namespace) -> List[str]:
 def _warnings(figures: Figures) -> Iterator[str]:
     """What makes the figures doubtful."""
     late = sum(delay > _LATE for delay in figures.seconds["client_delay"])
-    if late:
+    if late > _LATE_SHARE * len(figures.outcomes):
         yield (
             f"{late} of {len(figures.outcomes)} requests were sent more than {1000 * _LATE:g} ms "
             "late by this client: the load was lighter than asked, and TTFT does not contain the "

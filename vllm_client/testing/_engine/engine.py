@@ -51,7 +51,8 @@ class Engine:
     def logprobs_for(self, fields: RequestFields) -> Logprobs:
         """Return the writer of log-probabilities for a request."""
         as_ids = fields.get("return_tokens_as_token_ids", False)
-        return Logprobs(self.tokenizer, _MODEL, as_ids=as_ids)
+        listed_ids = fields.get("logprob_token_ids")
+        return Logprobs(self.tokenizer, _MODEL, self.writer, as_ids=as_ids, listed_ids=listed_ids)
 
     def limits_for(self, fields: RequestFields, max_tokens: int) -> Limits:
         """Return when each choice of a request ends, and how its tokens are sampled."""

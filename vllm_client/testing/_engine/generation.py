@@ -141,7 +141,7 @@ class Writer:
             new_sentence: Whether to start with a new sentence that ignores the prompt.
         """
         prompt = self._tokenizer.decode(prompt_ids)
-        if prompt[-1:].isspace():
+        if _begins_sentence(prompt):
             return self.answer_question(prompt, index, limits, rng)
         context = self._model.context(prompt_ids)
         if new_sentence and context:
@@ -149,6 +149,13 @@ class Writer:
         walk = Walk(self._model, prompt, context)
         sampled = self._sample(walk, prompt_ids, limits, rng)
         return self._build_output(sampled, index, limits)
+
+    def next_weights(self, prompt_ids: Sequence[int]) -> Weights:
+        """Return the weights of the tokens that may follow a prompt of the completions route."""
+        prompt = self._tokenizer.decode(prompt_ids)
+        if not _begins_sentence(prompt):
+            return Walk(self._model, prompt, self._model.context(prompt_ids)).weights()
+        return self._weights_without_space(Walk(self._model, prompt).weights())
 
     def answer_question(
         self, question: str, index: int, limits: Limits, rng: random.Random
@@ -203,9 +210,11 @@ class Writer:
         self, sampled: Iterator[tuple[int, Weights]]
     ) -> Iterator[tuple[int, Weights]]:
         id_, weights = next(sampled)
-        without_space = self._model.without_space
-        yield without_space(id_), {without_space(each): weight for each, weight in weights.items()}
+        yield self._model.without_space(id_), self._weights_without_space(weights)
         yield from sampled
+
+    def _weights_without_space(self, weights: Weights) -> Weights:
+        return {self._model.without_space(id_): weight for id_, weight in weights.items()}
 
     def _build_output(
         self, sampled: Iterable[tuple[int, Weights]], index: int, limits: Limits
@@ -240,6 +249,11 @@ class _Decoder:
     def decode(self, id_: int) -> str:
         piece = self._tokenizer.token_bytes(id_)
         return SPECIAL_TOKENS[id_] if id_ < len(SPECIAL_TOKENS) else self._decoder.decode(piece)
+
+
+def _begins_sentence(prompt: str) -> bool:
+    """Whether the output for this prompt is a new sentence, without a leading space."""
+    return prompt[-1:].isspace()
 
 
 def _visible_text(id_: int, text: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Optional
 
 from .._wire.json_types import JsonObject
-from .generation import Token
-from .model import Walk, WordModel
+from .generation import Token, Writer
+from .model import WordModel
 from .tokenizer import Tokenizer
 
 __all__ = ["Logprobs", "PromptLogprob"]
@@ -20,12 +21,31 @@ _UNLISTED_LOGPROB = -18.5
 
 
 class Logprobs:
-    """Writes log-probabilities. ``as_ids`` writes ``token_id:N`` instead of a token's text."""
+    """Writes log-probabilities.
 
-    def __init__(self, tokenizer: Tokenizer, model: WordModel, *, as_ids: bool = False) -> None:
+    Args:
+        tokenizer: The tokenizer of the model.
+        model: Ranks tokens by their weights.
+        writer: Knows what may follow a prompt, so that a token of a prompt has the probability
+            with which it would have been generated there.
+        as_ids: Whether to write ``token_id:N`` instead of a token's text.
+        listed_ids: The tokens to list instead of the likeliest ones, if not None.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        model: WordModel,
+        writer: Writer,
+        *,
+        as_ids: bool = False,
+        listed_ids: Optional[Sequence[int]] = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._model = model
+        self._writer = writer
         self._as_ids = as_ids
+        self._listed_ids = listed_ids
 
     def completion_lists(self, tokens: Sequence[Token], top: int, offset: int = 0) -> JsonObject:
         """Return the parallel lists of a completion.
@@ -64,13 +84,19 @@ class Logprobs:
 
     def prompt_tokens(self, ids: Sequence[int]) -> list[Token]:
         """Return the prompt as tokens, with the weights that the model computes for them."""
-        walk = Walk(self._model, "")
-        tokens = []
-        for number, id_ in enumerate(ids):
-            weights = walk.weights() if number else {}
-            walk.advance(id_)
-            tokens.append(Token(id_, self._text(id_), weights))
-        return tokens
+        return [
+            replace(token, weights=self._writer.next_weights(ids[:number]) if number else {})
+            for number, token in enumerate(self._writer.as_tokens(ids))
+        ]
+
+    def _listed(self, token: Token, top: int) -> list[tuple[int, float, int]]:
+        """Return the entries of a generated token: those of :meth:`_ranked`, or what was asked."""
+        if self._listed_ids is None:
+            return self._ranked(token, top)
+        by_id = {entry[0]: entry for entry in self._ranked(token, self._tokenizer.vocab_size)}
+        missing = _UNLISTED_LOGPROB, len(by_id) + 1
+        asked = [by_id.get(id_, (id_, *missing)) for id_ in self._listed_ids if id_ != token.id]
+        return [by_id[token.id], *asked]
 
     def _ranked(self, token: Token, top: int) -> list[tuple[int, float, int]]:
         """Return (id, log-probability, rank) of the token itself, then of the likeliest ones."""
@@ -83,7 +109,7 @@ class Logprobs:
     def _logprobs_by_text(self, token: Token, top: int) -> dict[str, float] | None:
         if not token.weights:
             return None
-        ranked = self._ranked(token, top)
+        ranked = self._listed(token, top)
         first = {self._displayed(token.id, token.text): ranked[0][1]}
         rest = {self._displayed(id_, self._text(id_)): value for id_, value, _ in ranked[1:]}
         return {**first, **rest}
@@ -92,17 +118,22 @@ class Logprobs:
         if not token.weights:
             return None
         return {
-            str(id_): {"logprob": value, "rank": rank, "decoded_token": self._text(id_)}
+            str(id_): {
+                "logprob": value,
+                "rank": rank,
+                "decoded_token": token.text if id_ == token.id else self._text(id_),
+            }
             for id_, value, rank in self._ranked(token, top)
         }
 
     def _chat_entry(self, token: Token, top: int) -> JsonObject:
-        (_, own_value, _), *others = self._ranked(token, top)
+        (_, own_value, _), *others = self._listed(token, top)
         own = _logprob_entry(self._displayed(token.id, token.text), own_value)
         likeliest = [
             _logprob_entry(self._displayed(id_, self._text(id_)), value) for id_, value, _ in others
         ]
-        return {**own, "top_logprobs": [own, *likeliest][:top]}
+        shown = [own, *likeliest] if self._listed_ids is not None else [own, *likeliest][:top]
+        return {**own, "top_logprobs": shown}
 
     def _displayed(self, id_: int, text: str) -> str:
         return f"token_id:{id_}" if self._as_ids else text

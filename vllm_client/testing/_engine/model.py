@@ -9,6 +9,7 @@ The model is frozen. Do not change it for a new route: new routes send canned re
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import re
@@ -275,6 +276,8 @@ class Walk:
         return found
 
 
+# Scoring a prompt asks this for each of its tokens, and its words seldom change between two.
+@functools.lru_cache(maxsize=1024)
 def _relevance(prompt_words: frozenset[str], sentence: str) -> float:
     words = _content_words(sentence)
     first = _content_words(" ".join(sentence.split()[:2]))

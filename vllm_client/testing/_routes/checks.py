@@ -16,6 +16,7 @@ __all__ = [
 ]
 
 _MAX_N = 16384
+_MAX_LISTED_IDS = 128
 
 
 def check_stream(fields: RequestFields) -> None:
@@ -189,7 +190,25 @@ def _check_token_ids(engine: Engine, fields: RequestFields) -> None:
     if unknown:
         message = f"token_id(s) {unknown} in logit_bias contain out-of-vocab token ids."
         raise parameter_error(f"{message} Vocabulary size: {size}", "logit_bias", unknown)
+    _check_listed_ids(fields, size)
     allowed = fields.get("allowed_token_ids", ())
     if any(not 0 <= id_ < size for id_ in allowed):
         message = "allowed_token_ids contains out-of-vocab token id!"
         raise parameter_error(message, "allowed_token_ids", allowed)
+
+
+def _check_listed_ids(fields: RequestFields, vocab_size: int) -> None:
+    name = "logprob_token_ids"
+    listed = fields.get(name)
+    if listed is None:
+        return
+    if not fields.get("logprobs") and fields.get("logprobs") != 0:
+        raise parameter_error(f"when using `{name}`, `logprobs` must be set.", name)
+    if len(listed) > _MAX_LISTED_IDS:
+        limit = f"which is greater than max allowed: {_MAX_LISTED_IDS}"
+        problem = f"Requested {name} of length {len(listed)}, {limit}"
+        raise parameter_error(problem, name, len(listed))
+    unknown = [id_ for id_ in listed if not 0 <= id_ < vocab_size]
+    if unknown:
+        problem = f"token_id(s) {unknown} in {name} contain out-of-vocab token ids."
+        raise parameter_error(f"{problem} Vocabulary size: {vocab_size}", name, unknown)

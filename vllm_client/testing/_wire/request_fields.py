@@ -78,7 +78,7 @@ _OBJECTS = (
     "text",
 )
 _LISTS = ("messages",)
-_INTEGER_LISTS = ("stop_token_ids", "allowed_token_ids", "tokens")
+_INTEGER_LISTS = ("stop_token_ids", "allowed_token_ids", "logprob_token_ids", "tokens")
 _TRUE = ("1", "on", "t", "true", "y", "yes")
 _FALSE = ("0", "off", "f", "false", "n", "no")
 _MAX_STOP_STRINGS = 4
