@@ -110,13 +110,17 @@ class WireServer:
     """Calls ``handler(connection)`` in a thread for each connection, then closes the connection."""
 
     def __init__(
-        self, handler: Callable[[Connection], Any], tls: Optional[ssl.SSLContext] = None
+        self,
+        handler: Callable[[Connection], Any],
+        tls: Optional[ssl.SSLContext] = None,
+        *,
+        port: int = 0,
     ) -> None:
         self._tls = tls
         self.requests: List[Request] = []
         self.connections = 0
         self._handler = handler
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
         self.port = int(self._listener.getsockname()[1])
         self._threads: List[threading.Thread] = []
         self._socks: List[socket.socket] = []

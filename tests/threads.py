@@ -10,6 +10,12 @@ WAIT = 10.0
 """Seconds after which a test that waits has failed."""
 
 
+def wait_until(condition: Callable[[], bool]) -> bool:
+    """Wait for what tells nobody that it has changed, such as a file."""
+    pause = threading.Event()
+    return any(condition() or pause.wait(0.005) for _ in range(int(WAIT / 0.005)))
+
+
 class Tally:
     """Counts what happens in other threads."""
 

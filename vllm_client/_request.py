@@ -172,7 +172,16 @@ def answer_type_of(body: JsonObject) -> Optional[type]:
     from . import _structured  # noqa: PLC0415 — few programs use it
 
     body["response_format"] = _structured.response_format(wanted)
-    if body.get("echo") is True:
-        raise ValueError("echo puts the prompt before the text, which then fits no class: omit it")
+    check_alone(body)
     answer_type: type = wanted
     return answer_type
+
+
+def check_alone(body: JsonObject) -> None:
+    """Refuse a request whose texts are read as JSON and would have more than that in them.
+
+    Raises:
+        ValueError: It is such a request.
+    """
+    if body.get("echo") is True:
+        raise ValueError("echo puts the prompt before the text, which then fits no class: omit it")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
-import os
-import re
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, Literal, Mapping, Optional, Type, Union, overload
-from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import requests
 from attrs import evolve
 
 from ._http.headers import Headers, checked_headers, merged_headers
 from ._http.payload import Data, Payload
-from ._http.session import ClientSession
+from ._http.settings import (
+    DEFAULT_MAX_RESPONSE_BYTES,
+    DEFAULT_TIMEOUT,
+    checked_positive,
+    checked_retries,
+    new_transport,
+)
 from ._http.transport import EVENT_STREAM, UNSET, CallOptions, Transport
-from ._version import __version__
 from .timeouts import Timeout, TimeoutTypes
 
 if TYPE_CHECKING:
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["VllmClient"]
 
-DEFAULT_BASE_URL = "http://localhost:8000/v1"
-DEFAULT_TIMEOUT = Timeout()
-DEFAULT_MAX_RESPONSE_BYTES = 1 << 30
 _UNSET: Any = object()
 """Stands for an argument that was not given."""
 
@@ -72,14 +71,8 @@ class VllmClient:
         self._session = session
         self._owns_connections = True
         self._use(
-            Transport(
-                _address(_default_address() if base_url in (None, "") else base_url),
-                _key(os.environ.get("VLLM_API_KEY") if api_key is None else api_key),
-                _own_headers(headers, session),
-                Timeout.of(timeout),
-                _retries(max_retries),
-                ClientSession(session),
-                _positive("max_response_bytes", max_response_bytes),
+            new_transport(
+                base_url, api_key, timeout, max_retries, headers, session, max_response_bytes
             )
         )
 
@@ -170,11 +163,13 @@ class VllmClient:
         if timeout is not _UNSET:
             changes["timeout"] = Timeout.of(timeout)
         if max_retries is not _UNSET:
-            changes["max_retries"] = _retries(max_retries)
+            changes["max_retries"] = checked_retries(max_retries)
         if headers is not _UNSET:
             changes["headers"] = merged_headers(self._transport.headers, checked_headers(headers))
         if max_response_bytes is not _UNSET:
-            changes["max_response_bytes"] = _positive("max_response_bytes", max_response_bytes)
+            changes["max_response_bytes"] = checked_positive(
+                "max_response_bytes", max_response_bytes
+            )
         return self._sharing(evolve(self._transport, **changes))
 
     def _sharing(self, transport: Transport) -> VllmClient:
@@ -320,72 +315,3 @@ class VllmClient:
             session=self._session,
             max_response_bytes=self._transport.max_response_bytes,
         ), ()
-
-
-def _default_address() -> str:
-    return os.environ.get("VLLM_BASE_URL") or DEFAULT_BASE_URL
-
-
-def _address(base_url: Any) -> str:
-    if not isinstance(base_url, str):
-        raise TypeError(f"base_url must be text, such as {DEFAULT_BASE_URL!r}, not {base_url!r}")
-    url = base_url.strip()
-    if url[:1] in {'"', "'"} and url[-1:] == url[:1]:
-        url = url[1:-1].strip()  # Environment files keep the quotes around a value.
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url):
-        url = f"http://{url}"
-    if re.search("//[^/?#]*@|[?#].", url):  # Checked first: the other message quotes the address.
-        raise ValueError(
-            "base_url contains a user name, a query or a fragment: pass credentials as api_key=… "
-            "or headers=…, and remove the rest"
-        )
-    parts = _parts(url)
-    if parts is None:
-        raise ValueError(
-            f"base_url {base_url!r} is not the address of a server, such as {DEFAULT_BASE_URL}"
-        )
-    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") or "/v1", "", ""))
-
-
-def _parts(url: str) -> Optional[SplitResult]:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None
-    host = parts.hostname or ""
-    # "http:/localhost" and "http//localhost" parse as an address of the host "http".
-    is_host = host not in {"http", "https"} and re.fullmatch(r"([^.]{1,63}\.)*[^.]{1,63}\.?", host)
-    fine = parts.scheme in {"http", "https"} and is_host and port != 0
-    # A variable that was not replaced, a list of addresses, or what no address contains.
-    return parts if fine and not re.search(r"""[\s\x00-\x1f\\${}<>,|"'`]""", url) else None
-
-
-def _key(api_key: Optional[str]) -> Optional[str]:
-    if api_key is None:
-        return None
-    if not isinstance(api_key, str):
-        raise TypeError(f"api_key must be text, not {type(api_key).__name__}")
-    key = api_key.strip()
-    if not re.fullmatch(r"[\x20-\x7e]*", key):
-        raise ValueError("api_key contains characters that no Authorization header can carry")
-    return key or None
-
-
-def _own_headers(headers: Optional[Headers], session: Optional[requests.Session]) -> Headers:
-    own: Dict[str, Optional[str]] = {}
-    if session is None:  # The user's own session brings a User-Agent of its own.
-        own["User-Agent"] = f"vllm-sync-client/{__version__}"
-    return merged_headers(own, checked_headers(headers))
-
-
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an int, 1 or greater, not {value!r}")
-    return value
-
-
-def _retries(value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"max_retries must be an int, 0 or greater, not {value!r}")
-    return value

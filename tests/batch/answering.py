@@ -90,15 +90,17 @@ class Answering:
             connection.send_json(answer(f"<{prompt}>"), headers="x-request-id: r1\r\n")
             self.answered[prompt] += 1
 
-    def wait_asked(self, count: int) -> bool:
+    def wait_asked(self, count: int, seconds: float = 10) -> bool:
         """Wait until so many requests arrived."""
         with self._changed:
-            return self._changed.wait_for(lambda: sum(self.asked.values()) >= count, 10)
+            return self._changed.wait_for(lambda: sum(self.asked.values()) >= count, seconds)
 
 
 def prompt_of(body: Any) -> Any:
-    """What names a request: its prompt, or its last message's content."""
-    prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+    """What names a request: its prompt or input, or its last message's content."""
+    if "messages" in body:
+        return body["messages"][-1]["content"]
+    prompt = body.get("prompt", body.get("input"))
     return tuple(prompt) if isinstance(prompt, list) else prompt
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from vllm_client.batch import _engine
+from vllm_client.batch import _engine, _stand_in
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the pauses between attempts."""
+    """Shorten the pauses between attempts, and the time after which a read counts as long."""
     for name in ("_FIRST_PAUSE", "_FIRST_BUSY_PAUSE", "_LONGEST_PROBE_PAUSE"):
         monkeypatch.setattr(_engine, name, 0.001)
+    monkeypatch.setattr(_stand_in, "_LONG_READ", 0.001)
 
 
 @pytest.fixture

@@ -237,8 +237,8 @@ def scores(client: VllmClient) -> None:
     assert_type(client.evaluate.choose([1], [[2], [3]], normalize="token"), Choice)
     assert_type(client.evaluate.perplexity("a", window=9, stride=3).per_byte, float)
     for result in client.evaluate.loglikelihoods([("a", "b")], on_error="row"):
-        if result.ok:
-            assert_type(result, LogLikelihood)
+        if isinstance(result, LogLikelihood):
+            assert_type(result.logprob, float)
         else:
             assert_type(result.error, VllmError)
     client.evaluate.loglikelihood("a", "b", boundary="text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -131,7 +131,7 @@ def markdown(rows: Sequence[Row], versions: Dict[str, str]) -> str:
 _HEAD = """# Against a real vLLM
 
 `python -m tests.real` starts real vLLM servers of four kinds, makes each check of `tests/real/`,
-and writes this page. [CONTRIBUTING](../CONTRIBUTING.md) tells how to run it.
+and writes this page. `CONTRIBUTING.md` tells how to run it.
 
 - *passed*: the check holds.
 - *known*: the server differs from what one expects, in a way that its own code causes.

@@ -177,6 +177,14 @@ def test_mistakes_in_scripts_are_errors(fake_vllm: FakeServer) -> None:
         fake_vllm.enqueue(text="Hi", json={})
 
 
+@pytest.mark.parametrize("call", [("get_weather", {}), {"arguments": {}}])
+def test_tool_calls_are_checked(call: Any) -> None:
+    """A tool call of a script that is no dict with a name is refused when it is enqueued."""
+    with FakeServer() as server:
+        with pytest.raises(TypeError, match="a tool call must be a dict"):
+            server.enqueue(tool_calls=[call])
+
+
 def test_a_scripted_response_requires_the_key() -> None:
     """A scripted response still requires the API key."""
     with FakeServer(api_key="secret") as server:

@@ -39,6 +39,18 @@ URL_CACHE_SIZE = 64
 """Size of the caches of URLs. Further URLs are parsed on every request."""
 _PEER_HAS_CLOSED = {errno.EPIPE, errno.ECONNRESET, errno.EPROTOTYPE}
 """What sending raises then; the last one on macOS."""
+_KEEPALIVE = [
+    (level, getattr(socket, name), value)
+    for level, name, value in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 60),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 15),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 4),
+    )
+    if hasattr(socket, name)  # Not every system lets a program choose the pace.
+]
+"""The system asks a silent peer after a minute whether it is there, and gives it up after two. A
+call without a read limit would wait for ever for a machine that has gone."""
 _ONE_PACKET = 65536
 """Bytes. A shorter request body leaves together with its head; a longer one in such pieces."""
 
@@ -114,7 +126,7 @@ class TrackedConnection(HTTPConnection):
         for family, kind, protocol, _, address in found:
             sock = socket.socket(family, kind, protocol)
             try:
-                for option in self.socket_options or ():
+                for option in (*(self.socket_options or ()), *_KEEPALIVE):
                     sock.setsockopt(*option)
                 self._limit(sock)
                 if self.source_address:

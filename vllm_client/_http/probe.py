@@ -52,9 +52,13 @@ def check_connection(url: str, timeout: float) -> None:
     """Open a connection and close it again.
 
     Raises:
-        OSError: It cannot be opened in ``timeout`` seconds.
+        TimeoutError: Nobody answered in ``timeout`` seconds.
+        OSError: It cannot be opened.
     """
-    socket.create_connection(_endpoint(url), timeout).close()
+    try:
+        socket.create_connection(_endpoint(url), timeout).close()
+    except socket.timeout as error:  # Until Python 3.9 it is no TimeoutError.
+        raise TimeoutError(str(error)) from error
 
 
 def check_tls(url: str, timeout: float) -> str:

@@ -125,6 +125,14 @@ class ClientSession:
         return {} if self._user_session is not None else requests.utils.default_headers()
 
     @property
+    def notices_lost_peers(self) -> bool:
+        """Whether a call without a read limit ends if the server's machine has gone.
+
+        The connections of our own session ask after it. Those of a user's session may not.
+        """
+        return self._user_session is None
+
+    @property
     def is_closed(self) -> bool:
         """Whether the client was closed."""
         return self._closed

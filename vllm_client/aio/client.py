@@ -17,7 +17,8 @@ from typing import (
 import requests
 
 from .._http.headers import Headers
-from ..client import _UNSET, DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT, VllmClient
+from .._http.settings import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT
+from ..client import _UNSET, VllmClient
 from ..resources.audio import Transcriptions, Translations
 from ..resources.chat import ChatCompletions
 from ..resources.completions import Completions

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ._progress import BatchProgress
 from ._runs import BatchRows
+from .mapper import Mapper
 from .reading import read_batch
 from .resource import Batch
 from .rows import BatchReport, BatchRow
 
-__all__ = ["Batch", "BatchProgress", "BatchReport", "BatchRow", "BatchRows", "read_batch"]
+__all__ = ["Batch", "BatchProgress", "BatchReport", "BatchRow", "BatchRows", "Mapper", "read_batch"]

@@ -81,7 +81,8 @@ class Engine:
 
     Args:
         transport: The server.
-        jobs: The rows; read no further ahead than there is room.
+        jobs: The rows; read no further ahead than there is room. None is no row yet: the engine
+            then waits for :meth:`wake`, and asks again.
         settings: How the run behaves.
         options: Headers and time limits of each call.
 
@@ -92,7 +93,11 @@ class Engine:
     """
 
     def __init__(
-        self, transport: Transport, jobs: Iterable[Job], settings: Settings, options: CallOptions
+        self,
+        transport: Transport,
+        jobs: Iterable[Optional[Job]],
+        settings: Settings,
+        options: CallOptions,
     ) -> None:
         self._session = transport.session
         self._workers = Workers(transport, options)
@@ -143,10 +148,14 @@ class Engine:
         finally:
             self.close()
 
+    def wake(self) -> None:
+        """Look at once whether something can be sent; from any thread."""
+        self._workers.wake()
+
     def stop(self) -> None:
         """End the run from another thread; its iterator raises StreamConsumedError."""
         self._stopped = True
-        self._workers.wake()
+        self.wake()
 
     def close(self) -> None:
         """Close the connections of the requests in flight, and end the worker threads."""
@@ -178,8 +187,10 @@ class Engine:
         if self._again and self._again[0][0] <= now:
             return heapq.heappop(self._again)[2]
         is_full = self.waiting_bytes >= self._settings.buffer_bytes and self.in_flight
-        if self._input_ended or is_full:
-            return None
+        return None if self._input_ended or is_full else self._read()
+
+    def _read(self) -> Optional[Job]:
+        """The next row of the input; None if it has ended, or if none has come yet."""
         try:
             job = next(self._jobs)
         except StopIteration:
@@ -188,7 +199,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 — raised once the rows in flight are finished
             self._input_ended, self._input_error = True, error
             return None
-        self.counts.read += 1
+        self.counts.read += job is not None
         return job
 
     def _send(self, work: Union[Job, Probe]) -> None:

@@ -12,6 +12,7 @@ from attrs import define, field
 
 from .._http.payload import encoded
 from .._http.transport import Transport
+from .._request import answer_type_of, check_alone
 from ..exceptions import BatchInputError, VllmError
 from .routes import ROUTES, Route, named_route, route_of_row
 
@@ -28,6 +29,7 @@ class Job:
         index: The number of the row, from 0.
         custom_id: Its name; the number as text unless the row has one.
         body: The fields of its request; empty if the row is wrong.
+        answer_type: The class that its ``response_format`` named.
         content: The same encoded.
         error: Why there is no response.
         response: The response.
@@ -41,6 +43,7 @@ class Job:
     custom_id: str
     route: Optional[Route] = None
     body: Dict[str, Any] = field(factory=dict)
+    answer_type: Optional[type] = None
     content: bytes = b""
     error: Optional[BaseException] = None
     response: Any = None
@@ -71,6 +74,7 @@ class RowReader:
         common: Request fields of all rows; a row may override them.
         strict: Whether a row that cannot be sent raises, instead of being a failed one.
         place: What a row is called in messages: ``"row"`` or ``"line"``.
+        answer_type: The class of all rows, whose schema is the ``response_format`` in ``common``.
     """
 
     def __init__(
@@ -81,12 +85,14 @@ class RowReader:
         *,
         strict: bool = False,
         place: str = "row",
+        answer_type: Optional[type] = None,
     ) -> None:
         self._rows = rows
         self._route = route
         self._common = dict(common)
         self._strict = strict
         self._place = place
+        self._answer_type = answer_type
         self._ids = SeenIds()
 
     def __iter__(self) -> Iterator[Job]:
@@ -120,8 +126,19 @@ class RowReader:
             raise BatchInputError("a row cannot ask for a stream")
         _check_names(fields, job.route)
         body = {**self._common, **fields}
+        job.answer_type = self._answer_type_of(job.route, fields, body)
         job.route.check(body)
         job.body, job.content = body, encoded(body)
+
+    def _answer_type_of(
+        self, route: Route, fields: Mapping[str, Any], body: Dict[str, Any]
+    ) -> Optional[type]:
+        if "response_format" in fields:
+            return answer_type_of(body)
+        if self._answer_type is None or "response_format" not in route.fields:
+            return None
+        check_alone(body)
+        return self._answer_type
 
     def _parts_of(self, job: Job, row: Any) -> Tuple[str, Optional[str], Any]:
         """The custom id of a row, its URL if it names one, and the row itself."""

@@ -13,9 +13,11 @@ from .._http.call import current
 from .._http.transport import CallOptions, Transport
 from ..exceptions import BatchInputError
 from ._engine import Engine, Settings
+from ._input_thread import InputThread
 from ._progress import Progress, Reporter
 from ._rows import Job, RowReader
 from ._source import count_rows, rows_of_file
+from ._stand_in import RelievedEngine
 from ._store import OutputFile
 from ._tally import Tally
 from .routes import Route
@@ -37,6 +39,7 @@ class Run:
         settings: How the run behaves.
         options: Headers and time limits of each call.
         common: Request fields of all rows.
+        answer_type: The class that ``response_format`` named; its schema stands in ``common``.
         route: The route of all rows; None takes it from each row.
         strict: Whether a row that cannot be sent ends the run.
         progress: Whom to tell.
@@ -46,15 +49,23 @@ class Run:
     settings: Settings
     options: CallOptions
     common: Mapping[str, Any]
+    answer_type: Optional[type]
     route: Optional[Route]
     strict: bool
     progress: Progress
 
     def reader(self, rows: Iterable[Any], place: str = "row") -> RowReader:
         """The jobs of these rows."""
-        return RowReader(rows, self.route, self.common, strict=self.strict, place=place)
+        return RowReader(
+            rows,
+            self.route,
+            self.common,
+            strict=self.strict,
+            place=place,
+            answer_type=self.answer_type,
+        )
 
-    def engine(self, jobs: Iterable[Job]) -> Engine:
+    def engine(self, jobs: Iterable[Optional[Job]]) -> Engine:
         """What sends these jobs."""
         return Engine(self.transport, jobs, self.settings, self.options)
 
@@ -66,14 +77,16 @@ class BatchRows:
         run: The run.
         rows: Its input.
         ordered: Whether rows come in the order of the input, and not as they finish.
+        input_thread: Whether a thread of its own reads the input.
     """
 
-    def __init__(self, run: Run, rows: Iterable[Any], *, ordered: bool) -> None:
-        self._engine = run.engine(run.reader(rows))
+    def __init__(self, run: Run, rows: Iterable[Any], *, ordered: bool, input_thread: bool) -> None:
+        jobs = InputThread(run.reader(rows)) if input_thread else None
+        self._engine = run.engine(jobs or run.reader(rows))
         self._tally = Tally(self._engine)
         total = len(rows) if isinstance(rows, Sized) else None
         reporter = Reporter(run.progress, self._engine, self._tally.report, total)
-        self._rows = _finished_rows(self._engine, self._tally, reporter, ordered)
+        self._rows = _finished_rows(self._engine, self._tally, reporter, ordered, jobs)
 
     def __iter__(self) -> BatchRows:
         return self
@@ -106,9 +119,16 @@ class BatchRows:
 # A function, not a method: a reference cycle would keep a run that was left by ``break`` alive,
 # and its requests, until the next garbage collection.
 def _finished_rows(
-    engine: Engine, tally: Tally, reporter: Reporter, ordered: bool
+    engine: Engine,
+    tally: Tally,
+    reporter: Reporter,
+    ordered: bool,
+    input_thread: Optional[InputThread],
 ) -> Generator[BatchRow, None, None]:
     with contextlib.ExitStack() as stack:
+        if input_thread is not None:
+            input_thread.on_job = engine.wake
+            stack.callback(input_thread.close)
         stack.callback(engine.close)
         stack.callback(reporter.close)
         jobs = iter(engine)
@@ -180,16 +200,16 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
     )
     with opened as store, _interrupt_explained(output):
         rows, place, total = _opened(source, files, run.progress)
-        engine = run.engine(_unfinished(run.reader(rows, place), store, files.shard))
+        jobs = _unfinished(run.reader(rows, place), store, files.shard)
+        engine = RelievedEngine(run.transport, jobs, run.settings, run.options)
         if current.scope is not None:
             current.scope.register_call(engine.stop)
         tally = Tally(engine, store.done, len(store.given_up))
         in_shard = total and len(range(files.shard[0], total, files.shard[1]))
         reporter = Reporter(run.progress, engine, tally.report, in_shard)
         try:
-            _write_all(engine, store, tally, reporter)
+            _write_all(engine, _Writer(engine, store, tally), reporter)
         finally:
-            engine.close()
             reporter.close()
         if files.ordered:
             store.put_in_order()
@@ -224,15 +244,36 @@ def _unfinished(reader: RowReader, store: OutputFile, shard: Tuple[int, int]) ->
             yield job
 
 
-def _write_all(engine: Engine, store: OutputFile, tally: Tally, reporter: Reporter) -> None:
-    ready: List[Job] = []
+class _Writer:
+    """Counts finished rows, and writes all that are there at once."""
+
+    def __init__(self, engine: Engine, store: OutputFile, tally: Tally) -> None:
+        self._engine = engine
+        self._store = store
+        self._tally = tally
+        self._ready: List[Job] = []
+
+    def add(self, job: Job) -> bool:
+        """Take a row. Returns whether it was written at once, with those before it."""
+        self._tally.add(job)
+        self._ready.append(job)
+        waits = self._engine.has_more_ready and len(self._ready) < _MOST_IN_A_WRITE
+        if not waits:
+            self.flush()
+        return not waits
+
+    def flush(self) -> None:
+        """Write what waits."""
+        written, self._ready = self._ready, []
+        self._store.write(written)
+
+
+def _write_all(engine: RelievedEngine, writer: _Writer, reporter: Reporter) -> None:
+    engine.stand_in(writer.flush, writer.add)
     try:
         for job in engine:
-            tally.add(job)
-            ready.append(job)
-            if not engine.has_more_ready or len(ready) >= _MOST_IN_A_WRITE:
-                written, ready = ready, []
-                store.write(written)
+            if writer.add(job):
                 reporter.update()
     finally:
-        store.write(ready)
+        engine.close()
+        writer.flush()

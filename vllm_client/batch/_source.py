@@ -45,8 +45,11 @@ def _lines(path: Union[str, Path]) -> Iterator[bytes]:
 
 
 def count_rows(path: Union[str, Path]) -> int:
-    """How many lines a file has that are not empty; 0 for standard input and compressed files."""
-    if str(path) == "-" or str(path).endswith(".gz"):
+    """How many lines a file has that are not empty; 0 if only reading it would tell.
+
+    That is so for standard input, for compressed files, and for pipes, which can be read once.
+    """
+    if str(path) == "-" or str(path).endswith(".gz") or not Path(path).is_file():
         return 0
     with open(path, "rb") as file:
         return sum(1 for line in file if not line.isspace())

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ..exceptions import BatchChangedError, BatchLockedError, VllmError
+from ..exceptions import BatchChangedError, BatchLockedError, InvalidAnswerError, VllmError
 from ._rows import Job
 
 _VERSION = 1
@@ -312,6 +312,8 @@ def _error_line(job: Job) -> bytes:
     if status is not None:
         body = error.body
         response = {"status_code": status, "request_id": error.request_id, "body": body}
+    elif isinstance(error, InvalidAnswerError):
+        response = {"status_code": 200, "request_id": job.request_id, "body": job.response.raw}
     is_retryable = isinstance(error, VllmError) and error.is_retryable
     line = {
         "id": f"row-{job.index}",

@@ -12,6 +12,7 @@ from .._http.payload import JSON, Payload
 from .._http.transport import CallOptions, Transport
 from ..exceptions import APIConnectionError, APIStatusError, VllmError
 from ..timeouts import Timeout
+from ..types._parsed import parse_choices
 from ._rows import Job
 
 _PROBE_TIMEOUT = Timeout(connect=5.0, read=10.0, total=15.0)
@@ -135,6 +136,8 @@ class Workers:
             job.received = whole.content
             job.request_id = whole.headers.get("x-request-id")
             job.response = route.decode(job.received, job.body)
+            if job.answer_type is not None:
+                parse_choices(job.response, job.answer_type)
 
     def _is_up(self) -> bool:
         url = self._transport.url("/health")

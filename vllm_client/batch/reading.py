@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Iterator, List, Tuple, Union
 
-from ..exceptions import APIStatusError, BatchError, VllmError
+from ..exceptions import APIStatusError, BatchError, InvalidAnswerError, VllmError
 from ._store import errors_path
 from .routes import ROUTES, Route
 from .rows import BatchRow
@@ -93,6 +93,9 @@ def _error(raw: Any) -> VllmError:
     error, response = raw["error"], raw.get("response") or {}
     if response.get("status_code") is None:
         return BatchError(error["message"])
+    if response["status_code"] == 200:  # A whole answer that did not fit its class.
+        answer = _route(response["body"]).from_raw(response["body"])
+        return InvalidAnswerError(error["message"], text=answer.text, partial=answer)
     return APIStatusError(
         error["message"],
         status_code=response["status_code"],

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional, Tuple, Union
 
-from .._http.transport import UNSET, CallOptions
-from .._request import takes
+from attrs import evolve
+
+from .._http.transport import UNSET, CallOptions, Transport
+from .._request import answer_type_of, takes
 from ..exceptions import BatchInputError
 from ..params.batch import (
     BatchChatParams,
@@ -16,6 +18,7 @@ from ..params.batch import (
     BatchScoreParams,
 )
 from ..resources._base import Resource
+from ..timeouts import Timeout, TimeoutTypes
 from ._engine import Settings, positive
 from ._progress import Progress
 from ._rows import check_common
@@ -32,6 +35,10 @@ _SETTINGS = {"max_concurrency", "patience", "stop_after_failures", "adaptive", "
 _RUN = {"strict", "progress", "timeout", "extra_headers", "extra_body"}
 
 
+_DEFAULT_READ = Timeout().read
+"""A client has this read limit unless the program chose another one."""
+
+
 class Batch(Resource):
     """Many requests at once. One failed row never ends a run; see ``docs/batch.md``."""
 
@@ -41,6 +48,7 @@ class Batch(Resource):
         prompts: Iterable[Any],
         *,
         ordered: bool = True,
+        input_thread: bool = False,
         **params: Unpack[BatchCompletionParams],
     ) -> BatchRows:
         """Complete many prompts.
@@ -50,6 +58,8 @@ class Batch(Resource):
                 fields, or pairs ``(custom_id, row)``. It is read in the thread that iterates, no
                 further ahead than there is room.
             ordered: Whether rows come in the order of the input.
+            input_thread: Whether a thread of its own reads the input, one row when there is room,
+                so that rows come while the next prompt is waited for.
             **params: The fields of every row, which a row may override, and the settings of
                 :class:`~vllm_client.params.batch.BatchParams`.
 
@@ -63,7 +73,7 @@ class Batch(Resource):
             BatchStoppedError: While it is read: the first rows all failed alike, or the server was
                 away for longer than ``patience``.
         """
-        return self._rows(COMPLETIONS, prompts, ordered, dict(params))
+        return self._rows(COMPLETIONS, prompts, ordered, input_thread, dict(params))
 
     @takes(BatchChatParams)
     def chat(
@@ -71,6 +81,7 @@ class Batch(Resource):
         conversations: Iterable[Any],
         *,
         ordered: bool = True,
+        input_thread: bool = False,
         **params: Unpack[BatchChatParams],
     ) -> BatchRows:
         """Continue many conversations.
@@ -79,6 +90,7 @@ class Batch(Resource):
             conversations: As for :meth:`completions`: lists of messages, texts (one message of the
                 user), dicts of request fields, or pairs ``(custom_id, row)``.
             ordered: As for :meth:`completions`.
+            input_thread: As for :meth:`completions`.
             **params: As for :meth:`completions`.
 
         Returns:
@@ -87,7 +99,7 @@ class Batch(Resource):
         Raises:
             BatchError: As for :meth:`completions`.
         """
-        return self._rows(CHAT, conversations, ordered, dict(params))
+        return self._rows(CHAT, conversations, ordered, input_thread, dict(params))
 
     @takes(BatchEmbeddingParams)
     def embeddings(
@@ -95,6 +107,7 @@ class Batch(Resource):
         inputs: Iterable[Any],
         *,
         ordered: bool = True,
+        input_thread: bool = False,
         **params: Unpack[BatchEmbeddingParams],
     ) -> BatchRows:
         """Compute the embeddings of many inputs, one request a row.
@@ -103,6 +116,7 @@ class Batch(Resource):
             inputs: As for :meth:`completions`: texts, lists of token ids or of texts, dicts of
                 request fields, or pairs ``(custom_id, row)``.
             ordered: As for :meth:`completions`.
+            input_thread: As for :meth:`completions`.
             **params: As for :meth:`completions`. Vectors come as JSON; ``client.embeddings`` has
                 the cheaper encodings.
 
@@ -112,7 +126,7 @@ class Batch(Resource):
         Raises:
             BatchError: As for :meth:`completions`.
         """
-        return self._rows(EMBEDDINGS, inputs, ordered, dict(params))
+        return self._rows(EMBEDDINGS, inputs, ordered, input_thread, dict(params))
 
     @takes(BatchScoreParams)
     def score(
@@ -120,6 +134,7 @@ class Batch(Resource):
         pairs: Iterable[Any],
         *,
         ordered: bool = True,
+        input_thread: bool = False,
         **params: Unpack[BatchScoreParams],
     ) -> BatchRows:
         """Score many pairs of inputs.
@@ -128,6 +143,7 @@ class Batch(Resource):
             pairs: Dicts of request fields, such as ``{"queries": …, "documents": […]}``, or pairs
                 ``(custom_id, dict)``.
             ordered: As for :meth:`completions`.
+            input_thread: As for :meth:`completions`.
             **params: As for :meth:`completions`.
 
         Returns:
@@ -136,7 +152,7 @@ class Batch(Resource):
         Raises:
             BatchError: As for :meth:`completions`.
         """
-        return self._rows(SCORE, pairs, ordered, dict(params))
+        return self._rows(SCORE, pairs, ordered, input_thread, dict(params))
 
     @takes(BatchRerankParams)
     def rerank(
@@ -144,6 +160,7 @@ class Batch(Resource):
         queries: Iterable[Any],
         *,
         ordered: bool = True,
+        input_thread: bool = False,
         **params: Unpack[BatchRerankParams],
     ) -> BatchRows:
         """Order documents for many queries.
@@ -152,6 +169,7 @@ class Batch(Resource):
             queries: Dicts of request fields, such as ``{"query": …, "documents": […]}``, or pairs
                 ``(custom_id, dict)``.
             ordered: As for :meth:`completions`.
+            input_thread: As for :meth:`completions`.
             **params: As for :meth:`completions`.
 
         Returns:
@@ -160,7 +178,7 @@ class Batch(Resource):
         Raises:
             BatchError: As for :meth:`completions`.
         """
-        return self._rows(RERANK, queries, ordered, dict(params))
+        return self._rows(RERANK, queries, ordered, input_thread, dict(params))
 
     def run(
         self,
@@ -206,29 +224,48 @@ class Batch(Resource):
         )
         return run_to_file(run, source, Path(output), files)
 
-    def _rows(self, route: Route, rows: Any, ordered: bool, params: Dict[str, Any]) -> BatchRows:
+    def _rows(
+        self,
+        route: Route,
+        rows: Any,
+        ordered: bool,
+        input_thread: bool,
+        params: Dict[str, Any],
+    ) -> BatchRows:
         if isinstance(rows, (str, bytes)) or not hasattr(rows, "__iter__"):
             raise BatchInputError(
                 f"the rows must be an iterable of rows, not {type(rows).__name__}"
             )
-        return BatchRows(self._new_run(route, params), rows, ordered=ordered)
+        run = self._new_run(route, params)
+        return BatchRows(run, rows, ordered=ordered, input_thread=input_thread)
 
     def _new_run(self, route: Optional[Route], params: Dict[str, Any]) -> Run:
         settings = {name: params.pop(name) for name in _SETTINGS & params.keys()}
         rest: Dict[str, Any] = {name: params.pop(name) for name in _RUN & params.keys()}
         check_common(params, route)
         common = {**params, **(rest.get("extra_body") or {})}
-        options = CallOptions(rest.get("timeout", UNSET), rest.get("extra_headers"))
+        answer_type = answer_type_of(common)
+        timeout = rest.get("timeout", _timeout_of(self._transport))
+        options = CallOptions(timeout, rest.get("extra_headers"))
         progress: Progress = rest.get("progress")
         return Run(
             self._transport,
             Settings(max_retries=self._transport.max_retries, **settings).checked(),
             options,
             common,
+            answer_type,
             route,
             bool(rest.get("strict", False)),
             progress,
         )
+
+
+def _timeout_of(transport: Transport) -> TimeoutTypes:
+    """The limits of a run that was given none: time in the server's queue is no failure."""
+    limits = transport.timeout
+    if limits.read != _DEFAULT_READ or not transport.session.notices_lost_peers:
+        return UNSET
+    return evolve(limits, read=None)
 
 
 def _shard(shard: Tuple[int, int]) -> Tuple[int, int]:

@@ -132,8 +132,8 @@ class Conversation:
         return MarkdownPrinter()
 
 
-def _section(message: Message) -> str:
-    content: Any = message["content"]
+def _section(message: Any) -> str:
+    content = message["content"]
     parts = [content] if isinstance(content, str) else [_part(part) for part in content]
     return f"## {message['role']}\n\n{''.join(parts)}\n\n"
 

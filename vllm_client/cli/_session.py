@@ -73,11 +73,13 @@ class _Commands(Completer):
         self._names = [f"/{name}" for name in names]
         self._paths = PathCompleter(expanduser=True)
 
-    def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
         typed = document.text_before_cursor
         if typed.startswith(_WITH_PATH):
             path = typed.partition(" ")[2]
-            yield from self._paths.get_completions(Document(path, len(path)), event)
+            yield from self._paths.get_completions(Document(path, len(path)), complete_event)
         elif typed.startswith("/"):
             for name in self._names:
                 if name.startswith(typed):

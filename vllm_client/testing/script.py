@@ -78,6 +78,7 @@ class Script:
 
     Raises:
         ValueError: More than one of ``text``, ``json``, ``body`` and ``chunks`` is set.
+        TypeError: A tool call is no dict with a name.
     """
 
     text: str | None = None
@@ -106,6 +107,11 @@ class Script:
             raise ValueError(
                 f"a script must have at most one of {', '.join(_CONTENTS)}; got {contents}"
             )
+        for call in self.tool_calls:
+            if not isinstance(call, Mapping) or "name" not in call:
+                raise TypeError(
+                    f'a tool call must be a dict {{"name": …, "arguments": …}}, not {call!r}'
+                )
 
     @property
     def generates(self) -> bool:
