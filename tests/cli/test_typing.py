@@ -185,6 +185,8 @@ def test_ctrl_c_at_the_prompt(server: FakeServer, reader: Any) -> None:
     """Ctrl-C at the prompt discards the line and tells how to end."""
     with AtTerminal("chat", **reader) as program:
         program.wait_for("> ")
+        if reader is EDITED:
+            program.wait_for_prompt()  # Before, the terminal itself would take the keys.
         program.type("oops")
         program.wait_for("oops")
         program.type("\x03")
