@@ -31,10 +31,10 @@ class ClientError(Exception):
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """Start the replay server and yield its base address."""
+def server(module: str = "benchmarks.replay_server") -> Iterator[str]:
+    """Start a server and yield its base address."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.replay_server"],
+        [sys.executable, "-m", module],
         cwd=CHECKOUT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -17,6 +17,8 @@ from typing import Any, Dict, List, Tuple
 
 CAPTURES = Path(__file__).parent.parent / "tests" / "data" / "captures"
 COMPLETIONS, CHAT = "completions", "chat"
+TEXT, TOKEN_IDS, LOGPROBS, USAGE = COLUMNS = ("text", "token_ids", "logprobs", "usage")
+"""What the chunks of a stream carry: text alone, or beside it values that differ in each chunk."""
 
 # Like the tokens of a model: short, mostly words after a space, some of them not ASCII.
 _TOKENS = """
@@ -58,18 +60,27 @@ def captured(name: str) -> Tuple[bytes, bytes]:
 @cache
 def head(kind: str, *, chunked: bool = True) -> bytes:
     """Return the head of a streamed response."""
-    found, _ = captured(_STREAMS[kind])
+    found, _ = captured(_STREAMS[kind, TEXT])
     if chunked:
         return found
     return found.replace(b"transfer-encoding: chunked", b"connection: close")
 
 
-_STREAMS = {COMPLETIONS: "completion_stream_usage", CHAT: "chat_stream_usage"}
+_STREAMS = {
+    (COMPLETIONS, TEXT): "completion_stream_usage",
+    (COMPLETIONS, TOKEN_IDS): "completion_return_token_ids_stream",
+    (COMPLETIONS, LOGPROBS): "completion_logprobs_stream",
+    (COMPLETIONS, USAGE): "completion_stream_continuous_usage",
+    (CHAT, TEXT): "chat_stream_usage",
+    (CHAT, LOGPROBS): "chat_logprobs_stream",
+    (CHAT, USAGE): "chat_stream_continuous_usage",
+}
+KINDS_WITH_COLUMNS = tuple((kind, column) for kind, column in _STREAMS if column != TEXT)
 
 
 @cache
-def _chunks(kind: str) -> List[Dict[str, Any]]:
-    _, body = captured(_STREAMS[kind])
+def _chunks(kind: str, column: str = TEXT) -> List[Dict[str, Any]]:
+    _, body = captured(_STREAMS[kind, column])
     lines = [line[6:] for line in body.splitlines() if line.startswith(b"data: {")]
     chunks = [json.loads(line) for line in lines]
     assert dumped(chunks[1]).encode() == lines[1], "dumped() differs from vLLM's JSON"
@@ -78,27 +89,75 @@ def _chunks(kind: str) -> List[Dict[str, Any]]:
 
 def text_event(kind: str, text: str) -> bytes:
     """Return one SSE event from the middle of a stream."""
-    chunk = dict(_chunks(kind)[1])
+    return event(_text_chunk(kind, TEXT, text))
+
+
+def _text_chunk(kind: str, column: str, text: str) -> Dict[str, Any]:
+    chunk = dict(_chunks(kind, column)[1])
     choice = dict(chunk["choices"][0])
     if kind == CHAT:
         choice["delta"] = {"content": text}
     else:
         choice["text"] = text
-    return event({**chunk, "choices": [choice]})
+    return {**chunk, "choices": [choice]}
 
 
 @lru_cache(maxsize=8)
-def events(kind: str, count: int) -> List[bytes]:
+def events(kind: str, count: int, column: str = TEXT) -> List[bytes]:
     """Return a complete stream: ``count`` events with text, finish reason, usage, ``[DONE]``."""
-    first = [event(_chunks(kind)[0])] if kind == CHAT else []
-    texts = [text_event(kind, token) for token in tokens(count)]
-    return [*first, *texts, *(event(chunk) for chunk in _chunks(kind)[-2:]), _DONE]
+    chunks = _chunks(kind, column)
+    first = chunks[:1] if kind == CHAT else []
+    texts = [_text_chunk(kind, column, token) for token in tokens(count)]
+    if column != TEXT:
+        _fill(kind, column, texts)
+    last = [
+        chunk for chunk in chunks if not chunk["choices"] or chunk["choices"][0]["finish_reason"]
+    ]
+    return [*map(event, [*first, *texts, *last]), _DONE]
+
+
+def _fill(kind: str, column: str, chunks: List[Dict[str, Any]]) -> None:
+    """Give each chunk values of its own: one token's ids or log-probabilities, or the usage."""
+    rng, offset = random.Random(3), 0
+    for number, chunk in enumerate(chunks, 1):
+        choice = chunk["choices"][0]
+        text = choice["delta"]["content"] if kind == CHAT else choice["text"]
+        if column == USAGE:
+            usage = chunk["usage"]
+            total = usage["prompt_tokens"] + number
+            chunk["usage"] = {**usage, "total_tokens": total, "completion_tokens": number}
+        elif column == TOKEN_IDS:
+            choice["token_ids"] = [rng.randrange(1000)]
+        else:
+            values = {each: -rng.expovariate(0.5) for each in (text, *rng.sample(_TOKENS, 2))}
+            choice["logprobs"] = _ONE_TOKEN[kind](text, values, offset)
+        offset += len(text)
+
+
+def _one_token(text: str, values: Dict[str, float], offset: int) -> Dict[str, Any]:
+    return {
+        "text_offset": [offset],
+        "token_logprobs": [values[text]],
+        "tokens": [text],
+        "top_logprobs": [values],
+    }
+
+
+def _one_token_of_chat(text: str, values: Dict[str, float], _: int) -> Dict[str, Any]:
+    top = [
+        {"token": token, "logprob": value, "bytes": list(token.encode())}
+        for token, value in values.items()
+    ]
+    return {"content": [{**top[0], "token": text, "top_logprobs": top}]}
+
+
+_ONE_TOKEN = {COMPLETIONS: _one_token, CHAT: _one_token_of_chat}
 
 
 @lru_cache(maxsize=8)
-def stream(kind: str, count: int) -> bytes:
+def stream(kind: str, count: int, column: str = TEXT) -> bytes:
     """Return the bytes of the same stream, with head and chunked encoding."""
-    return head(kind) + b"".join(map(framed, events(kind, count))) + LAST_CHUNK
+    return head(kind) + b"".join(map(framed, events(kind, count, column))) + LAST_CHUNK
 
 
 @cache

@@ -4,6 +4,7 @@ It parses only the head of a request, except for embeddings. The base URL select
 
 =============================  ====================================================================
 ``/burst/N/v1``                a stream of N events, as fast as the socket accepts them
+``/burst/N/COLUMN/v1``         … whose chunks carry ``recorded_streams.COLUMNS[COLUMN]``
 ``/alone/N/GAP/v1``            each event GAP µs after the client has read the previous one
 ``/ticks/RATE/v1``             RATE events a second without end; the text is the time of sending
 ``/unchunked/N/GAP/v1``        an event every GAP µs, its text the time of sending; no chunks
@@ -148,8 +149,8 @@ class Connection:
         self._buffer = b""
         return head.split(b" ", 2)[1].decode()
 
-    def _burst(self, kind: str, count: int) -> None:
-        self._sock.sendall(recorded_streams.stream(kind, count))
+    def _burst(self, kind: str, count: int, column: int = 0) -> None:
+        self._sock.sendall(recorded_streams.stream(kind, count, recorded_streams.COLUMNS[column]))
 
     def _alone(self, kind: str, count: int, gap: int) -> None:
         queue = ReceiveQueue(self._sock)

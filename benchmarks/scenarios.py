@@ -1,99 +1,21 @@
-"""The benchmarks. Each returns tables. Every round runs each client once, in a fresh process."""
+"""The benchmarks. Each returns tables."""
 
 from __future__ import annotations
 
 import statistics
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List
 
 from . import clients, footprint
+from .bench import Bench, Results, median_of, medians_of, ratios_of
 from .children import calls, vectors
 from .clients import LIMIT, OURS, OURS_ASYNC, OURS_FAST, READERS
-from .processes import ClientError, in_process, instructions
-from .recorded_streams import CHAT, COMPLETIONS
+from .processes import in_process, instructions
+from .recorded_streams import CHAT, COLUMNS, COMPLETIONS, KINDS_WITH_COLUMNS
+from .row_scenarios import rows
 from .tables import Column, Table
 
 _BEHIND_MS = 50
-LIMITS = (LIMIT, "http.client")
-Results = Dict[str, List[Any]]
 AIOHTTP, OPENAI, OPENAI_ASYNC = "aiohttp, lines by hand + json", "openai", "openai async"
-
-
-class Bench(NamedTuple):
-    """The settings of a run."""
-
-    server: str
-    quick: bool = False
-    counts: bool = False
-    """Whether to count instructions as well."""
-    only: Sequence[str] = ()
-    """Run only clients whose names contain one of these; empty means all. The limits always run."""
-    log: Callable[[str], object] = print
-
-    @property
-    def repetitions(self) -> int:
-        """The number of rounds."""
-        return 2 if self.quick else 5
-
-    def size(self, full: int, quick: int) -> int:
-        """Return ``full``, or ``quick`` in a quick run."""
-        return quick if self.quick else full
-
-    def interleaved(
-        self, names: Iterable[str], function: str, rounds: int = 0, **arguments: Any
-    ) -> Results:
-        """Run every client once per round, so that a busy machine slows all of them alike."""
-        found: Results = {name: [] for name in names if self._wanted(name)}
-        for _ in range(rounds or self.repetitions):
-            for name in list(found):
-                found[name] += self._once(name, function, arguments)
-                if not found[name]:
-                    del found[name]
-        return found
-
-    def _once(self, name: str, function: str, arguments: Dict[str, Any]) -> List[Any]:
-        try:
-            return [in_process(function, name=name, server=self.server, **arguments)]
-        except ClientError as error:
-            self.log(f"{name} failed in {function}: {error}")
-            return []
-
-    def _wanted(self, name: str) -> bool:
-        if self.only and name not in LIMITS and not any(part in name for part in self.only):
-            return False
-        reason = missing(name)
-        if reason:
-            self.log(f"{name} is skipped: {reason}")
-        return not reason
-
-
-def missing(name: str) -> str:
-    """Return why a client cannot run here; empty if it can."""
-    if name == OURS_FAST and not in_process("clients:uses_orjson"):
-        return "vllm_client does not use orjson here"
-    if name in READERS:
-        return clients.missing(name)
-    if name == vectors.BY_NUMPY:
-        return clients.absent("numpy")
-    return clients.absent(calls.NEEDS.get(name, ""))
-
-
-def _median(results: Results, key: str) -> Dict[str, float]:
-    return {name: statistics.median(each[key] for each in found) for name, found in results.items()}
-
-
-def _medians(results: Results, keys: Sequence[str]) -> List[Dict[str, Any]]:
-    medians = {key: _median(results, key) for key in keys}
-    return [{"client": name, **{key: medians[key][name] for key in keys}} for name in results]
-
-
-def _ratios(results: Results, key: str, to: str) -> List[Dict[str, Any]]:
-    """Return the median and the range of the ratios within each round."""
-    rows = []
-    for name, found in results.items():
-        ratios = [each[key] / base[key] for each, base in zip(found, results[to])]
-        row = {"client": name, "ratio": statistics.median(ratios)}
-        rows.append({**row, "spread": [min(ratios), max(ratios)]})
-    return rows
 
 
 RATIO = (Column("ratio", "× limit", "{:.2f}"), Column("spread", "spread", "{:.2f}"))
@@ -102,35 +24,47 @@ LATENCY = (Column("p50_ms", "p50 ms", "{:.2f}"), Column("p99_ms", "p99 ms", "{:.
 
 def burst(bench: Bench) -> List[Table]:
     """A stream that arrives as fast as the socket accepts it."""
-    return _one_stream(bench, "burst", bench.size(20_000, 4_000), 0)
+    return [_one_stream(bench, "burst", kind, _burst_size(bench)) for kind in (COMPLETIONS, CHAT)]
+
+
+def columns(bench: Bench) -> List[Table]:
+    """… whose chunks carry more than text: token ids, log-probabilities, the running usage."""
+    return [
+        _one_stream(bench, "burst", kind, _burst_size(bench), COLUMNS.index(column))
+        for kind, column in KINDS_WITH_COLUMNS
+    ]
+
+
+def _burst_size(bench: Bench) -> int:
+    return bench.size(20_000, 4_000)
 
 
 def alone(bench: Bench) -> List[Table]:
     """Every event arrives alone, half a millisecond after the client has read the previous one."""
-    return _one_stream(bench, "alone", bench.size(3_000, 800), 500)
+    events = bench.size(3_000, 800)
+    return [_one_stream(bench, "alone", kind, events, 500) for kind in (COMPLETIONS, CHAT)]
 
 
-def _one_stream(bench: Bench, mode: str, events: int, gap: int) -> List[Table]:
-    tables = []
-    for kind in (COMPLETIONS, CHAT):
-        names = [name for name, reader in READERS.items() if kind in reader.kinds]
-        found = bench.interleaved(
-            names, "children.one_stream:timed", mode=mode, kind=kind, events=events, gap=gap
-        )
-        digests = {each["digest"] for results in found.values() for each in results}
-        assert len(digests) == 1, f"the clients did not read the same: {digests}"
-        rows = _ratios(found, "cpu", LIMIT)
-        for row in rows:
-            cpu = statistics.median(each["cpu"] for each in found[row["client"]])
-            row["cpu_us"] = cpu / events * 1e6
-        if bench.counts:
-            _count(bench, rows, mode, kind)
-        rows.sort(key=lambda row: row.get("count_ratio") or row["ratio"])
-        tables.append(_one_stream_table(bench, mode, kind, events, rows))
-    return tables
+def _one_stream(bench: Bench, mode: str, kind: str, events: int, number: int = 0) -> Table:
+    names = [name for name, reader in READERS.items() if kind in reader.kinds]
+    found = bench.interleaved(
+        names, "children.one_stream:timed", mode=mode, kind=kind, events=events, number=number
+    )
+    digests = {each["digest"] for results in found.values() for each in results}
+    assert len(digests) == 1, f"the clients did not read the same: {digests}"
+    rows = ratios_of(found, "cpu", LIMIT)
+    for row in rows:
+        cpu = statistics.median(each["cpu"] for each in found[row["client"]])
+        row["cpu_us"] = cpu / events * 1e6
+    column = number if mode == "burst" else 0
+    if bench.counts:
+        _count(bench, rows, mode, kind, column)
+    rows.sort(key=lambda row: row.get("count_ratio") or row["ratio"])
+    carried = f" {COLUMNS[column]}" if column else ""
+    return _one_stream_table(bench, mode, f"{kind}{carried}", events, rows)
 
 
-def _count(bench: Bench, rows: List[Dict[str, Any]], mode: str, kind: str) -> None:
+def _count(bench: Bench, rows: List[Dict[str, Any]], mode: str, kind: str, column: int) -> None:
     # Subtract two lengths of stream, which removes start-up, imports and the request.
     short, long = 1_000, 3_000
     for row in rows:
@@ -138,6 +72,7 @@ def _count(bench: Bench, rows: List[Dict[str, Any]], mode: str, kind: str) -> No
             instructions(
                 "children.one_stream:counted",
                 name=row["client"], server=bench.server, mode=mode, kind=kind, events=events,
+                number=column,
             )
             for events in (short, long)
         ]  # fmt: skip
@@ -179,9 +114,9 @@ def many(bench: Bench) -> List[Table]:
             seconds=bench.size(5, 3),
         )
         keys = ("cpu_us", "p50_ms", "p99_ms", "kb_per_stream", "threads")
-        rows = _medians(found, keys)
+        rows = medians_of(found, keys)
         if OPENAI_ASYNC in found:
-            base = {r["client"]: r["ratio"] for r in _ratios(found, "cpu_us", OPENAI_ASYNC)}
+            base = {r["client"]: r["ratio"] for r in ratios_of(found, "cpu_us", OPENAI_ASYNC)}
             rows = [{**row, "ratio": base[row["client"]]} for row in rows]
         columns = [
             Column("cpu_us", "CPU µs/event", "{:.0f}"),
@@ -214,7 +149,7 @@ def cancel(bench: Bench) -> List[Table]:
         Column("together_max_ms", "max ms", "{:.1f}"),
         Column("threads_left", "threads left"),
     ]
-    rows = _medians(found, [column.key for column in columns])
+    rows = medians_of(found, [column.key for column in columns])
     title = "from task.cancel() to the server seeing the connection closed"
     return [Table("cancel", title, columns, rows, "p50_ms")]
 
@@ -225,8 +160,8 @@ def unchunked(bench: Bench) -> List[Table]:
     found = bench.interleaved(
         names, "children.many_streams:unchunked", events=bench.size(300, 100), gap=5_000
     )
-    ratios = {row["client"]: row for row in _ratios(found, "p50_ms", LIMIT)}
-    rows = [{**row, **ratios[row["client"]]} for row in _medians(found, ("p50_ms", "p99_ms"))]
+    ratios = {row["client"]: row for row in ratios_of(found, "p50_ms", LIMIT)}
+    rows = [{**row, **ratios[row["client"]]} for row in medians_of(found, ("p50_ms", "p99_ms"))]
     columns = [
         Column("p50_ms", "p50 ms", "{:.3f}"),
         Column("ratio", "p50 × limit", "{:.2f}"),
@@ -240,8 +175,8 @@ def unchunked(bench: Bench) -> List[Table]:
 def small(bench: Bench) -> List[Table]:
     """Requests with small responses."""
     found = bench.interleaved(calls.CALLERS, "children.calls:small", calls=bench.size(1000, 200))
-    rows = _ratios(found, "cpu_us", "http.client")
-    medians = _median(found, "cpu_us")
+    rows = ratios_of(found, "cpu_us", "http.client")
+    medians = median_of(found, "cpu_us")
     for row in rows:
         row["cpu_us"] = medians[row["client"]]
         row["openai"] = row["cpu_us"] / medians[OPENAI] if OPENAI in medians else None
@@ -265,8 +200,8 @@ def logprobs(bench: Bench) -> List[Table]:
         in_process("children.calls:json_alone", tokens=tokens) for _ in range(rounds)
     ]
     megabytes = found[alone_name][0]["megabytes"]
-    rows = _ratios(found, "cpu_ms", alone_name)
-    medians = _median(found, "cpu_ms")
+    rows = ratios_of(found, "cpu_ms", alone_name)
+    medians = median_of(found, "cpu_ms")
     for row in rows:
         row["cpu_ms"] = medians[row["client"]]
     rows.sort(key=lambda row: row["ratio"])
@@ -286,8 +221,8 @@ def embeddings(bench: Bench) -> List[Table]:
         vectors.READERS, "children.vectors:embeddings", inputs=inputs, dimensions=dimensions
     )
     # Not the same bytes: each client reads the encoding that it requests by itself.
-    rows = _ratios(found, "cpu_ms", OPENAI) if OPENAI in found else _medians(found, ["cpu_ms"])
-    medians = _median(found, "cpu_ms")
+    rows = ratios_of(found, "cpu_ms", OPENAI) if OPENAI in found else medians_of(found, ["cpu_ms"])
+    medians = median_of(found, "cpu_ms")
     for row in rows:
         row["cpu_ms"] = medians[row["client"]]
     rows.sort(key=lambda row: row["cpu_ms"])
@@ -325,7 +260,7 @@ def imports(bench: Bench) -> List[Table]:
         Column("above", "above requests, ms", "{:+.0f}"),
         Column("openai", "× openai", "{:.2f}"),
     ]
-    rows = _medians(found, ["cpu_ms"])
+    rows = medians_of(found, ["cpu_ms"])
     cpu = {row["client"]: row["cpu_ms"] for row in rows}
     for row in rows:
         row["spread"] = [f(each["cpu_ms"] for each in found[row["client"]]) for f in (min, max)]
@@ -368,8 +303,8 @@ def memory(bench: Bench) -> List[Table]:
         names, "children.many_streams:growth", 1, streams=bench.size(100_000, 10_000)
     )
     streams = bench.size(100_000, 10_000)
-    growth = {row["client"]: row for row in _medians(grown, ["growth_kb", "cpu_us_per_stream"])}
-    rows = [{**row, **growth[row["client"]]} for row in _medians(idle, ["kb_per_stream"])]
+    growth = {row["client"]: row for row in medians_of(grown, ["growth_kb", "cpu_us_per_stream"])}
+    rows = [{**row, **growth[row["client"]]} for row in medians_of(idle, ["kb_per_stream"])]
     columns = [
         Column("kb_per_stream", "KB/open stream", "{:.0f}"),
         Column("growth_kb", f"KB after {streams} streams", "{:.0f}"),
@@ -383,6 +318,7 @@ SCENARIOS: Dict[str, Callable[[Bench], List[Table]]] = {
     each.__name__: each
     for each in (
         burst,
+        columns,
         alone,
         many,
         cancel,
@@ -393,5 +329,6 @@ SCENARIOS: Dict[str, Callable[[Bench], List[Table]]] = {
         imports,
         size,
         memory,
+        rows,
     )
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+from numbers import Number
 from typing import (
     Any,
     Callable,
@@ -11,6 +13,7 @@ from typing import (
     FrozenSet,
     List,
     Mapping,
+    Match,
     NoReturn,
     Optional,
     Tuple,
@@ -19,35 +22,67 @@ from typing import (
 )
 
 from .params import LAST_VERSIONS, REPLACED, RequestOptions, names
+from .params.documentation import documentation
 from .types._json import JsonObject
 from .types.shared import JSONValue
 
 _OPTIONS = frozenset(names(RequestOptions))
+_FIRST = ("messages", "prompt", "input", "model", "max_tokens", "temperature", "stop")
+"""The fields that stand first in signatures. Others have the order of their TypedDict."""
+_PARAMS_ENTRY = re.compile(r"^( *)\*\*params: .*(?:\n\1 +.*)*", re.MULTILINE)
+_PLAIN = frozenset({str, int, float, bool, type(None), list, dict, tuple})
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def takes(params: type) -> Callable[[_F], _F]:
-    """Show the fields of a TypedDict in the signature of a method that takes ``**params``.
+    """Show the fields of a TypedDict in the signature and the docstring of a method.
 
-    ``inspect.signature``, ``help()`` and Shift-Tab in a notebook then name every field. The method
-    takes ``*positional`` too, only to explain that it takes keywords; the signature hides it.
+    The method takes ``**params``. ``inspect.signature``, ``help()`` and Shift-Tab in a notebook
+    then name and explain every field. The method takes ``*positional`` too, only to explain that it
+    takes keywords; the signature hides it.
     """
 
     def with_signature(method: _F) -> _F:
-        written = inspect.signature(method)
-        shown = [
-            parameter
-            for parameter in written.parameters.values()
-            if parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
-        ]
-        hints = params.__annotations__
-        # The options of the call follow the fields of the body.
-        shown += [_keyword(name, hints[name]) for name in sorted(hints, key=_OPTIONS.__contains__)]
-        signature = written.replace(parameters=shown)
+        signature = _signature(method, params)
         method.__signature__ = signature  # type: ignore[attr-defined]
+        if method.__doc__ is not None:  # It is None with `python -OO`.
+            method.__doc__ = _docstring(method.__doc__, signature, params)
         return method
 
     return with_signature
+
+
+def _signature(method: Callable[..., Any], params: type) -> inspect.Signature:
+    written = inspect.signature(method)
+    hints = params.__annotations__
+    parameters = list(written.parameters.values())
+    positional = [each for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    keywords = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
+    keywords += [_keyword(name, hints[name]) for name in hints]
+    shown = positional + sorted(keywords, key=lambda keyword: _place(keyword.name))
+    return written.replace(parameters=shown)
+
+
+def _place(name: str) -> int:
+    """Where a keyword stands: first what everybody sets, last the options of the call."""
+    if name in _FIRST:
+        return _FIRST.index(name) - len(_FIRST)
+    return int(name in _OPTIONS)
+
+
+def _docstring(written: str, signature: inspect.Signature, params: type) -> str:
+    """The docstring with the documentation of each field in the place of that of ``**params``."""
+    documented = documentation(params)
+
+    def entries(found: Match[str]) -> str:
+        indent = found[1]
+        return "\n".join(
+            f"{indent}{name}: " + documented[name].replace("\n    ", f"\n{indent}    ")
+            for name in signature.parameters
+            if name in documented
+        )
+
+    return _PARAMS_ENTRY.sub(entries, written, 1) if documented else written
 
 
 def _keyword(name: str, hint: object) -> inspect.Parameter:
@@ -89,11 +124,19 @@ def split(method: str, given: Any, params: type) -> Tuple[JsonObject, RequestOpt
     options: Dict[str, Any] = {}
     for name, value in given.items():
         (options if name in _OPTIONS else body)[name] = value
+    if not _PLAIN.issuperset(map(type, body.values())):
+        body = {name: _plain(value) for name, value in body.items()}
     given.pop("extra_headers", None)  # May be secret: whoever logs the caller's frame sees none.
     extra = options.pop("extra_body", None)
     if extra is not None:
         body.update(_checked_extra(extra))
     return body, cast("RequestOptions", options)
+
+
+def _plain(value: Any) -> Any:
+    """A column of pandas or an array as a list, so that its items can be counted."""
+    is_column = hasattr(value, "tolist") and not isinstance(value, type)
+    return value.tolist() if is_column else value
 
 
 def _checked_extra(extra: object) -> Mapping[str, JSONValue]:
@@ -153,7 +196,7 @@ def expected_choices(body: JsonObject) -> int:
 def _count(prompt: JSONValue) -> int:
     if prompt is None:
         return 0
-    if isinstance(prompt, (list, tuple)) and not (prompt and isinstance(prompt[0], (int, float))):
+    if isinstance(prompt, (list, tuple)) and not (prompt and isinstance(prompt[0], Number)):
         return len(prompt)
     return 1
 

@@ -7,10 +7,12 @@ all three. Events compare by their fields; ``chunk`` is ignored.
 from __future__ import annotations
 
 import json
-from typing import Dict, List, Literal, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Dict, List, Literal, Optional, TypeVar, Union
 
-from attrs import define, field
+from attrs import define, field, fields_dict
 
+from ._habits import EVENT_HABITS, PIECE_HABITS, habits
+from ._shown import shown
 from .exceptions import VllmError
 from .types.shared import JSONValue, Usage
 from .types.tool_calls import ToolCall
@@ -50,12 +52,35 @@ def _lazy_chunk(cls: _C) -> _C:
 
     doc = "The decoded JSON chunk of the event."
     setattr(cls, "chunk", property(chunk, slot.__set__, doc=doc))  # noqa: B010
-    return cls
+    setattr(cls, "_raw_chunk", slot)  # noqa: B010 — the same memory under another name
+    return habits(**PIECE_HABITS)(shown(cls))
+
+
+def tag_of(event_class: type) -> object:
+    """The ``type`` of the events of a class."""
+    return fields_dict(event_class)["type"].default
+
+
+class _LateLogprobs:
+    """Lets an event have the JSON of its ``logprobs`` until their first use, which decodes it.
+
+    The attribute is not set until then. A property would cost every event without it.
+    """
+
+    __slots__ = ("_logprobs_json",)
+
+    if not TYPE_CHECKING:  # Type checkers would allow any attribute.
+
+        def __getattr__(self, name: str) -> object:
+            if name != "logprobs":
+                return object.__getattribute__(self, name)  # Raises as if we were not here.
+            self.logprobs = logprobs = json.loads(self._logprobs_json)
+            return logprobs
 
 
 @_lazy_chunk
 @define
-class Text:
+class Text(_LateLogprobs):
     """A piece of the text of choice ``index``.
 
     ``text`` is empty for a token that ends inside a character. ``logprobs`` and ``token_ids`` are
@@ -72,7 +97,7 @@ class Text:
 
 @_lazy_chunk
 @define
-class Content:
+class Content(_LateLogprobs):
     """A piece of the answer in chat. The fields are those of ``Text``."""
 
     text: str
@@ -85,7 +110,7 @@ class Content:
 
 @_lazy_chunk
 @define
-class Reasoning:
+class Reasoning(_LateLogprobs):
     """A piece of the reasoning before the answer. The fields are those of ``Text``."""
 
     text: str
@@ -148,6 +173,8 @@ class FinishReason:
     type: Literal["finish_reason"] = field(default="finish_reason", init=False, repr=False)
 
 
+@habits(**EVENT_HABITS)
+@shown
 @define
 class Done:
     """The stream is complete. Always the last event of a stream that succeeded."""
@@ -155,6 +182,8 @@ class Done:
     type: Literal["done"] = field(default="done", init=False, repr=False)
 
 
+@habits(**EVENT_HABITS)
+@shown
 @define
 class Error:
     """The error of a stream opened with ``on_error="event"``. Always its last event."""

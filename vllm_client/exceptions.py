@@ -37,7 +37,7 @@ library raises a plain ``TypeError`` or ``ValueError`` before it sends anything.
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 __all__ = [
     "RETRYABLE_STATUSES",
@@ -108,6 +108,12 @@ class VllmError(Exception):
             return ""
         attempts = f", after {self.attempts} attempts" if self.attempts > 1 else ""
         return f" ({self.method} {self.url}{attempts})"
+
+    def _render_traceback_(self) -> List[str]:
+        # IPython asks for it.
+        from ._tracebacks import rendered  # noqa: PLC0415 — only notebooks need it
+
+        return rendered(self)
 
     def __reduce__(self) -> tuple[object, ...]:
         # By default pickle rebuilds an exception as cls(*args), which fails for a class with

@@ -11,6 +11,7 @@ from typing import Dict, List, Literal, Optional, Union
 
 from attrs import define, field
 
+from ._shown import shown
 from .events import Error
 from .types.response import Response, ResponseToolCall
 from .types.shared import JSONValue
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 
+@shown
 @define
 class ResponseProgress:
     """The server has accepted the request, or works on it. ``response`` has no output yet."""
@@ -43,6 +45,7 @@ class ResponseProgress:
     raw: Dict[str, JSONValue] = field(factory=dict, repr=False, eq=False)
 
 
+@shown
 @define
 class ResponseItem:
     """An item of the output begins (``….added``) or is complete (``….done``).
@@ -57,6 +60,7 @@ class ResponseItem:
     raw: Dict[str, JSONValue] = field(factory=dict, repr=False, eq=False)
 
 
+@shown
 @define
 class ResponseContentPart:
     """A part of a message or of reasoning begins (``….added``) or is complete (``….done``)."""
@@ -69,6 +73,7 @@ class ResponseContentPart:
     raw: Dict[str, JSONValue] = field(factory=dict, repr=False, eq=False)
 
 
+@shown
 @define
 class ResponseTextDelta:
     """A piece of the text. ``logprobs`` are those of its tokens, as the server sent them."""
@@ -84,6 +89,7 @@ class ResponseTextDelta:
     )
 
 
+@shown
 @define
 class ResponseTextDone:
     """A part of the text, whole."""
@@ -98,6 +104,7 @@ class ResponseTextDone:
     )
 
 
+@shown
 @define
 class ResponseReasoningDelta:
     """A piece of the reasoning before the answer."""
@@ -112,6 +119,7 @@ class ResponseReasoningDelta:
     )
 
 
+@shown
 @define
 class ResponseReasoningDone:
     """A part of the reasoning, whole."""
@@ -126,6 +134,7 @@ class ResponseReasoningDone:
     )
 
 
+@shown
 @define
 class ResponseRefusalDelta:
     """A piece of the model's explanation why it refuses to answer."""
@@ -140,6 +149,7 @@ class ResponseRefusalDelta:
     )
 
 
+@shown
 @define
 class ResponseRefusalDone:
     """The model's explanation why it refuses to answer, whole."""
@@ -154,6 +164,7 @@ class ResponseRefusalDone:
     )
 
 
+@shown
 @define
 class ResponseToolCallDelta:
     """A piece of the ``arguments`` of a function call.
@@ -173,6 +184,7 @@ class ResponseToolCallDelta:
     )
 
 
+@shown
 @define
 class ResponseDone:
     """The response is complete. Always the last event of a stream that succeeded.
@@ -186,6 +198,7 @@ class ResponseDone:
     raw: Dict[str, JSONValue] = field(factory=dict, repr=False, eq=False)
 
 
+@shown
 @define
 class ResponseOther:
     """An event without a class here: of the server's own tools, or of a later server.

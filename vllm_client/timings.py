@@ -1,4 +1,4 @@
-"""When the chunks of a stream arrived."""
+"""When a response, or the chunks of a stream, arrived."""
 
 from __future__ import annotations
 
@@ -6,24 +6,36 @@ import functools
 from array import array
 from operator import attrgetter
 from time import perf_counter
-from typing import List, Optional
+from typing import Any, Dict, List, Optional, Protocol
 
 from attrs import Factory, define, field
 
-from .types.shared import Usage
+from ._shown import Brief, Items, figure, shown
 
 __all__ = ["Timings"]
 
 
+_SHOWN_RETRIES = 0.001
+"""Seconds before the last attempt; with fewer there was no retry."""
+
+
+class _Counts(Protocol):
+    completion_tokens: int
+
+
+@shown
 @define
 class Timings:
-    """When the chunks of a stream arrived, in seconds and in the terms of ``vllm bench serve``.
+    """When a response arrived, in seconds and in the terms of ``vllm bench serve``.
 
     The clock starts when the request is sent that the server then answers: failed attempts and
     the pauses after them do not count. ``ttft_with_retries`` and ``duration_with_retries`` count
     them. A chunk is stamped when it leaves the socket, before it is decoded, so the figures
     contain no work of this library. Only chunks with choices count. A chunk may hold several
-    tokens, so latencies are between chunks.
+    tokens, so latencies are between chunks. A response of ``create()`` has no chunks.
+
+    ``server`` is what the server measured itself: the ``metrics`` of a response, in milliseconds,
+    if it runs with ``--enable-per-request-metrics``. Of a stream they come with ``collect()``.
     """
 
     started: float = field(factory=perf_counter, repr=False)
@@ -33,6 +45,7 @@ class Timings:
     called: float = field(
         default=Factory(attrgetter("started"), takes_self=True), kw_only=True, repr=False
     )
+    server: Optional[Dict[str, Any]] = field(default=None, kw_only=True)
 
     @property
     def chunks(self) -> int:
@@ -56,12 +69,12 @@ class Timings:
 
     @property
     def duration(self) -> float:
-        """From the request to the end of the stream, or to now while it is open."""
+        """From the request to the end of the response, or to now while a stream is open."""
         return (perf_counter() if self.ended is None else self.ended) - self.started
 
     @property
     def duration_with_retries(self) -> float:
-        """From the call of ``stream()``, with all attempts, to the end of the stream or to now."""
+        """From the call of the method, with all attempts, to the end of the response or to now."""
         return self.duration + self.started - self.called
 
     @property
@@ -69,7 +82,23 @@ class Timings:
         """Tokens of the server's usage divided by ``duration``; None without usage."""
         return None if self.output_tokens is None else self.output_tokens / self.duration
 
-    def end(self, usage: Optional[Usage], at: Optional[float] = None) -> None:
+    def _shown_items(self) -> Items:
+        yield "ttft", figure(self.ttft)
+        yield "duration", figure(self.duration)
+        if self.started - self.called > _SHOWN_RETRIES:
+            yield "ttft_with_retries", figure(self.ttft_with_retries)
+            yield "duration_with_retries", figure(self.duration_with_retries)
+        yield "chunks", self.chunks or None
+        if self.chunks > 1:
+            latencies = self.inter_chunk_latencies
+            median = sorted(latencies)[len(latencies) // 2]
+            yield "inter_chunk_latencies", Brief(f"<{len(latencies)}, median {figure(median)}>")
+        yield "output_tokens", self.output_tokens
+        if self.ended is not None:
+            yield "output_tokens_per_second", figure(self.output_tokens_per_second)
+        yield "server", self.server
+
+    def end(self, usage: Optional[_Counts], at: Optional[float] = None) -> None:
         """Stop the clock, now or as of ``at``, unless it has been stopped."""
         if self.ended is None:
             self.ended = perf_counter() if at is None else at

@@ -9,19 +9,23 @@ from typing import Any, Dict, List
 from .. import clients
 
 
-def timed(name: str, server: str, mode: str, kind: str, events: int, gap: int) -> Dict[str, Any]:
-    """Read a stream and return its CPU and wall time. Runs in the client's process."""
-    clients.read(name, _url(server, mode, 200, 0), kind, len)  # Warm-up: imports, caches.
-    return _measured(name, _url(server, mode, events, gap), kind)
+def timed(name: str, server: str, mode: str, kind: str, events: int, number: int) -> Dict[str, Any]:
+    """Read a stream and return its CPU and wall time. Runs in the client's process.
+
+    ``number`` is the last one in the path of this mode; see ``replay_server``.
+    """
+    warm_up = 0 if mode == "alone" else number
+    clients.read(name, _url(server, mode, 200, warm_up), kind, len)  # Imports, caches.
+    return _measured(name, _url(server, mode, events, number), kind)
 
 
-def counted(name: str, server: str, mode: str, kind: str, events: int) -> str:
+def counted(name: str, server: str, mode: str, kind: str, events: int, number: int = 0) -> str:
     """Read a stream without a warm-up. Runs under valgrind, which counts the whole process."""
-    return str(_measured(name, _url(server, mode, events, 0), kind)["digest"])
+    return str(_measured(name, _url(server, mode, events, number), kind)["digest"])
 
 
-def _url(server: str, mode: str, events: int, gap: int) -> str:
-    return f"{server}/burst/{events}/v1" if mode == "burst" else f"{server}/alone/{events}/{gap}/v1"
+def _url(server: str, mode: str, events: int, number: int) -> str:
+    return f"{server}/{mode}/{events}/{number}/v1"
 
 
 def _measured(name: str, url: str, kind: str) -> Dict[str, Any]:

@@ -81,6 +81,15 @@ class AtTerminal:
         assert found, self.text
         assert self.text.count(text) >= times, self.text
 
+    def interrupt_until(self, text: str) -> None:
+        """Press Ctrl-C until the text is shown: Python misses a signal just before it waits."""
+        for _ in range(int(WAIT)):
+            self.type("\x03")
+            with self._changed:
+                if self._changed.wait_for(lambda: text in self.text, 1):
+                    return
+        self.wait_for(text)
+
     def wait_for_prompt(self, times: int = 1) -> None:
         """Wait until a line editor has begun to read so many lines: it asks to mark pastes."""
         with self._changed:

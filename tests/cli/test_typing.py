@@ -189,8 +189,7 @@ def test_ctrl_c_at_the_prompt(server: FakeServer, reader: Any) -> None:
             program.wait_for_prompt()  # Before, the terminal itself would take the keys.
         program.type("oops")
         program.wait_for("oops")
-        program.type("\x03")
-        program.wait_for("Ctrl-D or /exit ends")
+        program.interrupt_until("Ctrl-D or /exit ends")
         program.wait_for("> ", 2)
         program.type("good\n")
         program.wait_for("finish reason")

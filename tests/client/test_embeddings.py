@@ -363,7 +363,7 @@ def test_a_response_can_be_compared_and_pickled(serve: Serve) -> None:
     assert first.data == second.data != third.data
     assert pickle.loads(pickle.dumps(first)) == first
     assert copy.deepcopy(first) == first
-    assert repr(first.data[0]) == "Embedding(index=0)"
+    assert repr(first.data[0]) == "Embedding(index=0, embedding=<3 numbers>)"
 
 
 def test_numpy_is_optional(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,19 @@ def test_fields_that_refuse_null_tell_so(route: str, kind: type) -> None:
     assert noted == set((PINNED / f"{route}-not-null.txt").read_text().split())
 
 
+@pytest.mark.parametrize(
+    ("route", "kind"), [("completions", CompletionParams), ("chat", ChatCompletionParams)]
+)
+def test_none_is_a_value_where_the_server_accepts_null(route: str, kind: type) -> None:
+    """Type checkers accept None where the server accepts null, and only there."""
+    hints = {name: hint.__forward_arg__ for name, hint in kind.__annotations__.items()}
+    optional = {name for name, hint in hints.items() if hint.startswith("Optional[")}
+    refused = set((PINNED / f"{route}-not-null.txt").read_text().split())
+    assert optional & refused == {"skip_special_tokens"}  # Since vLLM 0.33 it accepts null.
+    required = {"prompt", "messages", *names(RequestOptions)}
+    assert set(hints) - optional - refused - required <= {"n"}  # Completions refuse null for it.
+
+
 def test_the_fields_of_sampling_are_explained_briefly() -> None:
     """The documentation of a field of both routes has one or two lines."""
     [sampling] = [node for node in classes() if node.name == "SamplingParams"]
@@ -129,9 +142,9 @@ def test_signature_shows_every_field(method: Any, kind: Any) -> None:
         assert name == "self" or parameter.kind is inspect.Parameter.KEYWORD_ONLY
     hints = {name: shown[name].annotation for name in ("model", "stop", "max_tokens")}
     assert hints == {
-        "model": "str",
-        "stop": "Union[str, Sequence[str]]",
-        "max_tokens": "int",
+        "model": "Optional[str]",
+        "stop": "Optional[Union[str, Sequence[str]]]",
+        "max_tokens": "Optional[int]",
     }
 
 

@@ -28,7 +28,7 @@ from vllm_client import (
     VllmClient,
     VllmError,
 )
-from vllm_client._http import direct
+from vllm_client._http import direct, observed
 from vllm_client._http.adapter import TrackedConnection, TrackedPool
 from vllm_client._http.direct import DirectResponse, Route
 from vllm_client._http.payload import Payload
@@ -467,7 +467,7 @@ def wrapped(function: Any) -> Any:
     ("owner", "name"),
     [
         (requests.Session, "send"),
-        *((owner, name) for owner, name, _ in direct._BYPASSED),
+        *((owner, name) for owner, name, _ in observed._BYPASSED),
     ],
     ids=str,
 )

@@ -23,7 +23,7 @@ from vllm_client import (
     VllmError,
 )
 from vllm_client._http import session as session_module
-from vllm_client._http.adapter import _ReentrantQueue
+from vllm_client._http.reentrant_queue import ReentrantQueue
 from vllm_client._http.watchdog import watchdog
 
 from ..recorded import STREAM_HEAD, UNCHUNKED_HEAD, answer, beginning, chunk, json_bytes
@@ -256,7 +256,7 @@ def _ask(client: VllmClient, *, stream: bool) -> None:
 
 def test_a_pool_that_a_handler_has_emptied_is_empty() -> None:
     """If a handler took the last connection after it was seen, the pool makes a new one."""
-    connections = _ReentrantQueue()
+    connections = ReentrantQueue()
     connections.put("the last one")
     assert connections.get(block=False) == "the last one"
     with pytest.raises(queue.Empty):

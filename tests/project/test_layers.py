@@ -18,9 +18,22 @@ PACKAGE = Path(vllm_client.__file__).parent
 # The rows from the ground up. A name is a module, or a package with all its modules. To add a
 # module, add its name to a row. To let it import another module of its row, add an arrow.
 ROWS: List[Tuple[str, Set[str]]] = [
-    ("ground", {"exceptions", "timeouts", "_lazy", "_structured", "_version"}),
+    (
+        "ground",
+        {
+            "exceptions",
+            "timeouts",
+            "_habits",
+            "_lazy",
+            "_shown",
+            "_structured",
+            "_tracebacks",
+            "_version",
+            "timings",
+        },
+    ),
     ("data", {"types", "_error_bodies", "_route_hints"}),
-    ("vocabulary", {"events", "params", "response_events", "timings"}),
+    ("vocabulary", {"events", "params", "response_events"}),
     ("machinery", {"_http", "_decoding", "_request"}),
     ("streams", {"streams"}),
     ("resources", {"resources"}),
@@ -34,8 +47,10 @@ ROWS: List[Tuple[str, Set[str]]] = [
 ARROWS: Dict[str, Set[str]] = {
     "__main__": {"cli"},
     "_error_bodies": {"_route_hints"},
+    "exceptions": {"_tracebacks"},
     "cli": {"testing"},
     "response_events": {"events"},
+    "timings": {"_shown"},
 }
 # Each network library has one home, which alone may import it. The exceptions below import the
 # types of responses and sessions; the embedded server reads requests with the standard library.

@@ -87,6 +87,25 @@ def streams(client: VllmClient) -> None:
     client.completions.stream(prompt="Hello", on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def habits(client: VllmClient, messages: List[Message], flag: bool) -> None:
+    """None is a value of most fields, ``stream`` may be a variable, a message continues a chat."""
+    assert_type(client.completions.create(prompt="Hello", max_tokens=None, stop=None), Completion)
+    either = client.completions.create(prompt="Hello", stream=flag)
+    assert_type(either, Union[Completion, CompletionStream])
+    answer = client.chat.completions.create(messages=messages, temperature=None, tools=None)
+    messages.append(answer.message)
+    messages.append(answer.assistant_message())
+    client.chat.completions.create(messages=[{"role": "user", "content": "x"}, answer.message])
+    assert_type(
+        client.chat.completions.create(messages=messages, stream=flag),
+        Union[ChatCompletion, ChatCompletionStream],
+    )
+    assert_type(answer.to_dict(), Dict[str, Any])
+    answer.model_dump()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    client.completions.create(prompt="Hello", n=None)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    messages.append(answer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 def fields(client: VllmClient) -> None:
     """Every field is a keyword with a type of its own."""
     client.completions.create(

@@ -6,13 +6,28 @@ the response with every event, would take quadratic time.
 
 from __future__ import annotations
 
-from typing import Callable, ClassVar, Dict, FrozenSet, Generic, List, Mapping, Optional, TypeVar
+from collections import deque
+from threading import Lock
+from typing import (
+    Callable,
+    ClassVar,
+    Deque,
+    Dict,
+    FrozenSet,
+    Generic,
+    List,
+    Mapping,
+    Optional,
+    TypeVar,
+    Union,
+)
 
 from attrs import asdict, define, field
 
 from ..types._json import JsonObject
 from ..types.shared import JSONValue, Usage
 from ..types.tool_calls import ToolCall
+from .fast_json import loads
 
 _KNOWN = frozenset({"index", "logprobs", "finish_reason", "stop_reason", "token_ids"})
 
@@ -22,6 +37,8 @@ class ChoicePieces:
 
     Attributes:
         thinking: Whether the last text of the choice was reasoning.
+        token_ids: Those of all chunks so far.
+        add_logprobs: Adds the log-probabilities of a chunk whose members are lists, or their JSON.
     """
 
     known: ClassVar[FrozenSet[str]]
@@ -33,7 +50,12 @@ class ChoicePieces:
         self.finish_reason: Optional[str] = None
         self.stop_reason: JSONValue = None
         self._logprobs: Optional[Dict[str, List[JSONValue]]] = None
-        self._token_ids: List[int] = []
+        self.token_ids: List[int] = []
+        # Log-probabilities that are not joined yet, some of them as JSON. A deque and a lock:
+        # a snapshot may be taken in one thread while another one reads the stream.
+        self._logprobs_to_join: Deque[Union[JsonObject, str]] = deque()
+        self.add_logprobs = self._logprobs_to_join.append
+        self._joining = Lock()
         self._others: JsonObject = {}
 
     def add_others(self, choice: JsonObject) -> bool:
@@ -54,19 +76,31 @@ class ChoicePieces:
     def add_tokens(self, logprobs: Optional[JsonObject], token_ids: Optional[List[int]]) -> None:
         """Add the log-probabilities and ids of a chunk's tokens."""
         if logprobs is not None:
-            self._logprobs = _extended(self._logprobs or {}, logprobs)
+            with self._joining:
+                if self._logprobs_to_join:
+                    self.add_logprobs(_extended({}, logprobs))
+                else:
+                    self._logprobs = _extended(self._logprobs or {}, logprobs)
         if token_ids:
-            self._token_ids += token_ids
+            self.token_ids += token_ids
+
+    def _join_logprobs(self) -> None:
+        with self._joining:
+            while self._logprobs_to_join:
+                piece = self._logprobs_to_join.popleft()
+                piece = loads(piece) if isinstance(piece, str) else piece
+                self._logprobs = _extended(self._logprobs or {}, piece)
 
     def raw(self) -> JsonObject:
         """The choice, as in a response that is not streamed."""
+        self._join_logprobs()
         return {
             **self._others,
             "index": self.index,
             "logprobs": self._logprobs and _extended({}, self._logprobs),
             "finish_reason": self.finish_reason,
             "stop_reason": self.stop_reason,
-            "token_ids": list(self._token_ids) or None,
+            "token_ids": list(self.token_ids) or None,
         }
 
 
@@ -101,7 +135,7 @@ class TokenPieces(ChoicePieces):
 
     def raw(self) -> JsonObject:
         """The choice, with its tokens."""
-        raw = {**super().raw(), "token_ids": list(self._token_ids)}
+        raw = {**super().raw(), "token_ids": list(self.token_ids)}
         return raw if self.texts is None else {**raw, "text": "".join(self.texts)}
 
 

@@ -12,9 +12,8 @@ from ..types.chat import ChatCompletion
 from ..types.shared import JSONValue
 from ..types.tool_calls import ToolCall
 from .accumulator import CallPieces, MessagePieces
-from .chunks import Decoder, event_maker, index_of, typed
+from .chunks import Decoder, TextOnly, index_of, typed
 from .fast_json import is_json
-from .templates import MakeEvent
 
 # With these finish reasons the arguments of a tool call may be incomplete.
 _CUT_OFF = frozenset({"length", "abort", "repetition"})
@@ -66,18 +65,15 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
                 events += _open_calls(pieces)
             events.append(self._finish(choice, pieces, raw_chunk))
 
-    def _text_only(self, choice: JsonObject) -> Optional[Tuple[str, str, MakeEvent[StreamEvent]]]:
-        delta = choice["delta"]
+    def _text_only(self, choice: JsonObject) -> Optional[TextOnly[StreamEvent]]:
+        delta = choice.get("delta") or {}
         keys = [name for name, value in delta.items() if value]
         pieces = self._pieces.choice(index_of(choice))
-        make_event: MakeEvent[StreamEvent]
         if keys == ["content"]:
-            make_event = event_maker(Content, pieces, pieces.contents)
-        elif keys == ["reasoning"]:
-            make_event = event_maker(Reasoning, pieces, pieces.reasonings)
-        else:
-            return None
-        return keys[0], delta[keys[0]], make_event
+            return "content", delta["content"], Content, pieces.contents
+        if keys == ["reasoning"]:
+            return "reasoning", delta["reasoning"], Reasoning, pieces.reasonings
+        return None
 
 
 def _texts(

@@ -6,10 +6,23 @@ sent ``[DONE]``. The decoder knows the first, the stream the second.
 
 from __future__ import annotations
 
-from typing import Callable, ClassVar, Generic, List, Optional, Set, Tuple, Type, TypeVar
+from functools import partial
+from typing import (
+    Any,
+    Callable,
+    ClassVar,
+    Generic,
+    List,
+    Optional,
+    Set,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+)
 
 from .._error_bodies import frame_error
-from ..events import FinishReason, Reasoning
+from ..events import FinishReason, Reasoning, tag_of
 from ..exceptions import InvalidStreamError
 from ..types._json import JsonObject
 from ..types.shared import JSONValue, Usage
@@ -21,10 +34,11 @@ E = TypeVar("E")
 R = TypeVar("R")
 P = TypeVar("P", bound=ChoicePieces)
 
+TextOnly = Tuple[str, str, Type[E], List[str]]
+_COLUMNS = ("logprobs", "token_ids", "usage")
+
 # What reading a JSON value of an unexpected shape may raise.
 MISSHAPEN = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
-# Members of a choice that a template cannot reproduce.
-_NOT_IN_TEMPLATES = ("logprobs", "token_ids", "prompt_token_ids")
 
 
 class Decoder(Generic[E, R, P]):
@@ -34,7 +48,7 @@ class Decoder(Generic[E, R, P]):
         expected: How many choices were asked for.
 
     Attributes:
-        usage: The latest token counts in a chunk.
+        latest_usage: The latest token counts in a chunk, which may not be decoded yet.
         aborted: Whether the server gave up a choice.
         complete: Whether the stream has ended as it should. Written by ``streams``.
         chunk_had_choices: Whether the latest chunk passed to :meth:`decode` had choices.
@@ -49,7 +63,7 @@ class Decoder(Generic[E, R, P]):
     """Makes the pieces of a choice from its index."""
 
     def __init__(self, expected: int) -> None:
-        self.usage: Optional[Usage] = None
+        self.latest_usage: Union[Usage, JsonObject, str, None] = None
         self.aborted = False
         self.complete = False
         self.chunk_had_choices = False
@@ -59,6 +73,16 @@ class Decoder(Generic[E, R, P]):
         self._templates: ChunkTemplates[E] = ChunkTemplates()
         self.match: Callable[[str], Optional[E]] = self._templates.match
         self._outside_choices: JsonObject = {}
+
+    @property
+    def usage(self) -> Optional[Usage]:
+        """The latest token counts in a chunk."""
+        latest = self.latest_usage
+        if isinstance(latest, str):
+            latest = loads(latest)
+        if isinstance(latest, dict):
+            self.latest_usage = latest = Usage.from_raw(latest)
+        return latest
 
     def decode(self, raw_chunk: str) -> List[E]:
         """The events of one chunk.
@@ -81,14 +105,14 @@ class Decoder(Generic[E, R, P]):
                 f"a chunk of the stream cannot be decoded ({error!r}): {shortened(raw_chunk)}"
             ) from error
         self.chunk_had_choices = bool(choices)
-        if self._templates.learning and not usage and len(choices or ()) == len(events) == 1:
-            self._learn(choices[0], raw_chunk)
+        if self._templates.learning and len(choices or ()) == len(events) == 1:
+            self._learn(choices[0], usage or None, raw_chunk)
         return events
 
     def _note_outside_choices(self, chunk: JsonObject) -> JSONValue:
         usage = chunk.pop("usage", None)
         if usage:
-            self.usage = Usage.from_raw(usage)
+            self.latest_usage = Usage.from_raw(usage)
         chunk.pop("choices", None)
         if chunk != self._outside_choices:
             self._outside_choices = chunk
@@ -96,25 +120,36 @@ class Decoder(Generic[E, R, P]):
             self._pieces.add_chunk(chunk)
         return usage
 
-    def _learn(self, choice: JsonObject, raw_chunk: str) -> None:
-        # Learn only from choices that carry nothing but text; a template cannot reproduce
-        # anything else.
-        if choice.get("finish_reason"):
+    def _learn(self, choice: JsonObject, usage: JSONValue, raw_chunk: str) -> None:
+        # Learn only from choices that carry nothing but text and columns; a template cannot
+        # reproduce anything else.
+        if choice.get("finish_reason") or choice.get("prompt_token_ids") is not None:
             return
-        if all(choice.get(name) is None for name in _NOT_IN_TEMPLATES):
-            text_only = self._text_only(choice)
-            if text_only is not None:
-                self._templates.learn(raw_chunk, *text_only)
+        text_only = self._text_only(choice)
+        if text_only is None:
+            return
+        key, text, event_class, texts = text_only
+        pieces = self._pieces.choice(index_of(choice))
+        columns = {**choice, "usage": usage}
+        columns = {each: columns[each] for each in _COLUMNS if columns.get(each) is not None}
+        find = None
+        if columns:
+            from .columns import Target, find_columns  # noqa: PLC0415 — few programs use it
+
+            target = Target(event_class, pieces, texts, self)
+            find = partial(find_columns, values=columns, target=target)
+        make_event = event_maker(event_class, pieces, texts)
+        self._templates.learn(raw_chunk, key, text, make_event, find)
 
     def _keep_others(self, choice: JsonObject, pieces: P) -> None:
         # A template stands for chunks whose other members are those of the choice as it is now.
         if pieces.add_others(choice):
             self._templates.forget()
 
-    def _text_only(self, choice: JsonObject) -> Optional[Tuple[str, str, MakeEvent[E]]]:
-        """If a choice carries only text: its JSON key, the text, and a function.
+    def _text_only(self, choice: JsonObject) -> Optional[TextOnly[E]]:
+        """What a template needs of a choice that carries only text, and perhaps columns.
 
-        The function makes the same event from another text.
+        Its JSON key, the text, the class of its event, and the texts of the choice so far.
         """
         raise NotImplementedError
 
@@ -153,16 +188,24 @@ def _refuse_error(chunk: JsonObject) -> None:
         raise frame_error(chunk)
 
 
-def event_maker(
-    event_class: Callable[..., E], pieces: ChoicePieces, texts: List[str]
-) -> MakeEvent[E]:
+def event_maker(event_class: Type[E], pieces: ChoicePieces, texts: List[str]) -> MakeEvent[E]:
     """A function that makes an event of this class and adds its text to those of the choice."""
     index, append, thinking = pieces.index, texts.append, event_class is Reasoning
+    new, tag = object.__new__, tag_of(event_class)
 
-    def make_event(text: str, raw_chunk: str) -> E:
+    def make_event(text: str, raw_chunk: str) -> Any:
         append(text)
         pieces.thinking = thinking
-        return event_class(text, index, None, None, raw_chunk)
+        # Without __init__, which would set the chunk through a property and take three times as
+        # long.
+        event: Any = new(event_class)
+        event.text = text
+        event.index = index
+        event.logprobs = None
+        event.token_ids = None
+        event._raw_chunk = raw_chunk
+        event.type = tag
+        return event
 
     return make_event
 

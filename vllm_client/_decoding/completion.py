@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
 from ..events import CompletionStreamEvent, Text
 from ..types._json import JsonObject
 from ..types.completion import Completion
 from ..types.shared import JSONValue
 from .accumulator import TextPieces
-from .chunks import Decoder, event_maker, index_of, typed
-from .templates import MakeEvent
+from .chunks import Decoder, TextOnly, index_of, typed
 
 
 class CompletionDecoder(Decoder[CompletionStreamEvent, Completion, TextPieces]):
@@ -40,8 +39,7 @@ class CompletionDecoder(Decoder[CompletionStreamEvent, Completion, TextPieces]):
         if choice.get("finish_reason") not in {None, ""}:
             events.append(self._finish(choice, pieces, raw_chunk))
 
-    def _text_only(
-        self, choice: JsonObject
-    ) -> Optional[Tuple[str, str, MakeEvent[CompletionStreamEvent]]]:
-        pieces = self._pieces.choice(index_of(choice))
-        return "text", choice["text"], event_maker(Text, pieces, pieces.texts)
+    def _text_only(self, choice: JsonObject) -> Optional[TextOnly[CompletionStreamEvent]]:
+        text = choice.get("text")
+        texts = self._pieces.choice(index_of(choice)).texts
+        return ("text", text, Text, texts) if text else None

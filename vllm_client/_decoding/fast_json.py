@@ -22,7 +22,8 @@ except ImportError:
     _orjson_loads = None
 
 ENABLED = True
-_scan_once: Callable[[str, int], Tuple[JSONValue, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009
+scan: Callable[[str, int], Tuple[JSONValue, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009
+"""The JSON value at a place in a text, and where it ends. Raises StopIteration if there is none."""
 
 # Maps digits to "0", keeps "-" and ".", blanks the rest. An integer that may exceed 64 bits then
 # shows as 19 zeros after a blank or a sign. "-0" is an integer for json and a float for orjson; it
@@ -48,7 +49,7 @@ def loads(text: Union[str, bytes]) -> JSONValue:
                 if not _needs_json(data):
                     return _orjson_loads(data)
             elif isinstance(text, str):
-                value, end = _scan_once(text, 0)
+                value, end = scan(text, 0)
                 if end == len(text):
                     return value
         except (ValueError, StopIteration):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
 from ..events import GenerationStreamEvent, Tokens
 from ..types._json import JsonObject
 from ..types.generation import Generation
 from ..types.shared import JSONValue
 from .accumulator import TokenPieces
-from .chunks import Decoder, index_of, typed
-from .templates import MakeEvent
+from .chunks import Decoder, TextOnly, index_of, typed
 
 
 class GenerationDecoder(Decoder[GenerationStreamEvent, Generation, TokenPieces]):
@@ -46,5 +45,5 @@ class GenerationDecoder(Decoder[GenerationStreamEvent, Generation, TokenPieces])
     def _text_only(
         self,
         choice: JsonObject,  # noqa: ARG002 — no chunk is only text
-    ) -> Optional[Tuple[str, str, MakeEvent[GenerationStreamEvent]]]:
+    ) -> Optional[TextOnly[GenerationStreamEvent]]:
         return None

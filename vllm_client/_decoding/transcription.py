@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
 from ..events import CompletionStreamEvent, Text
 from ..types._json import JsonObject
 from ..types.shared import JSONValue
 from ..types.transcription import Transcription
 from .accumulator import TextPieces
-from .chunks import Decoder, index_of, typed
-from .templates import MakeEvent
+from .chunks import Decoder, TextOnly, index_of, typed
 
 
 class TranscriptionDecoder(Decoder[CompletionStreamEvent, Transcription, TextPieces]):
@@ -53,6 +52,6 @@ class TranscriptionDecoder(Decoder[CompletionStreamEvent, Transcription, TextPie
     def _text_only(
         self,
         choice: JsonObject,  # noqa: ARG002
-    ) -> Optional[Tuple[str, str, MakeEvent[CompletionStreamEvent]]]:
+    ) -> Optional[TextOnly[CompletionStreamEvent]]:
         # A template would not notice that text follows a finish reason.
         return None

@@ -15,7 +15,6 @@ import http.client
 import queue
 import socket
 import sys
-import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Dict, Optional, Type
 
@@ -26,6 +25,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.connection import allowed_gai_family
 
 from .call import current, shut_socket
+from .reentrant_queue import ReentrantQueue
 from .watchdog import watchdog
 
 if TYPE_CHECKING:
@@ -281,38 +281,10 @@ class TrackedTLSConnection(TrackedConnection, HTTPSConnection):
             self._connecting = None
 
 
-if TYPE_CHECKING:
-    _Queue = queue.LifoQueue[Any]
-else:  # Not a generic class at run time in Python 3.9.
-    _Queue = queue.LifoQueue
-
-
-class _ReentrantQueue(_Queue):
-    """A queue that a signal handler can use while its own thread is inside it.
-
-    A handler that closes the client returns connections to the pool that the interrupted code may
-    be taking one from.
-    """
-
-    def __init__(self, maxsize: int = 0) -> None:
-        super().__init__(maxsize)
-        mutex: Any = threading.RLock()
-        self.mutex = mutex
-        self.not_empty = threading.Condition(mutex)
-        self.not_full = threading.Condition(mutex)
-        self.all_tasks_done = threading.Condition(mutex)
-
-    def _get(self) -> Any:
-        try:
-            return super()._get()
-        except IndexError:  # A handler took the last one after get() had seen it.
-            raise queue.Empty from None
-
-
 class TrackedPool(urllib3.HTTPConnectionPool):
     """A pool of tracked connections."""
 
-    QueueCls: Any = _ReentrantQueue
+    QueueCls: Any = ReentrantQueue
     ConnectionCls: Any = TrackedConnection
 
     def take_idle(self) -> Optional[TrackedConnection]:
@@ -328,6 +300,42 @@ class TrackedPool(urllib3.HTTPConnectionPool):
             return connection
         self.put_back(connection)  # urllib3 opens another one in its place.
         return None
+
+    def add_idle(self, limit: Optional[float]) -> bool:
+        """Open another connection and keep it, if there is room for it.
+
+        ``limit``: seconds that this may take. Returns whether it was opened.
+
+        Raises:
+            OSError, urllib3.exceptions.HTTPError: It cannot be opened.
+        """
+        if not self._take_free_place():
+            return False
+        connection: Any = self._new_conn()
+        try:
+            connection.timeout = limit
+            connection.connect()
+        except BaseException:
+            self.put_back(None)
+            raise
+        self.put_back(connection)
+        return True
+
+    def _take_free_place(self) -> bool:
+        # The pool is a stack of connections, and of None for each place that is free.
+        pool, idle = self.pool, []
+        try:
+            while pool is not None:  # Else it is closed.
+                place = pool.get(block=False)
+                if place is None:
+                    return True
+                idle.append(place)
+        except queue.Empty:
+            pass
+        finally:
+            for connection in reversed(idle):
+                self.put_back(connection)
+        return False
 
     def put_back(self, connection: Optional[TrackedConnection]) -> None:
         """Put a connection back; None if it was closed, for the place that it had."""

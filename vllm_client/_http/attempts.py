@@ -13,10 +13,11 @@ import urllib3
 from attrs import define
 
 from .._error_bodies import error_in_success, may_be_error, status_error
+from .._tracebacks import shorten_interrupt
 from ..exceptions import RETRYABLE_STATUSES, VllmError
 from ..timeouts import Timeout
-from .call import Call
-from .direct import DirectResponse
+from .call import Call, current
+from .direct import DirectResponse, Exchange
 from .failures import WIRE_ERRORS, FailedAttempt, cancelled, failed_attempt
 from .redaction import Secrets
 from .response import OpenResponse, WholeResponse
@@ -45,6 +46,7 @@ class Attempts:
         largest_body: The largest body that an attempt reads, in bytes; None leaves the body of a
             success unread, as for a stream.
         failed: How many attempts have failed.
+        begun: A request that was sent already: the first attempt waits for its response.
         replaced: Whether an idle connection was dead and another one took its place.
         last_error: The error of the last one.
     """
@@ -56,6 +58,8 @@ class Attempts:
     max_retries: int
     secrets: Secrets
     largest_body: Optional[int] = None
+    begun: Optional[Exchange] = None
+    begun_at: float = 0.0
     failed: int = 0
     replaced: bool = False
     last_error: Optional[VllmError] = None
@@ -70,14 +74,54 @@ class Attempts:
             APIConnectionError, APITimeoutError, APIStatusError: The last attempt failed. The
                 error tells how many attempts there were.
         """
-        return self._repeat(owner, self._try_to_open)
+        call = self.session.open_call(owner, self.timeout.total)
+        return self._repeat(call, self._try_to_open)
 
     def until_content(self, owner: object) -> WholeResponse:
         """The same, for a response that is read to its end: a common one faster."""
-        return self._repeat(owner, self._try_to_fetch)
-
-    def _repeat(self, owner: object, attempt: _Attempt[R]) -> R:
         call = self.session.open_call(owner, self.timeout.total)
+        return self._repeat(call, self._try_to_fetch)
+
+    def begin(self, owner: object) -> Optional[Call]:
+        """Send the request on an idle connection, without waiting for anything.
+
+        Returns:
+            The call, whose exchange is :attr:`begun`; None if another way must be taken.
+        """
+        # The call belongs to no scope: it is one of many that its thread makes at once.
+        scope, current.scope = current.scope, None
+        try:
+            call = self.session.open_call(owner, self.timeout.total)
+        finally:
+            current.scope = scope
+        self.begun_at = perf_counter()
+        try:
+            self.begun = self.session.begin(call, self.request)
+        except WIRE_ERRORS:
+            self.begun = None
+        if self.begun is None:
+            call.close()
+            return None
+        return call
+
+    def content_now(self, call: Call) -> Optional[WholeResponse]:
+        """The response to what :meth:`begin` sent, if it is there, whole, and no error.
+
+        Else :meth:`finish` must follow.
+        """
+        assert self.begun is not None
+        response = self.begun.receive_now(self.largest_body or 0)
+        if response is None or call.is_over() or may_be_error(response.content):
+            return None
+        self.begun.release(call)
+        call.close()
+        return WholeResponse(response, self.secrets, self.begun_at, perf_counter())
+
+    def finish(self, call: Call) -> WholeResponse:
+        """As :meth:`until_content`; the first attempt is what :meth:`begin` sent."""
+        return self._repeat(call, self._try_to_fetch)
+
+    def _repeat(self, call: Call, attempt: _Attempt[R]) -> R:
         try:
             while call.reason is None:
                 connect = call.cap_to_deadline(self.timeout.connect)
@@ -92,6 +136,8 @@ class Attempts:
             call.close()
             if isinstance(error, VllmError):
                 self._locate(error)
+            elif isinstance(error, KeyboardInterrupt):
+                shorten_interrupt(error)
             raise
 
     def _try_to_open(self, call: Call, limits: Limits) -> Union[OpenResponse, FailedAttempt, None]:
@@ -106,9 +152,14 @@ class Attempts:
     def _try_to_fetch(
         self, call: Call, limits: Limits
     ) -> Union[WholeResponse, FailedAttempt, None]:
-        started = perf_counter()
+        begun, self.begun = self.begun, None
+        started = self.begun_at if begun is not None else perf_counter()
+        largest = self.largest_body or 0
         try:
-            response = self.session.fetch(call, self.request, limits, self.largest_body or 0)
+            if begun is None:
+                response = self.session.fetch(call, self.request, limits, largest)
+            else:
+                response = self.session.finish(call, self.request, limits, largest, begun)
         except WIRE_ERRORS as error:
             return self._failure_of(error, call)
         if not isinstance(response, DirectResponse):
@@ -120,7 +171,7 @@ class Attempts:
             failed = self._error_in(response)
         if failed is None:
             call.close()
-        return failed or WholeResponse(response, self.secrets)
+        return failed or WholeResponse(response, self.secrets, started, perf_counter())
 
     def _failure_of(self, error: BaseException, call: Call) -> Optional[FailedAttempt]:
         """What an error before a response means; None if another attempt follows at once.

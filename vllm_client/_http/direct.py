@@ -13,11 +13,9 @@ from __future__ import annotations
 import functools
 import http.client
 import io
-import logging
 import re
 import socket
 import ssl
-from types import FunctionType, ModuleType
 from typing import Any, List, Mapping, Optional, Tuple, Union
 
 import requests
@@ -25,7 +23,7 @@ import requests.adapters
 import requests.structures
 import urllib3
 import urllib3.connection
-from attrs import frozen
+from attrs import define, field, frozen
 
 from .adapter import TrackedConnection, TrackedPool, WireResponse
 from .call import Call
@@ -49,36 +47,8 @@ _DIGITS = 18
 _EXPECTED_FIELDS = frozenset({"accept-encoding", "user-agent"})
 _SPECIAL_FIELDS = frozenset({"content-length", "expect", "host", "transfer-encoding", "upgrade"})
 
-# A tool that traces or mocks a call replaces one of these. As in ``session``, ask where each comes
-# from, not whether it has changed.
-_BYPASSED: Tuple[Tuple[type, str, ModuleType], ...] = (
-    (requests.Session, "get_adapter", requests.sessions),
-    (requests.adapters.HTTPAdapter, "send", requests.adapters),
-    (urllib3.HTTPConnectionPool, "urlopen", urllib3.connectionpool),
-    (urllib3.HTTPConnectionPool, "_make_request", urllib3.connectionpool),
-    (urllib3.connection.HTTPConnection, "request", urllib3.connection),
-    (urllib3.connection.HTTPConnection, "putrequest", urllib3.connection),
-    (urllib3.connection.HTTPConnection, "putheader", urllib3.connection),
-    (urllib3.connection.HTTPConnection, "endheaders", http.client),
-    (urllib3.connection.HTTPConnection, "send", http.client),
-    (urllib3.connection.HTTPConnection, "getresponse", urllib3.connection),
-    (http.client.HTTPConnection, "request", http.client),
-    (http.client.HTTPConnection, "putrequest", http.client),
-    (http.client.HTTPConnection, "putheader", http.client),
-    (http.client.HTTPConnection, "getresponse", http.client),
-)
 # A tool may put a socket of its own below urllib3; gevent does so before this module is imported.
 _SOCKETS = (socket.socket, ssl.SSLSocket)
-_urllib3_log = logging.getLogger("urllib3.connectionpool")
-
-
-def is_observed() -> bool:
-    """Whether somebody watches what this module bypasses: by a patch, or in urllib3's debug log."""
-    for owner, name, home in _BYPASSED:
-        part: Any = getattr(owner, name)
-        if type(part) is not FunctionType or part.__globals__ is not vars(home):
-            return True
-    return _urllib3_log.isEnabledFor(logging.DEBUG)
 
 
 @frozen(eq=False, repr=False)
@@ -99,6 +69,10 @@ class DirectResponse:
         found = re.findall(_FIELD, self.head)
         pairs = [(name.decode("ascii"), value.decode("ascii")) for name, value in found]
         return requests.structures.CaseInsensitiveDict(urllib3.HTTPHeaderDict(pairs))
+
+    def header(self, name: str) -> Optional[str]:
+        """One header field, by its lower-case name; only if there is one are all decoded."""
+        return self.headers.get(name) if name.encode("ascii") in self.head.lower() else None
 
 
 @frozen(eq=False, repr=False)
@@ -145,6 +119,11 @@ class Route:
         Raises:
             OSError, http.client.HTTPException: The connection broke before the end of the head.
         """
+        exchange = self.begin(call, request)
+        return None if exchange is None else exchange.finish(call, limit)
+
+    def begin(self, call: Call, request: requests.Request) -> Optional[Exchange]:
+        """Send a request; arguments and errors as for :meth:`exchange`."""
         if not _is_common(request):
             return None
         connection = self.pool.take_idle()
@@ -153,20 +132,16 @@ class Route:
         if type(connection.sock) not in _SOCKETS or connection.debuglevel:
             self.pool.put_back(connection)
             return None
+        exchange = Exchange(self, connection)
         try:
             call.reused = True
             call.attach_socket(connection.sock)
             # No variable holds the request: whoever logs our frames must not see the key.
             connection.send_past(self._to_bytes(request))
-            response = self._receive(connection, limit)
         except BaseException:
-            connection.close()
-            self.pool.put_back(None)
+            exchange.abandon()
             raise
-        if isinstance(response, DirectResponse):
-            call.detach()
-            self.pool.put_back(connection)
-        return response
+        return exchange
 
     def _to_bytes(self, request: requests.Request) -> bytes:
         fields = dict(request.headers)
@@ -179,35 +154,88 @@ class Route:
         body: bytes = request.data
         return head.encode("latin-1") + body
 
-    def _receive(
-        self, connection: TrackedConnection, limit: int
-    ) -> Union[DirectResponse, urllib3.BaseHTTPResponse]:
-        pieces: List[bytes] = []
-        error: Optional[Exception] = None
-        end, length = 0, None
+
+@define(eq=False, repr=False)
+class Exchange:
+    """A request that was sent on an idle connection, and what has arrived of its response.
+
+    Attributes:
+        route: Its route.
+        connection: The connection.
+        received: What has arrived.
+        error: What the socket raised after that.
+    """
+
+    route: Route
+    connection: TrackedConnection
+    received: List[bytes] = field(factory=list)
+    error: Optional[Exception] = None
+
+    def finish(self, call: Call, limit: int) -> Union[DirectResponse, urllib3.BaseHTTPResponse]:
+        """Wait for the response; arguments, result and errors as for :meth:`Route.exchange`."""
         try:
-            end, length = _receive_common(connection.sock, pieces, limit)
-        except (OSError, ValueError) as caught:
-            error = caught
-        received = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            response = self._receive(limit)
+        except BaseException:
+            self.abandon()
+            raise
+        if isinstance(response, DirectResponse):
+            self.release(call)
+        return response
+
+    def receive_now(self, limit: int) -> Optional[DirectResponse]:
+        """The response, if it is a common one that has arrived in one piece; never waits.
+
+        Then :meth:`release` must follow, else :meth:`finish`. The socket must not block.
+        """
+        try:
+            self.received.append(self.connection.sock.recv(READ_SIZE))
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self.error = error
+            return None
+        first = self.received[0]
+        end = first.find(b"\r\n\r\n") + 4
+        length = _common_length(first[:end])
+        if length is None or length > limit or len(first) != end + length:
+            return None
+        return DirectResponse(first[end:], first[:end])
+
+    def release(self, call: Call) -> None:
+        """The response has been read: the connection may be used again."""
+        call.detach()
+        self.route.pool.put_back(self.connection)
+
+    def abandon(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+        self.route.pool.put_back(None)
+
+    def _receive(self, limit: int) -> Union[DirectResponse, urllib3.BaseHTTPResponse]:
+        sock = self.connection.sock
+        end, length = 0, None
+        if self.error is None:
+            try:
+                end, length = _receive_common(sock, self.received, limit)
+            except (OSError, ValueError) as caught:
+                self.error = caught
+        received = self.received[0] if len(self.received) == 1 else b"".join(self.received)
         if length is None:
-            return self._continued(connection, received, error)
-        if len(received) > end + length or _has_more(connection.sock):
-            connection.close()  # More than the body has arrived, and belongs to no request.
+            return self._continued(received)
+        if len(received) > end + length or _has_more(sock):
+            self.connection.close()  # More than the body has arrived, and belongs to no request.
         return DirectResponse(received[end : end + length], received[:end])
 
-    def _continued(
-        self, connection: TrackedConnection, received: bytes, error: Optional[Exception]
-    ) -> urllib3.BaseHTTPResponse:
+    def _continued(self, received: bytes) -> urllib3.BaseHTTPResponse:
         """The response as urllib3 reads it, of which some bytes have arrived, and then an error."""
-        response: urllib3.BaseHTTPResponse = connection.response_to(
-            self.method,
-            self.target,
-            functools.partial(_ContinuedResponse, received=received, error=error),
+        response: urllib3.BaseHTTPResponse = self.connection.response_to(
+            self.route.method,
+            self.route.target,
+            functools.partial(_ContinuedResponse, received=received, error=self.error),
         )
         # As HTTPConnectionPool does it, so that the connection returns to the pool.
-        setattr(response, "_connection", connection)  # noqa: B010 — missing in the stubs
-        setattr(response, "_pool", self.pool)  # noqa: B010
+        setattr(response, "_connection", self.connection)  # noqa: B010 — missing in the stubs
+        setattr(response, "_pool", self.route.pool)  # noqa: B010
         return response
 
 
@@ -228,7 +256,7 @@ def _receive_common(
 
     Args:
         sock: Where it arrives.
-        pieces: Gets what has arrived, also if there is an error.
+        pieces: The first piece if it has arrived; gets the others, also if there is an error.
         limit: The largest body to read, in bytes.
 
     Returns:
@@ -238,8 +266,9 @@ def _receive_common(
     Raises:
         OSError: The connection broke.
     """
-    first = sock.recv(READ_SIZE)
-    pieces.append(first)
+    if not pieces:
+        pieces.append(sock.recv(READ_SIZE))
+    first = pieces[0]
     end = first.find(b"\r\n\r\n") + 4
     length = _common_length(first[:end])
     if length is None or length > limit:

@@ -119,9 +119,27 @@ def encoded(body: object) -> bytes:
         raise
 
 
+def _plain(value: Any) -> object:
+    """A value that JSON does not know as one that it does: NumPy's, pandas', and a message.
+
+    Raises:
+        TypeError: It has no such form.
+    """
+    for name in ("_as_json", "tolist"):
+        convert = getattr(value, name, None)
+        if convert is not None and not isinstance(value, type):
+            return convert()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+# json.dumps would make one for each value.
+_encoder = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
+)
+
+
 def _dump(value: object) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8")
+    return _encoder.encode(value).encode("utf-8")
 
 
 def _check_encodable(name: str, value: object) -> None:

@@ -43,10 +43,14 @@ class WholeResponse:
     Args:
         response: The response.
         secrets: The credentials of the request.
+        started: When the request was sent, by ``perf_counter``.
+        ended: When the response was there.
     """
 
     response: Union[requests.Response, DirectResponse]
     secrets: Secrets
+    started: float
+    ended: float
 
     @property
     def content(self) -> bytes:
@@ -57,6 +61,13 @@ class WholeResponse:
     def headers(self) -> Mapping[str, str]:
         """The headers."""
         return self.response.headers
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """As :attr:`OpenResponse.request_id`."""
+        if isinstance(self.response, DirectResponse):
+            return self.response.header("x-request-id")
+        return self.response.headers.get("x-request-id")
 
     def redacting(self) -> ContextManager[None]:
         """As :meth:`OpenResponse.redacting`."""

@@ -9,7 +9,6 @@ import threading
 import weakref
 from datetime import timedelta
 from time import perf_counter
-from types import FunctionType
 from typing import Any, Dict, Mapping, Optional, Set, Tuple, Union, cast
 
 import requests
@@ -25,7 +24,8 @@ from ..exceptions import APIConnectionError
 from . import direct
 from .adapter import URL_CACHE_SIZE, TrackingAdapter
 from .call import Call, current
-from .direct import DirectResponse, Route
+from .direct import DirectResponse, Exchange, Route
+from .observed import connections_are_replaced, is_observed, send_is_replaced
 from .redaction import header_texts, login_texts
 
 logger = logging.getLogger("vllm_client")
@@ -81,23 +81,6 @@ def _netrc_login(url: str) -> Optional[Tuple[str, str]]:
     except (ValueError, OSError) as error:
         logger.warning("the .netrc file is ignored, because it cannot be read: %s", error)
         return None
-
-
-# Tools that record, mock or trace calls replace parts of requests and urllib3, perhaps before this
-# module is imported. So ask where a part comes from, not whether it has changed since.
-
-
-def _send_is_replaced() -> bool:
-    """Whether a tool such as requests-mock or OpenTelemetry has replaced ``Session.send``."""
-    send: Any = requests.Session.send
-    # A wrapper copies the name of what it wraps, but has the globals of its own module.
-    return type(send) is not FunctionType or send.__globals__ is not vars(requests.sessions)
-
-
-def _connections_are_replaced() -> bool:
-    """Whether a tool such as vcrpy has replaced urllib3's connections, which ours bypass."""
-    pools = urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool
-    return any(pool.ConnectionCls.__module__ != "urllib3.connection" for pool in pools)
 
 
 class ClientSession:
@@ -166,7 +149,7 @@ class ClientSession:
         try:
             if self._user_session is not None:
                 return self._send_by_user_session(self._user_session, request, timeout)
-            if _connections_are_replaced():
+            if connections_are_replaced():
                 return self._send_by_user_session(requests.Session(), request, timeout)
             return self._send_by_own_session(request, timeout)
         finally:
@@ -201,23 +184,87 @@ class ClientSession:
                 return response
         return self.send(call, request, timeout)
 
+    def begin(self, call: Call, request: requests.Request) -> Optional[Exchange]:
+        """Send one attempt without waiting for anything; None if nothing was sent.
+
+        Only for routes of :meth:`can_begin`.
+
+        Raises:
+            OSError: The connection broke, or accepts no more.
+        """
+        route = self._route_of(request)
+        current.call = call
+        call.read_limit = 0.0
+        try:
+            return route.begin(call, request) if route else None
+        finally:
+            current.call = None
+
+    def can_begin(self, method: str, url: str) -> bool:
+        """Whether :meth:`begin` takes this route once there is an idle connection.
+
+        It must have no TLS, which waits where a socket does not.
+        """
+        route = self._own and self._own.routes.get((method, url))
+        return bool(route and route.pool.scheme == "http" and self._may_bypass())
+
+    def connect(self, call: Call, method: str, url: str, limit: Optional[float]) -> bool:
+        """Open another connection for :meth:`begin`. Returns whether it was opened.
+
+        Args:
+            call: The call that is cancelled if this is to end.
+            method: The method of the request.
+            url: Its URL.
+            limit: Seconds that this may take.
+
+        Raises:
+            OSError, urllib3.exceptions.HTTPError: It cannot be opened.
+        """
+        route = self._own and self._own.routes.get((method, url))
+        current.call = call
+        try:
+            return bool(route and route.pool.add_idle(limit))
+        finally:
+            current.call = None
+
+    def finish(
+        self, call: Call, request: requests.Request, timeout: Limits, limit: int, begun: Exchange
+    ) -> Union[DirectResponse, requests.Response]:
+        """Wait for the response to what :meth:`begin` sent; all else as for :meth:`fetch`."""
+        current.call = call
+        call.read_limit = timeout[1]
+        begun.connection.sock.settimeout(timeout[1])
+        try:
+            return self._built(request, begun.finish(call, limit))
+        finally:
+            current.call = None
+
     def _may_bypass(self) -> bool:
         return (
             direct.ENABLED
             and self._user_session is None
-            and not (_send_is_replaced() or _connections_are_replaced() or direct.is_observed())
+            and not (send_is_replaced() or connections_are_replaced() or is_observed())
         )
 
     def _send_directly(
         self, call: Call, request: requests.Request, limit: int
     ) -> Union[DirectResponse, requests.Response, None]:
+        route = self._route_of(request)
+        response = route.exchange(call, request, limit) if route else None
+        return None if response is None else self._built(request, response)
+
+    def _route_of(self, request: requests.Request) -> Optional[Route]:
         own, url = self._own, str(request.url)
         if own is None or (request.auth is None and self._netrc_auth(url)):
             return None
-        route = own.routes.get((str(request.method), url))
-        response = route.exchange(call, request, limit) if route else None
-        if response is None or isinstance(response, DirectResponse):
+        return own.routes.get((str(request.method), url))
+
+    def _built(
+        self, request: requests.Request, response: Union[DirectResponse, urllib3.BaseHTTPResponse]
+    ) -> Union[DirectResponse, requests.Response]:
+        if isinstance(response, DirectResponse):
             return response
+        own = self._own or self._make_own(str(request.url))
         prepared = self._prepare(request)
         return own.adapter(prepared).build_response(prepared, response)
 
@@ -226,7 +273,7 @@ class ClientSession:
         prepared = self._prepare(request)
         # The stubs of requests know no pair of which only the second is a number.
         limits: Any = timeout
-        if _send_is_replaced():  # And must see the call.
+        if send_is_replaced():  # And must see the call.
             return own.session.send(prepared, timeout=limits, allow_redirects=False, **own.settings)
         # Hot path, measured, see docs/performance.md: Session.send would add cookies, hooks and
         # redirects, which we do not use, and takes a third of a short call's time.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import requests
 import requests.auth
@@ -11,7 +11,9 @@ from attrs import evolve, field, frozen
 
 from ..timeouts import Timeout, TimeoutTypes
 from .attempts import Attempts
+from .failures import WIRE_ERRORS
 from .headers import Authorization, Headers, checked_headers, merged_headers
+from .launched import CAN_POLL, Launched
 from .payload import JSON, Payload
 from .redaction import Secrets
 from .response import OpenResponse, WholeResponse
@@ -114,6 +116,34 @@ class Transport:
         attempts = self._attempts(method, url, payload, accept, params, options)
         attempts.largest_body = self.max_response_bytes
         return attempts.until_content(self)
+
+    def launch(
+        self, method: str, url: str, payload: Payload, *, options: CallOptions, subject: Any
+    ) -> Optional[Launched]:
+        """Send a request without waiting for anything; None if there is no idle connection for it.
+
+        Arguments as those of :meth:`open`, and ``subject``: what the caller knows it by.
+        """
+        attempts = self._attempts(method, url, payload, JSON, None, options)
+        attempts.largest_body = self.max_response_bytes
+        call = attempts.begin(self)
+        return None if call is None else Launched(subject, attempts, call)
+
+    def can_launch(self, method: str, url: str) -> bool:
+        """Whether :meth:`launch` would do for such a request if there were an idle connection."""
+        return CAN_POLL and self.session.can_begin(method, url)
+
+    def connect(self, method: str, url: str, options: CallOptions) -> bool:
+        """Open another connection for :meth:`launch`. Returns whether it was opened."""
+        timeout = self.timeout if options.timeout is UNSET else Timeout.of(options.timeout)
+        call = self.session.open_call(self, timeout.total)
+        try:
+            limit = call.cap_to_deadline(timeout.connect)
+            return self.session.connect(call, method, url, limit)
+        except WIRE_ERRORS:
+            return False
+        finally:
+            call.close()
 
     def _attempts(
         self,

@@ -18,6 +18,8 @@ from typing import (
 
 import requests
 
+from .._habits import STREAM_HABITS, habits
+from .._shown import Brief, Items, shown
 from ..events import Error
 from ..streams import Stream
 from ..timings import Timings
@@ -35,6 +37,8 @@ _EVENTS_IN_A_ROW = 64
 """After as many events that needed no waiting, other tasks may run."""
 
 
+@habits(**STREAM_HABITS)
+@shown
 class AsyncStream(Generic[E, R]):
     """A stream as an asynchronous iterator and context manager, read by a thread of its own.
 
@@ -55,6 +59,10 @@ class AsyncStream(Generic[E, R]):
         self._handover: Optional[EventHandover[E, R]] = None
         self._closed = False
         self._in_a_row = 0
+
+    def _shown_items(self) -> Items:
+        stream = self._stream or (self._handover and self._handover.stream)
+        yield "", stream or Brief("closed" if self._closed else "not open yet")
 
     async def _started(self) -> EventHandover[E, R]:
         if self._handover is None:

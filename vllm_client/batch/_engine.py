@@ -32,6 +32,8 @@ _FIRST_BUSY_PAUSE = 0.05
 _LONGEST_PAUSE = 8.0
 _LONGEST_PROBE_PAUSE = 5.0
 _LONGEST_RETRY_AFTER = 60.0
+_MOST_SENT_AT_ONCE = 4
+"""Requests sent before the next look at what has arrived, if that is handed over first."""
 _MOST_REJECTIONS = 64
 """A row that was rejected as often while others succeeded has failed."""
 _BUSY = frozenset({429, 503})
@@ -90,6 +92,8 @@ class Engine:
         counts: What happened so far.
         in_flight: Requests that have been sent and not answered.
         waiting_bytes: Set by the reader: the bytes of finished rows that wait for their turn.
+        hands_over_first: Set by the reader: whether it gets all finished rows before more is sent.
+            If they are written at once, a killed run repeats fewer of them.
     """
 
     def __init__(
@@ -120,6 +124,8 @@ class Engine:
         self.counts = Counts()
         self.in_flight = 0
         self.waiting_bytes = 0
+        self.hands_over_first = False
+        self._looks_first = False  # More can be sent once what has arrived was handed over.
 
     @property
     def limit(self) -> int:
@@ -166,7 +172,12 @@ class Engine:
 
     def _send_more(self) -> Iterator[Job]:
         """Send while there is room; yields rows that are wrong before they are sent."""
+        self._looks_first = False
+        sent = 0
         while self.in_flight < self._limit.current and not (self._probing or self._stopped):
+            if self.hands_over_first and (self.has_more_ready or sent == _MOST_SENT_AT_ONCE):
+                self._looks_first = True
+                return
             now = perf_counter()
             if now < self._paused_until:
                 return
@@ -182,6 +193,7 @@ class Engine:
                 self._check_stop(job)
                 continue
             self._send(job)
+            sent += 1
 
     def _next(self, now: float) -> Optional[Job]:
         if self._again and self._again[0][0] <= now:
@@ -203,10 +215,9 @@ class Engine:
         return job
 
     def _send(self, work: Union[Job, Probe]) -> None:
-        if self._workers.count <= self.in_flight and not self._workers.add():
-            self._limit.lower_ceiling(self._workers.count)
+        if not self._workers.hand_out(work):
+            self._limit.lower_ceiling(max(self.in_flight, 1))
         self.in_flight += 1
-        self._workers.hand_out(work)
 
     # What came back.
 
@@ -226,6 +237,8 @@ class Engine:
 
     def _seconds_to_wait(self) -> Optional[float]:
         """Until something can be sent without any job coming back; None if nothing can."""
+        if self._looks_first:
+            return 0.0
         if self._probing or self.in_flight >= self._limit.current:
             return None
         now = perf_counter()

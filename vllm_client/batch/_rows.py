@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from array import array
+from collections import abc
 from time import perf_counter
 from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, Mapping, Optional, Tuple
 from zlib import crc32
@@ -145,8 +146,8 @@ class RowReader:
         custom_id, url = None, None
         if isinstance(row, tuple) and len(row) == 2 and isinstance(row[1], (str, list, dict)):
             custom_id, row = row
-        elif isinstance(row, Mapping):
-            if isinstance(row.get("body"), Mapping) and row.keys() <= _LINE_MEMBERS:
+        elif isinstance(row, abc.Mapping):  # typing.Mapping takes ten times as long.
+            if isinstance(row.get("body"), abc.Mapping) and row.keys() <= _LINE_MEMBERS:
                 custom_id, url, row = row.get("custom_id"), row.get("url"), row["body"]
             elif "custom_id" in row:
                 row = dict(row)

@@ -202,6 +202,7 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
         rows, place, total = _opened(source, files, run.progress)
         jobs = _unfinished(run.reader(rows, place), store, files.shard)
         engine = RelievedEngine(run.transport, jobs, run.settings, run.options)
+        engine.hands_over_first = True
         if current.scope is not None:
             current.scope.register_call(engine.stop)
         tally = Tally(engine, store.done, len(store.given_up))

@@ -167,15 +167,18 @@ class OutputFile:
             self.sync()
 
     def _append(self, data: bytes) -> None:
+        written = 0
         view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(self._file, view) :]
+            while written < len(data):
+                written += os.write(self._file, view[written:])
         except BaseException:
+            written = data.rfind(b"\n", 0, written) + 1
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._end)
+                os.ftruncate(self._file, self._end + written)
             raise
-        self._end += len(data)
+        finally:
+            self._end += written
 
     def sync(self) -> None:
         """Force what was written to the disk."""
@@ -331,7 +334,9 @@ def _error_line(job: Job) -> bytes:
     return _json(line) + b"\n"
 
 
+# json.dumps would make one for each value.
+_encoder = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":"))
+
+
 def _json(value: Optional[object]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":")).encode(
-        "utf-8", "backslashreplace"
-    )
+    return _encoder.encode(value).encode("utf-8", "backslashreplace")

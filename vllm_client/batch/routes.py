@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import abc
 from typing import Any, Callable, Dict, FrozenSet, Mapping, Optional
 
 from attrs import field, frozen
@@ -76,7 +77,7 @@ class Route:
         Raises:
             BatchInputError: The row can be none of this route.
         """
-        if isinstance(item, Mapping):
+        if isinstance(item, abc.Mapping):  # typing.Mapping takes ten times as long.
             return item
         if self.name == "chat" and isinstance(item, str):
             return {"messages": [{"role": "user", "content": item}]}

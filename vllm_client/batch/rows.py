@@ -7,12 +7,14 @@ from typing import Any, Dict, Optional
 
 from attrs import define, field
 
+from .._shown import Items, fields_of, figure, shown
 from ..exceptions import VllmError
 from ..types.shared import Usage
 
 __all__ = ["BatchReport", "BatchRow"]
 
 
+@shown
 @define
 class BatchRow:
     """One row of a run: a response or an error.
@@ -34,6 +36,15 @@ class BatchRow:
     attempts: int = 1
     duration: float = 0.0
     queued: float = 0.0
+
+    def _shown_items(self) -> Items:
+        yield "index", self.index
+        yield "custom_id", None if self.custom_id == str(self.index) else self.custom_id
+        yield "response", self.response
+        yield "error", self.error
+        yield "attempts", self.attempts if self.attempts > 1 else None
+        yield "duration", figure(self.duration)
+        yield "queued", figure(self.queued)
 
     @property
     def ok(self) -> bool:
@@ -83,6 +94,7 @@ class Durations:
         return 0.0
 
 
+@shown
 @define
 class BatchReport:
     """What a run did. Throughputs and latencies are those of this run, without resumed rows.
@@ -124,6 +136,10 @@ class BatchReport:
     """The path of the output file."""
     errors: Optional[str] = None
     """The path of the file of failed rows."""
+
+    def _shown_items(self) -> Items:
+        for name, value in fields_of(self):
+            yield name, figure(value) if isinstance(value, float) else value
 
     @property
     def request_throughput(self) -> float:

@@ -13,6 +13,7 @@ from ..params import RequestOptions
 from ..streams import OnError, Stream
 from ..streams.base import StreamDecoder, check_event_stream
 from ..timings import Timings
+from ..types._answer import timed
 from ..types._json import JsonObject
 from ..types._parsed import parse_choices
 
@@ -82,9 +83,11 @@ class Resource:
         answer_type: Optional[type] = None,
         params: Optional[Query] = None,
     ) -> R:
+        called = perf_counter()
         whole = self._fetch(method, path, payload, options, params=params)
         with whole.redacting():
             answer = decoded_answer(whole.content, from_raw, expected)
+            timed(answer, whole.started, whole.ended, called)
             if answer_type is not None:
                 parse_choices(answer, answer_type)
             return answer
@@ -97,9 +100,12 @@ class Resource:
         read: Callable[[bytes, str], R],
     ) -> R:
         """The response to a form, made by ``read`` from its body and its content type."""
+        called = perf_counter()
         whole = self._fetch("POST", path, payload, options, accept="*/*")
         with whole.redacting():
-            return read(whole.content, whole.headers.get("content-type", ""))
+            answer = read(whole.content, whole.headers.get("content-type", ""))
+            timed(answer, whole.started, whole.ended, called)
+            return answer
 
     def _content(
         self,

@@ -36,6 +36,11 @@ class ChatCompletions(Resource):
         self, *, stream: Literal[True], **params: Unpack[ChatCompletionParams]
     ) -> ChatCompletionStream: ...
 
+    @overload
+    def create(
+        self, *, stream: bool, **params: Unpack[ChatCompletionParams]
+    ) -> Union[ChatCompletion, ChatCompletionStream]: ...
+
     @takes(ChatCompletionParams)
     def create(
         self, *_: object, stream: bool = False, **params: Any

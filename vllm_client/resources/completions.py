@@ -35,6 +35,11 @@ class Completions(Resource):
         self, *, stream: Literal[True], **params: Unpack[CompletionParams]
     ) -> CompletionStream: ...
 
+    @overload
+    def create(
+        self, *, stream: bool, **params: Unpack[CompletionParams]
+    ) -> Union[Completion, CompletionStream]: ...
+
     @takes(CompletionParams)
     def create(
         self, *_: object, stream: bool = False, **params: Any

@@ -43,6 +43,11 @@ class Responses(Resource):
         self, *, stream: Literal[True], **params: Unpack[ResponseParams]
     ) -> ResponseStream: ...
 
+    @overload
+    def create(
+        self, *, stream: bool, **params: Unpack[ResponseParams]
+    ) -> Union[Response, ResponseStream]: ...
+
     @takes(ResponseParams)
     def create(
         self, *_: object, stream: bool = False, **params: Any

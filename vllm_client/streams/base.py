@@ -25,7 +25,10 @@ import requests
 from .._decoding.answers import aborted_error
 from .._decoding.sse import EventSource
 from .._error_bodies import decoded_or_text, message_in
+from .._habits import STREAM_HABITS, habits
 from .._http.response import OpenResponse
+from .._shown import Brief, Items, figure, shown
+from .._tracebacks import shorten_interrupt
 from ..events import Error
 from ..exceptions import (
     InvalidStreamError,
@@ -34,6 +37,7 @@ from ..exceptions import (
     VllmError,
 )
 from ..timings import Timings
+from ..types._answer import Answer
 from ..types._parsed import parse_choices
 from ..types.shared import Usage
 
@@ -55,14 +59,17 @@ class StreamDecoder(Protocol[R_co]):
     """What a stream needs to know of the decoder that its ``_body`` uses.
 
     Attributes:
-        usage: The latest token counts that arrived.
         aborted: Whether the server gave up the generation.
         complete: Whether the stream has ended as it should. Written by ``_body``.
     """
 
-    usage: Optional[Usage]
     aborted: bool
     complete: bool
+
+    @property
+    def usage(self) -> Optional[Usage]:
+        """The latest token counts that arrived."""
+        raise NotImplementedError
 
     def snapshot(self) -> R_co:
         """What has arrived, in the shape of a response that is not streamed."""
@@ -72,6 +79,8 @@ class StreamDecoder(Protocol[R_co]):
 ReadBody = Callable[[EventSource, OpenResponse, Any, Timings], Iterator[Any]]
 
 
+@habits(**STREAM_HABITS)
+@shown
 class Stream(Generic[E, R]):
     """A streamed response: iterate over it once, inside ``with``.
 
@@ -132,7 +141,29 @@ class Stream(Generic[E, R]):
     @property
     def snapshot(self) -> R:
         """What has arrived so far, in the shape of a complete response."""
-        return self._decoder.snapshot()
+        snapshot = self._decoder.snapshot()
+        if isinstance(snapshot, Answer):
+            snapshot._set_timings(self.timings)
+        return snapshot
+
+    def _shown_items(self) -> Items:
+        yield "", Brief(self._state)
+        timings = self.timings
+        yield "", Brief(f"{timings.chunks} chunk{'' if timings.chunks == 1 else 's'}")
+        if timings.ttft is not None:
+            yield "", Brief(f"ttft {figure(timings.ttft, 2)} s")
+        if timings.ended is not None:
+            yield "", Brief(f"{figure(timings.duration, 2)} s")
+        if timings.ended is not None and timings.output_tokens_per_second is not None:
+            yield "", Brief(f"{figure(timings.output_tokens_per_second)} tokens/s")
+
+    @property
+    def _state(self) -> str:
+        if self._decoder.complete:
+            return "complete"
+        if self._failure is not None:
+            return type(self._failure).__name__
+        return "open" if self._opened.is_open and not self._is_cancelled else "closed"
 
     def __iter__(self) -> Self:
         return self
@@ -161,6 +192,9 @@ class Stream(Generic[E, R]):
             raise failure from failure.__cause__
         except VllmError as error:
             self._failure = error
+            raise
+        except KeyboardInterrupt as interrupt:
+            shorten_interrupt(interrupt)
             raise
         except ValueError:
             # All that a generator raises when two threads run it.

@@ -111,7 +111,7 @@ def stacked(parts: Sequence[Values]) -> NDArray[np.float32]:
     Raises:
         ValueError: Their shapes differ, or there is none.
     """
-    shapes = {_shape(part) for part in parts}
+    shapes = {shape_of(part) for part in parts}
     if len(shapes) != 1:
         raise ValueError(
             f"{len(parts)} vectors with {len(shapes)} different shapes make no array: call "
@@ -128,11 +128,13 @@ def stacked(parts: Sequence[Values]) -> NDArray[np.float32]:
     return made
 
 
-def _shape(values: Values) -> Tuple[int, ...]:
+def shape_of(values: Values) -> Tuple[int, ...]:
+    """The lengths of the dimensions of one vector or matrix."""
     if isinstance(values, PackedVector):
         return values.shape
     # Rows of a list were checked to have the same length when the response was decoded.
-    return (len(values), len(values[0])) if isinstance(values[0], list) else (len(values),)
+    is_matrix = bool(values) and isinstance(values[0], list)
+    return (len(values), len(values[0])) if is_matrix else (len(values),)
 
 
 def import_numpy() -> Any:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, Type
 
 from attrs import define, field
 
+from .._habits import habits
+from .._shown import shown
+from ._answer import ChoiceAnswer
 from ._shapes import text_of_content
 from .messages import AssistantMessage
 from .shared import JSONValue, Usage
@@ -19,15 +22,41 @@ __all__ = ["ChatCompletion", "ChatCompletionChoice", "ChatCompletionMessage"]
 _T = TypeVar("_T")
 
 
+@habits(
+    function_call="use tool_calls",
+    model_dump="use to_dict(), or append the message itself to messages",
+    reasoning_content="use reasoning",
+)
+@shown
 @define
 class ChatCompletionMessage:
-    """The message of the model. ``content`` and ``reasoning`` are None if the model wrote none."""
+    """The message of the model. ``content`` and ``reasoning`` are None if the model wrote none.
+
+    It can be appended to the ``messages`` of the next request as it is; it is sent as
+    :meth:`to_dict` returns it.
+    """
 
     role: str = "assistant"
     content: Optional[str] = None
     reasoning: Optional[str] = None
     tool_calls: List[ToolCall] = field(factory=list)
     refusal: Optional[str] = None
+
+    def to_dict(self, *, reasoning: bool = False) -> AssistantMessage:
+        """Return the message as a dictionary, as requests contain it.
+
+        Args:
+            reasoning: Include the reasoning, for models that need it between tool calls.
+        """
+        message: AssistantMessage = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            message["tool_calls"] = [call.raw() for call in self.tool_calls]
+        if reasoning and self.reasoning is not None:
+            message["reasoning"] = self.reasoning
+        return message
+
+    def _as_json(self) -> AssistantMessage:
+        return self.to_dict()
 
     @classmethod
     def from_raw(cls, raw: Mapping[str, JSONValue], index: int = 0) -> ChatCompletionMessage:
@@ -42,6 +71,8 @@ class ChatCompletionMessage:
         )
 
 
+@habits(text="use message.content", delta="use message")
+@shown
 @define
 class ChatCompletionChoice:
     """One of the ``n`` answers.
@@ -96,8 +127,9 @@ class ChatCompletionChoice:
         )
 
 
+@shown
 @define
-class ChatCompletion:
+class ChatCompletion(ChoiceAnswer):
     """The response of ``/v1/chat/completions``. Its properties are shortcuts to choice 0.
 
     ``created`` is in seconds since 1970. ``raw`` is the decoded JSON as the server sent it.
@@ -176,13 +208,7 @@ class ChatCompletion:
         Args:
             reasoning: Include the reasoning, for models that need it between tool calls.
         """
-        received = self.message
-        message: AssistantMessage = {"role": received.role, "content": received.content}
-        if received.tool_calls:
-            message["tool_calls"] = [call.raw() for call in received.tool_calls]
-        if reasoning and received.reasoning is not None:
-            message["reasoning"] = received.reasoning
-        return message
+        return self.message.to_dict(reasoning=reasoning)
 
     def _first(self) -> Optional[ChatCompletionChoice]:
         return next((choice for choice in self.choices if choice.index == 0), None)

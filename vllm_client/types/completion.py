@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type, Type
 
 from attrs import define, field
 
+from .._habits import habits
+from .._shown import shown
+from ._answer import ChoiceAnswer
 from .shared import JSONValue, Usage
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ __all__ = ["Completion", "CompletionChoice"]
 _T = TypeVar("_T")
 
 
+@habits(message="use text")
+@shown
 @define
 class CompletionChoice:
     """One of the outputs.
@@ -71,8 +76,9 @@ class CompletionChoice:
         )
 
 
+@shown
 @define
-class Completion:
+class Completion(ChoiceAnswer):
     """The response of ``/v1/completions``.
 
     ``created`` is in seconds since 1970. ``raw`` is the decoded JSON as the server sent it. It

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Optional
 
 from attrs import define, field
 
-from ._vectors import Values, array_of, list_of, stacked
+from .._shown import Brief, Items, shown
+from ._answer import ListAnswer
+from ._vectors import Values, array_of, list_of, shape_of, stacked
 from .shared import JSONValue, Usage
 
 if TYPE_CHECKING:
@@ -18,10 +20,16 @@ __all__ = ["Embedding", "EmbeddingResponse", "PoolingOutput", "PoolingResponse"]
 
 @define
 class _Item:
+    _vector_name: ClassVar[str]
+
     index: int
     # Becomes a list only when somebody reads it, and the list is not kept: it takes eight times
     # the memory of the bytes, and filling that memory three times as long as making the list.
     _values: Values = field(repr=False, eq=list_of)
+
+    def _shown_items(self) -> Items:
+        yield "index", self.index
+        yield self._vector_name, Brief(f"<{' × '.join(map(str, shape_of(self._values)))} numbers>")
 
     def to_numpy(self) -> NDArray[np.float32]:
         """The numbers as a new array of float32, made from the bytes of the response.
@@ -32,6 +40,7 @@ class _Item:
         return array_of(self._values)
 
 
+@shown
 @define
 class Embedding(_Item):
     """The embedding of one input.
@@ -39,6 +48,8 @@ class Embedding(_Item):
     Attributes:
         index: The place of the input in the request, from 0.
     """
+
+    _vector_name = "embedding"
 
     @property
     def embedding(self) -> List[Any]:
@@ -49,6 +60,7 @@ class Embedding(_Item):
         return list_of(self._values)
 
 
+@shown
 @define
 class PoolingOutput(_Item):
     """What the model made of one input.
@@ -56,6 +68,8 @@ class PoolingOutput(_Item):
     Attributes:
         index: The place of the input in the request, from 0.
     """
+
+    _vector_name = "data"
 
     @property
     def data(self) -> List[Any]:
@@ -66,8 +80,26 @@ class PoolingOutput(_Item):
         return list_of(self._values)
 
 
+class _VectorAnswer(ListAnswer):
+    __slots__ = ()
+
+    def to_dict(self) -> Dict[str, JSONValue]:
+        """The response as plain dictionaries and lists, with the vectors as lists of floats."""
+        answer: Any = self
+        usage: Optional[Usage] = answer.usage
+        return {
+            **super().to_dict(),
+            "data": [
+                {"index": each.index, each._vector_name: list_of(each._values)}
+                for each in answer.data
+            ],
+            "usage": None if usage is None else usage.to_dict(),
+        }
+
+
+@shown
 @define
-class EmbeddingResponse:
+class EmbeddingResponse(_VectorAnswer):
     """The response of ``client.embeddings.create()``.
 
     Attributes:
@@ -97,8 +129,9 @@ class EmbeddingResponse:
         return stacked([each._values for each in self.data])
 
 
+@shown
 @define
-class PoolingResponse:
+class PoolingResponse(_VectorAnswer):
     """The response of ``client.pooling.create()``.
 
     Attributes:

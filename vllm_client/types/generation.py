@@ -6,11 +6,14 @@ from typing import Dict, List, Mapping, Optional, Union
 
 from attrs import define, field
 
+from .._shown import shown
+from ._answer import ChoiceAnswer
 from .shared import JSONValue, Usage
 
 __all__ = ["Generation", "GenerationChoice"]
 
 
+@shown
 @define
 class GenerationChoice:
     """One of the ``n`` outputs.
@@ -43,8 +46,9 @@ class GenerationChoice:
         )
 
 
+@shown
 @define
-class Generation:
+class Generation(ChoiceAnswer):
     """The response of ``/inference/v1/generate``. Its properties are shortcuts to choice 0.
 
     ``created`` is in seconds since 1970; it and ``model`` are empty in what a stream adds up to.
@@ -75,6 +79,9 @@ class Generation:
     def finish_reason(self) -> Optional[str]:
         """The finish reason of choice 0: ``"stop"``, ``"length"``, ``"repetition"``, …"""
         return next((choice.finish_reason for choice in self.choices if choice.index == 0), None)
+
+    def __str__(self) -> str:
+        return self.text or repr(self)
 
     @classmethod
     def from_raw(cls, raw: Dict[str, JSONValue]) -> Generation:

@@ -6,11 +6,13 @@ from typing import Dict, List, Mapping, Optional, Sequence
 
 from attrs import define, field
 
+from .._shown import shown
 from .shared import JSONValue
 
 __all__ = ["TokenLogprob"]
 
 
+@shown
 @define
 class TokenLogprob:
     """A token and its log-probability.

@@ -6,7 +6,7 @@ roles and parts to the model's chat template.
 
 from __future__ import annotations
 
-from typing import List, Literal, Sequence, TypedDict, Union
+from typing import List, Literal, Protocol, Sequence, TypedDict, Union
 
 from .shared import JSONObject
 
@@ -137,8 +137,19 @@ class ToolMessage(TypedDict):
     content: MessageContent
 
 
-Message = Union[SystemMessage, UserMessage, AssistantMessage, ToolMessage, JSONObject]
-"""A message of any role."""
+class _ReceivedMessage(Protocol):
+    """The ``message`` of a response, which is sent as ``to_dict()`` returns it."""
+
+    role: str
+
+    def to_dict(self, *, reasoning: bool = ...) -> AssistantMessage:
+        raise NotImplementedError
+
+
+Message = Union[
+    SystemMessage, UserMessage, AssistantMessage, ToolMessage, _ReceivedMessage, JSONObject
+]
+"""A message of any role; the ``message`` of a response is one too."""
 
 
 class FunctionDefinition(TypedDict, total=False):

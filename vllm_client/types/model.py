@@ -6,13 +6,16 @@ from typing import Dict, Mapping, Optional
 
 from attrs import define, field
 
+from .._shown import shown
+from ._answer import Answer
 from .shared import JSONValue
 
 __all__ = ["Model"]
 
 
+@shown
 @define
-class Model:
+class Model(Answer):
     """A served model or a loaded LoRA adapter.
 
     Attributes:

@@ -7,6 +7,8 @@ from typing import Dict, Iterator, List, Literal, Mapping, Optional, TypedDict
 
 from attrs import define, field
 
+from .._shown import Items, shown
+from ._answer import TextAnswer
 from ._shapes import decoded_arguments, text_of_arguments
 from .shared import JSONValue, Usage
 
@@ -21,6 +23,7 @@ class FunctionCallOutput(TypedDict):
     output: str
 
 
+@shown
 @define
 class ResponseToolCall:
     """A function call that the model requests, in a response or as the event of a stream.
@@ -78,8 +81,9 @@ class ResponseToolCall:
         )
 
 
+@shown
 @define
-class Response:
+class Response(TextAnswer):
     """The response of ``/v1/responses``.
 
     Attributes:
@@ -130,6 +134,12 @@ class Response:
             for index, item in enumerate(self.output)
             if item.get("type") == "function_call"
         ]
+
+    def _shown_items(self) -> Items:
+        for name in ("text", "reasoning", "refusal", "tool_calls"):
+            yield name, getattr(self, name) or None
+        for name in ("status", "incomplete_reason", "usage", "model", "id"):
+            yield name, getattr(self, name) or None
 
     def _texts(self, item_type: str, parts: str, part_type: str, key: str) -> Iterator[str]:
         for item in self.output:

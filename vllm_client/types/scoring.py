@@ -6,6 +6,8 @@ from typing import Dict, List, Mapping, Optional
 
 from attrs import define, field
 
+from .._shown import shown
+from ._answer import ListAnswer
 from .shared import JSONValue, Usage
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
 ]
 
 
+@shown
 @define
 class Classification:
     """The class of one input.
@@ -48,8 +51,9 @@ class Classification:
         return cls(int(raw["index"]), raw["label"], probs, len(probs))
 
 
+@shown
 @define
-class ClassificationResponse:
+class ClassificationResponse(ListAnswer):
     """The response of ``client.classify.create()``.
 
     Attributes:
@@ -86,6 +90,7 @@ class ClassificationResponse:
         )
 
 
+@shown
 @define
 class Score:
     """How similar or relevant one pair is.
@@ -108,8 +113,9 @@ class Score:
         return cls(int(raw["index"]), float(raw["score"]))
 
 
+@shown
 @define
-class ScoreResponse:
+class ScoreResponse(ListAnswer):
     """The response of ``client.score.create()``.
 
     Attributes:
@@ -142,6 +148,7 @@ class ScoreResponse:
         )
 
 
+@shown
 @define
 class RerankDocument:
     """A document as it was sent.
@@ -155,6 +162,7 @@ class RerankDocument:
     multi_modal: Optional[List[JSONValue]] = None
 
 
+@shown
 @define
 class RerankResult:
     """One document in the order of relevance.
@@ -184,8 +192,9 @@ class RerankResult:
         )
 
 
+@shown
 @define
-class RerankResponse:
+class RerankResponse(ListAnswer):
     """The response of ``client.rerank.create()``.
 
     Attributes:
@@ -195,6 +204,8 @@ class RerankResponse:
         id: The id of the response.
         raw: The decoded JSON as the server sent it.
     """
+
+    _list_name = "results"
 
     results: List[RerankResult]
     model: str

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Dict, Literal, Mapping, Optional
 
-from attrs import define, field
+from attrs import asdict, define, field
+
+from .._habits import EVENT_HABITS, habits
+from .._shown import Items, fields_of, shown
 
 __all__ = ["JSONObject", "JSONValue", "Usage"]
 
@@ -19,6 +22,8 @@ JSONObject = Mapping[str, object]
 """A JSON object that you send; any dictionary whose values ``json.dumps`` accepts."""
 
 
+@habits(**EVENT_HABITS, model_dump="use to_dict()")
+@shown
 @define
 class Usage:
     """The number of tokens of a request, as counted by the server.
@@ -33,6 +38,17 @@ class Usage:
     prompt_tokens_details: Optional[Dict[str, JSONValue]] = None
     completion_tokens_details: Optional[Dict[str, JSONValue]] = None
     type: Literal["usage"] = field(default="usage", init=False, repr=False)
+
+    def _shown_items(self) -> Items:
+        for name, value in fields_of(self):
+            if isinstance(value, dict):
+                # Most counts of the details are 0.
+                value = {key: count for key, count in value.items() if count} or None  # noqa: PLW2901
+            yield name, value
+
+    def to_dict(self) -> Dict[str, JSONValue]:
+        """The counts as the server sends them."""
+        return asdict(self, recurse=False, filter=lambda each, _: each.name != "type")
 
     @classmethod
     def from_raw(cls, raw: Optional[Mapping[str, JSONValue]]) -> Optional[Usage]:

@@ -6,13 +6,16 @@ from typing import Dict, List, Optional
 
 from attrs import define, field
 
+from .._shown import shown
+from ._answer import Answer
 from .shared import JSONValue
 
 __all__ = ["Tokenization"]
 
 
+@shown
 @define
-class Tokenization:
+class Tokenization(Answer):
     """The tokens of a prompt.
 
     Attributes:

@@ -7,6 +7,8 @@ from typing import Literal, Mapping
 
 from attrs import define, field
 
+from .._habits import EVENT_HABITS, habits
+from .._shown import shown
 from ._shapes import decoded_arguments, text_of_arguments
 from .messages import ToolCallMessagePart, ToolMessage
 from .shared import JSONValue
@@ -14,6 +16,13 @@ from .shared import JSONValue
 __all__ = ["ToolCall"]
 
 
+@habits(
+    **EVENT_HABITS,
+    function="use name, and arguments or parse_args()",
+    model_dump="use raw()",
+    to_dict="use raw()",
+)
+@shown
 @define
 class ToolCall:
     """A function call that the model requests, in a message or as the event of a stream.
@@ -53,6 +62,8 @@ class ToolCall:
             "type": "function",
             "function": {"name": self.name, "arguments": self.arguments},
         }
+
+    _as_json = raw
 
     @classmethod
     def from_raw(cls, raw: Mapping[str, JSONValue], index: int = 0) -> ToolCall:

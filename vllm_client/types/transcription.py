@@ -6,11 +6,14 @@ from typing import Dict, List, Mapping, Optional, Union
 
 from attrs import define, field
 
+from .._shown import shown
+from ._answer import TextAnswer
 from .shared import JSONValue, Usage
 
 __all__ = ["Transcription", "TranscriptionSegment", "TranscriptionWord"]
 
 
+@shown
 @define
 class TranscriptionSegment:
     """A part of a recording. ``start`` and ``end`` are in seconds from its beginning.
@@ -43,6 +46,7 @@ class TranscriptionSegment:
         )
 
 
+@shown
 @define
 class TranscriptionWord:
     """A word of a recording. ``start`` and ``end`` are in seconds from its beginning."""
@@ -57,8 +61,9 @@ class TranscriptionWord:
         return cls(raw["word"], raw["start"], raw["end"])
 
 
+@shown
 @define
-class Transcription:
+class Transcription(TextAnswer):
     """The text of a recording, in its own language or translated.
 
     Attributes:
