@@ -578,7 +578,7 @@ def test_a_user_session_is_used(serve: Serve) -> None:
 
 def test_more_urls_than_are_remembered(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of URLs that are remembered is bounded; others still work."""
-    monkeypatch.setattr("vllm_client._http.session.URL_CACHE_SIZE", 2)
+    monkeypatch.setattr("vllm_client._http.own_session.URL_CACHE_SIZE", 2)
     served = serve(COMMON)
     transport = served.client._transport
     for _ in range(2):

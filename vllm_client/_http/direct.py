@@ -19,10 +19,8 @@ import ssl
 from typing import Any, List, Mapping, Optional, Tuple, Union
 
 import requests
-import requests.adapters
 import requests.structures
 import urllib3
-import urllib3.connection
 from attrs import define, field, frozen
 
 from .adapter import TrackedPool

@@ -13,7 +13,6 @@ from typing import Any, Dict, Mapping, Optional, Set, Tuple, Union
 
 import requests
 import requests.auth
-import requests.sessions
 import requests.utils
 import urllib3
 from requests.hooks import default_hooks
