@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dask.dataframe as dd
+import dask.dataframe as dd  # pyright: ignore[reportMissingImports]
 import pandas as pd
 from _server import connected
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster  # pyright: ignore[reportMissingImports]
 
 from vllm_client.batch import Mapper
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ray
+import ray  # pyright: ignore[reportMissingImports]
 from _server import connected
 
 from vllm_client.batch import Mapper

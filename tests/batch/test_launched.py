@@ -15,7 +15,7 @@ from vllm_client import (
     Timeout,
     VllmClient,
 )
-from vllm_client._http import session
+from vllm_client._http import own_session
 from vllm_client._http.adapter import TrackedPool
 from vllm_client._http.launched import Launched, Poller
 from vllm_client._http.payload import Payload
@@ -85,7 +85,7 @@ def test_more_in_flight_than_connections_are_kept(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows beyond the number of kept connections are in flight too."""
-    monkeypatch.setattr(session, "KEPT_CONNECTIONS", 2)
+    monkeypatch.setattr(own_session, "KEPT_CONNECTIONS", 2)
     together = threading.Barrier(4)
 
     def wait_for_others(connection: Connection) -> None:

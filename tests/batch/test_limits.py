@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from vllm_client import APITimeoutError, Timeout
-from vllm_client._http.adapter import TrackedConnection
+from vllm_client._http.connections import TrackedConnection
 from vllm_client._http.transport import UNSET
 from vllm_client.batch import resource
 

@@ -286,7 +286,7 @@ def test_chat_keeps_the_history(server, monkeypatch, capsys):
             {"role": "user", "content": "second"},
         ],
     ]
-    assert capsys.readouterr().out == "> one\n> > two\n> "
+    assert capsys.readouterr().out == "one\ntwo\n"
 
 
 def test_chat_from_a_pipe(server, monkeypatch, capsys):
@@ -360,9 +360,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(serve, monkeypatch, ca
     served = serve(stall)
     with ctrl_c(stall):
         assert main(["chat", "--base-url", served.base_url]) == 0
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     assert "stopped" in err
-    assert out.startswith("> \n> ")
+    assert "> \nvllm-client: Ctrl-D or /exit ends the conversation\n> " in err
 
 
 def test_ctrl_c_ends_a_conversation_from_a_pipe(serve, monkeypatch):

@@ -29,7 +29,8 @@ from vllm_client import (
     VllmError,
 )
 from vllm_client._http import direct, observed
-from vllm_client._http.adapter import TrackedConnection, TrackedPool
+from vllm_client._http.adapter import TrackedPool
+from vllm_client._http.connections import TrackedConnection
 from vllm_client._http.direct import DirectResponse, Route
 from vllm_client._http.payload import Payload
 from vllm_client._http.response import WholeResponse
@@ -577,7 +578,7 @@ def test_a_user_session_is_used(serve: Serve) -> None:
 
 def test_more_urls_than_are_remembered(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of URLs that are remembered is bounded; others still work."""
-    monkeypatch.setattr("vllm_client._http.session.URL_CACHE_SIZE", 2)
+    monkeypatch.setattr("vllm_client._http.own_session.URL_CACHE_SIZE", 2)
     served = serve(COMMON)
     transport = served.client._transport
     for _ in range(2):

@@ -342,5 +342,5 @@ def test_the_environment_of_a_session_is_complete_when_it_is_published(serve: Se
     client = serve(FINE).client
     client.completions.create(prompt="x")
     own = client._transport.session._own
-    assert isinstance(own, session_module._OwnSession)
+    assert isinstance(own, session_module.OwnSession)
     assert {"proxies", "verify"} <= set(own.settings)

@@ -19,14 +19,13 @@ import ssl
 from typing import Any, List, Mapping, Optional, Tuple, Union
 
 import requests
-import requests.adapters
 import requests.structures
 import urllib3
-import urllib3.connection
 from attrs import define, field, frozen
 
-from .adapter import TrackedConnection, TrackedPool, WireResponse
+from .adapter import TrackedPool
 from .call import Call
+from .connections import TrackedConnection, WireResponse
 from .headers import Authorization
 
 ENABLED = True

@@ -14,8 +14,8 @@ from attrs import frozen
 
 from ..exceptions import APIConnectionError, APITimeoutError, VllmError
 from ..timeouts import Timeout
-from .adapter import SendTimeoutError
 from .call import TIMED_OUT, Call
+from .connections import SendTimeoutError
 
 WIRE_ERRORS = (
     requests.RequestException,

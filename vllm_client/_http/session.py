@@ -9,70 +9,28 @@ import threading
 import weakref
 from datetime import timedelta
 from time import perf_counter
-from typing import Any, Dict, Mapping, Optional, Set, Tuple, Union, cast
+from typing import Any, Dict, Mapping, Optional, Set, Tuple, Union
 
 import requests
 import requests.auth
-import requests.sessions
 import requests.utils
 import urllib3
-from attrs import field, frozen
 from requests.hooks import default_hooks
 from requests.structures import CaseInsensitiveDict
 
 from ..exceptions import APIConnectionError
 from . import direct
-from .adapter import URL_CACHE_SIZE, TrackingAdapter
+from .adapter import URL_CACHE_SIZE
 from .call import Call, current
 from .direct import DirectResponse, Exchange, Route
 from .observed import connections_are_replaced, is_observed, send_is_replaced
+from .own_session import OwnSession
 from .redaction import header_texts, login_texts
 
 logger = logging.getLogger("vllm_client")
 
-KEPT_CONNECTIONS = 1024
-"""Idle connections kept. More calls at once still work, each on a connection of its own."""
-
 Limits = Tuple[Optional[float], Optional[float]]
 """Seconds to connect, and seconds between two arrivals; None for no limit."""
-
-
-@frozen(eq=False)
-class _OwnSession:
-    """A session of our own, with what requests reads from the environment for its server.
-
-    requests would read proxies, CA bundles and ``.netrc`` on every call, which costs as much as
-    the call.
-    """
-
-    session: requests.Session
-    settings: Mapping[str, Any]
-    """Proxies and certificates: keyword arguments of ``HTTPAdapter.send``."""
-    routes: Dict[Tuple[str, str], Optional[Route]] = field(factory=dict, init=False)
-    """By method and URL, what ``direct`` must know; filled by the first request to each."""
-
-    @classmethod
-    def new(cls, url: str) -> _OwnSession:
-        session = requests.Session()
-        for scheme in ("http://", "https://"):
-            adapter = TrackingAdapter(pool_connections=4, pool_maxsize=KEPT_CONNECTIONS)
-            session.mount(scheme, adapter)
-        return cls(session, session.merge_environment_settings(url, {}, True, None, None))
-
-    def adapter(self, prepared: requests.PreparedRequest) -> TrackingAdapter:
-        return cast("TrackingAdapter", self.session.get_adapter(str(prepared.url)))
-
-    def learn_route(self, url: str, prepared: requests.PreparedRequest) -> None:
-        key = str(prepared.method), url
-        if key in self.routes or len(self.routes) >= URL_CACHE_SIZE:
-            return
-        adapter, settings = self.adapter(prepared), self.settings
-        proxies = settings["proxies"]
-        pool = adapter.get_connection_with_tls_context(
-            prepared, settings["verify"], proxies=proxies, cert=settings["cert"]
-        )
-        target = adapter.request_url(prepared, proxies)
-        self.routes[key] = Route.of(pool, str(prepared.method), target)
 
 
 def _netrc_login(url: str) -> Optional[Tuple[str, str]]:
@@ -93,7 +51,7 @@ class ClientSession:
 
     def __init__(self, session: Optional[requests.Session] = None) -> None:
         self._user_session = session
-        self._own: Optional[_OwnSession] = None
+        self._own: Optional[OwnSession] = None
         self._netrc: Optional[Tuple[Optional[Tuple[str, str]]]] = None
         self._url_cache: Dict[Tuple[str, str], str] = {}
         self._forked = False
@@ -284,10 +242,10 @@ class ClientSession:
             own.learn_route(str(request.url), prepared)
         return response
 
-    def _make_own(self, url: str) -> _OwnSession:
+    def _make_own(self, url: str) -> OwnSession:
         with self._lock:
             if self._own is None:
-                self._own = _OwnSession.new(url)  # Assigned only when it is complete.
+                self._own = OwnSession.new(url)  # Assigned only when it is complete.
             return self._own
 
     def _prepare(self, request: requests.Request) -> requests.PreparedRequest:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 from typing import Optional, Sequence
 
-from .._version import __version__
 from ..exceptions import VllmError
-from . import batch, chat, complete, embed, evaluate, rerank, score, server, tokenize
-from ._options import add_options, add_server_options, open_client
+from ._options import open_client
 from ._output import print_error
+from ._parser import build_parser
 
 __all__ = ["INTERRUPTED", "main"]
 
@@ -30,61 +28,20 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         ``batch`` also 3 if some rows failed, and 75 if another process writes the file. The text
         that arrived has been printed in every case.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     for file in (sys.stdout, sys.stderr):
         if isinstance(file, io.TextIOWrapper):  # A replacement may accept any text.
             file.reconfigure(errors="backslashreplace")
     try:
+        if "run_alone" in arguments:  # It needs no client.
+            return int(arguments.run_alone(arguments))
         with open_client(arguments) as client:
             return int(arguments.run(client, arguments))
-    except (VllmError, TypeError, ValueError) as error:
-        return print_error(error)
     except BrokenPipeError:
         sys.stderr.close()  # Python would report the pipe again when it exits.
         return 1
+    except (VllmError, TypeError, ValueError, OSError) as error:
+        return print_error(error)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return INTERRUPTED
-
-
-_SERVER_COMMANDS = (
-    ("models", "the served models and adapters", server.add_models),
-    ("health", "whether the server is there", server.add_health),
-    ("version", "the server's version", server.add_version),
-    ("metrics", "the server's metrics", server.add_metrics),
-    ("tokenize", "the token ids of a text", tokenize.add_tokenize),
-    ("detokenize", "the text of token ids", tokenize.add_detokenize),
-    ("score-text", "how likely texts are after a context", evaluate.add_score_text),
-    ("choose", "which option a model prefers after a context", evaluate.add_choose),
-    ("perplexity", "how well a model predicts texts", evaluate.add_perplexity),
-)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vllm-client", description="Use a vLLM server from the command line."
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    completing = commands.add_parser("complete", help="continue a prompt")
-    complete.add_arguments(completing)
-    chatting = commands.add_parser("chat", help="a conversation; /exit or end of input ends it")
-    chat.add_arguments(chatting)
-    for command in (completing, chatting):
-        add_options(command)
-    embedding = commands.add_parser("embed", help="the embeddings of texts")
-    embed.add_arguments(embedding)
-    scoring = commands.add_parser("score", help="how well texts match a query")
-    score.add_arguments(scoring)
-    ranking = commands.add_parser("rerank", help="texts, the best match of a query first")
-    rerank.add_arguments(ranking)
-    for command in (embedding, scoring, ranking):
-        add_server_options(command)
-    batching = commands.add_parser("batch", help="the rows of a file, each exactly once, to a file")
-    batch.add_arguments(batching)
-    add_options(batching)
-    for name, words, add_arguments in _SERVER_COMMANDS:
-        command = commands.add_parser(name, help=words)
-        add_arguments(command)
-        add_server_options(command)
-    return parser

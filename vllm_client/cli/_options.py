@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List
 
 from ..client import VllmClient
 from ..timeouts import Timeout
+from ._fields import field
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument("--top-p", type=float, metavar="P")
     sampling.add_argument("--seed", type=int, metavar="N")
     sampling.add_argument("--stop", action="append", metavar="TEXT", help="may be repeated")
+    sampling.add_argument(
+        *("--set", "-s"),
+        action="append",
+        default=[],
+        type=field,
+        metavar="FIELD=JSON",
+        help="any request field, such as top_k=20; may be repeated",
+    )
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +36,11 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     server = parser.add_argument_group("server")
     server.add_argument("--demo", action="store_true", help="use the embedded stand-in for vLLM")
     server.add_argument("--base-url", help="default: VLLM_BASE_URL, else http://localhost:8000/v1")
+    server.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="default: VLLM_API_KEY, which other users of the machine cannot see",
+    )
     server.add_argument("--model", help="default: the server's default model")
     server.add_argument(
         "--timeout", type=float, metavar="S", help="seconds for a complete response"
@@ -37,7 +51,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 def open_client(arguments: argparse.Namespace) -> Iterator[VllmClient]:
     """A client of the server that the options name."""
     with contextlib.ExitStack() as stack:
-        base_url, api_key = arguments.base_url, None
+        base_url, api_key = arguments.base_url, arguments.api_key
         if arguments.demo:
             from ..testing import FakeServer  # noqa: PLC0415 — only a demonstration needs it
 
@@ -53,7 +67,17 @@ def request_params(arguments: argparse.Namespace) -> Dict[str, Any]:
     params = {name: value for name, value in given.items() if value is not None}
     if arguments.timeout is not None:
         params["timeout"] = Timeout(total=arguments.timeout)
-    return params
+    return {**params, **dict(getattr(arguments, "set", ()))}
+
+
+def read_text(path: str) -> str:
+    """The text of a file in UTF-8, without the line end at its end.
+
+    Raises:
+        OSError, ValueError: It cannot be read, or is no such text.
+    """
+    with open(path, encoding="utf-8-sig") as file:
+        return file.read().rstrip("\n")
 
 
 def inputs(given: List[str]) -> List[str]:

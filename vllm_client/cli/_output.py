@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import List, Set, TextIO, Union
+from typing import List, Optional, Protocol, Set, TextIO, Union
 
 from ..events import (
     CompletionStreamEvent,
@@ -17,12 +17,18 @@ from ..events import (
     ToolCallDelta,
 )
 from ..streams import ChatCompletionStream, CompletionStream
+from ..timings import Timings
+from ._terminal import DIM, is_terminal, note, painted
 
 # C0 and C1 control characters except tab and line feed, those that have no width, and those that
 # change the direction of writing.
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
+    # Joiners are part of emoji and of Persian words; beside other characters they only hide.
+    r"|(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\u200c\u200d])"
 )
+
+_JOINERS = "\u200c\u200d"
 
 _ONLY_REASONING = (
     "the model wrote only reasoning, no answer: --thinking prints it; with a larger --max-tokens "
@@ -30,8 +36,23 @@ _ONLY_REASONING = (
 )
 
 
+class TextPrinter(Protocol):
+    """Prints a model's text."""
+
+    def write(self, text: str) -> None:
+        """Print the next piece of the text."""
+        raise NotImplementedError
+
+    def end_line(self) -> None:
+        """End the line, if one has begun: something else is printed next."""
+        raise NotImplementedError
+
+
 def print_stream(
-    stream: Union[CompletionStream, ChatCompletionStream], *, thinking: bool = False
+    stream: Union[CompletionStream, ChatCompletionStream],
+    *,
+    thinking: bool = False,
+    texts: Optional[TextPrinter] = None,
 ) -> None:
     """Print a stream while it arrives, and notes on it at its end.
 
@@ -39,10 +60,11 @@ def print_stream(
         stream: Read to its end.
         thinking: Whether to print the reasoning too, to stderr. Otherwise a note tells if there is
             nothing else.
+        texts: What prints the text; by default to stdout as it is.
     """
     seen: Set[str] = set()
-    texts = _Printer(sys.stdout)
-    reasoning = _Printer(sys.stderr)
+    texts = texts or Printer(sys.stdout)
+    reasoning = Printer(sys.stderr, DIM)
     notes: List[str] = []
     try:
         for event in stream:
@@ -50,17 +72,18 @@ def print_stream(
                 reasoning.end_line()
                 texts.write(event.text)
             elif event.type == "reasoning" and thinking:
+                texts.end_line()
                 reasoning.write(event.text)
             if _shows_something(event):
                 seen.add(event.type)
-            notes += _notes(event)
+            notes += notes_on(event)
     finally:
         if seen == {"reasoning"} and not thinking:
             notes.append(_ONLY_REASONING)
         reasoning.end_line()
         texts.end_line()
-        for note in notes:
-            print(visible(note), file=sys.stderr)
+        for line in notes:
+            note(line)
 
 
 def _shows_something(event: Union[CompletionStreamEvent, StreamEvent]) -> bool:
@@ -69,7 +92,8 @@ def _shows_something(event: Union[CompletionStreamEvent, StreamEvent]) -> bool:
     return isinstance(event, (ToolCall, ToolCallDelta))
 
 
-def _notes(event: Union[CompletionStreamEvent, StreamEvent]) -> List[str]:
+def notes_on(event: Union[CompletionStreamEvent, StreamEvent]) -> List[str]:
+    """What to tell about an event that is no text."""
     if event.type == "finish_reason":
         return [f"finish reason: {event.reason}"]
     if event.type == "tool_call":
@@ -80,29 +104,70 @@ def _notes(event: Union[CompletionStreamEvent, StreamEvent]) -> List[str]:
     return []
 
 
-class _Printer:
+class Printer:
     """Writes a model's text as it arrives; on a terminal, control characters are made visible."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, style: str = "") -> None:
         self._file = file
-        self._is_terminal = file.isatty()
+        self._style = style
+        self._is_terminal = is_terminal(file)
         self._at_line_start = True
+        self._last = ""
+        self._held = ""
 
     def write(self, text: str) -> None:
+        """Print the next piece of the text."""
+        if self._is_terminal:
+            text = self._harmless(self._held + text)
         if text:
-            self._file.write(visible(text) if self._is_terminal else text)
+            self._file.write(painted(text, self._style, self._file) if self._style else text)
             self._file.flush()
             self._at_line_start = text.endswith("\n")
 
     def end_line(self) -> None:
+        """End the line, if one has begun."""
+        held, self._held = self._held, ""
+        self._last = ""
+        self._write_held(held)
         if not self._at_line_start:
-            self.write("\n")
+            self._file.write("\n")
+            self._file.flush()
+            self._at_line_start = True
+
+    def _write_held(self, held: str) -> None:
+        if held:
+            self._file.write(visible(held))
+            self._at_line_start = False
+
+    def _harmless(self, text: str) -> str:
+        # What a joiner means depends on the characters around it, also across pieces.
+        kept = text.rstrip(_JOINERS)
+        self._held = text[len(kept) :]
+        before = len(visible(self._last))
+        shown = visible(self._last + kept)[before:]
+        self._last = kept[-1:] or self._last
+        return shown
+
+
+def shown_on(file: TextIO, text: str) -> str:
+    """The text as it is printed to this file."""
+    return visible(text) if is_terminal(file) else text
+
+
+def print_stats(timings: Timings) -> None:
+    """Print the times of a stream to stderr."""
+    first = "-" if timings.ttft is None else f"{timings.ttft:.3f} s"
+    speed = timings.output_tokens_per_second
+    note(
+        f"first token {first}, whole {timings.duration:.3f} s, {timings.chunks} chunks, "
+        f"{'-' if speed is None else f'{speed:.1f}'} tokens/s"
+    )
 
 
 def print_row(*cells: str) -> None:
     """Print a line of cells with tabs between them; each text stays in its line."""
     shown = [" ".join(cell.split()) for cell in cells]
-    print("\t".join(map(visible, shown) if sys.stdout.isatty() else shown))
+    print("\t".join(shown_on(sys.stdout, cell) for cell in shown))
 
 
 def print_json(value: object) -> None:
@@ -118,5 +183,28 @@ def visible(text: str) -> str:
 def print_error(error: Exception) -> int:
     """Print an error. Returns the exit status 1."""
     sys.stdout.flush()
-    print(f"vllm-client: {visible(str(error))}", file=sys.stderr)
+    print(f"vllm-client: {visible(_in_options(str(error)))}", file=sys.stderr)
     return 1
+
+
+_OPTIONS = {
+    "pass api_key=… or": "pass --api-key KEY or",
+    "use it as base_url": "use it as --base-url",
+    "pass credentials as api_key=… or headers=…": "pass the key with --api-key",
+}
+"""Advice of the library, and the same in the words of the command line."""
+
+
+_UNKNOWN_FIELD = re.compile(
+    r"\w+\(\) got an unexpected keyword argument '(\w*)'(.*?)\(vLLM would ignore it silently; .*\)"
+)
+
+
+def _in_options(message: str) -> str:
+    for advice, words in _OPTIONS.items():
+        message = message.replace(advice, words)
+    return _UNKNOWN_FIELD.sub(
+        r"vLLM has no request field '\1'\2(for one that this version does not know: "
+        r"""--set 'extra_body={"\1": …}')""",
+        message,
+    )

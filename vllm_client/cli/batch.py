@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
@@ -31,14 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--route", help="completions, chat, or a URL; default: each row tells its own"
     )
     parser.add_argument("--prompts", action="store_true", help="each line is a prompt, not JSON")
-    parser.add_argument(
-        *("--set", "-s"),
-        action="append",
-        default=[],
-        type=_field,
-        metavar="FIELD=JSON",
-        help="a request field of all rows, such as max_tokens=64; may be repeated",
-    )
     parser.add_argument(
         "--max-concurrency", type=int, metavar="N", help="requests in flight at most; default: 256"
     )
@@ -78,7 +69,7 @@ def run(client: VllmClient, arguments: argparse.Namespace) -> int:
 
 
 def _params(arguments: argparse.Namespace) -> Dict[str, Any]:
-    params = {**request_params(arguments), **dict(arguments.set)}
+    params = request_params(arguments)
     if arguments.max_concurrency is not None:
         params["max_concurrency"] = arguments.max_concurrency
     return params
@@ -96,19 +87,6 @@ def _summary(report: BatchReport) -> List[str]:
     if report.failed:
         lines.append(f"failed rows: {report.errors}")
     return lines
-
-
-def _field(text: str) -> Tuple[str, Any]:
-    """``max_tokens=64`` → ``("max_tokens", 64)``. What does not look like JSON is a text."""
-    name, separator, value = text.partition("=")
-    if not (name and separator):
-        raise argparse.ArgumentTypeError(f"write FIELD=JSON, such as max_tokens=64, not {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError as error:
-        if value.lstrip().startswith(("{", "[", '"')):
-            raise argparse.ArgumentTypeError(f"{name} is not JSON ({error}): {value}") from error
-        return name, value
 
 
 def _shard(text: str) -> Tuple[int, int]:

@@ -53,6 +53,10 @@ class FakeServer:
         max_logprobs: The largest number of log-probabilities per token that a request may ask for.
         seed: The seed for requests without a seed of their own.
         delay: Seconds to wait before each SSE event, and before a response that is not streamed.
+        port: The port to listen on; 0 takes a free one.
+
+    Raises:
+        ValueError: ``port`` is no port.
     """
 
     def __init__(
@@ -65,10 +69,14 @@ class FakeServer:
         max_logprobs: int = 20,
         seed: int = 0,
         delay: float = 0.0,
+        port: int = 0,
     ) -> None:
+        if not 0 <= port < 1 << 16:
+            raise ValueError(f"port must be 0 to 65535, not {port}")
         self._engine = Engine(models or [model], max_model_len, max_logprobs, seed)
         self._api_key = api_key
         self._delay = delay
+        self._port = port
         self._control = Control()
         self._scripts = ScriptQueue(Script(delay=delay))
         self._recorder = Recorder()
@@ -130,10 +138,14 @@ class FakeServer:
         return len(self._scripts)
 
     def start(self) -> Self:
-        """Listen on a free port of 127.0.0.1. When this returns, the server accepts requests."""
+        """Listen on 127.0.0.1. When this returns, the server accepts requests.
+
+        Raises:
+            OSError: The port is in use, or not allowed.
+        """
         if self._listener is None:
             self._closing.clear()
-            self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+            self._listener = socket.create_server(("127.0.0.1", self._port), backlog=_BACKLOG)
             self._acceptor = threading.Thread(
                 target=self._accept_connections,
                 args=(self._listener,),

@@ -1,0 +1,142 @@
+"""A conversation with a model: its messages, and what the next question is sent with."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, Dict, List, Optional
+
+from ..client import VllmClient
+from ..resources._media import image_part
+from ..types import ChatCompletion
+from ..types.messages import ImagePart, Message
+from ._options import read_text, request_params
+from ._output import TextPrinter, print_stats, print_stream
+from ._terminal import has_colour, is_terminal, note
+
+__all__ = ["Conversation"]
+
+
+class Conversation:
+    """The messages so far.
+
+    A question that fails leaves the conversation as it was.
+
+    Attributes:
+        params: The request fields of the next question.
+    """
+
+    def __init__(self, client: VllmClient, arguments: argparse.Namespace) -> None:
+        self.client = client
+        self.params: Dict[str, Any] = request_params(arguments)
+        self._arguments = arguments
+        self._turns: List[Message] = []
+        self._images: List[ImagePart] = []
+        self.system: Optional[str] = arguments.system
+        if arguments.system_file:
+            self.system = read_text(arguments.system_file)
+        for path in arguments.image:
+            self.attach(path)
+
+    @property
+    def messages(self) -> List[Message]:
+        """The system message, if any, then questions and answers."""
+        first: List[Message] = [{"role": "system", "content": self.system}] if self.system else []
+        return first + self._turns
+
+    def ask(self, text: str) -> None:
+        """Send a question, and print the answer while it arrives.
+
+        Raises:
+            VllmError: There is no complete answer.
+        """
+        content: Any = [*self._images, {"type": "text", "text": text}] if self._images else text
+        self._send({"role": "user", "content": content})
+        self._images = []
+
+    def retry(self) -> None:
+        """Ask the last question again; the new answer replaces the old one.
+
+        Raises:
+            ValueError: There is none.
+            VllmError: There is no complete answer. The old one stays.
+        """
+        if not self._turns:
+            raise ValueError("there is no question to ask again")
+        before = self._turns
+        self._turns = before[:-2]
+        try:
+            self._send(before[-2])
+        except BaseException:
+            self._turns = before
+            raise
+
+    def attach(self, path: str) -> None:
+        """Send an image with the next question.
+
+        Raises:
+            OSError, ValueError: It cannot be read, or is no image.
+        """
+        self._images.append(image_part(path))
+
+    def clear(self) -> None:
+        """Forget all messages but the system message."""
+        self._turns, self._images = [], []
+
+    def save(self, path: str) -> None:
+        """Write the conversation: as JSON to a name that ends in .json, else as Markdown.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        with open(path, "w", encoding="utf-8") as file:
+            if path.endswith(".json"):
+                json.dump(self.messages, file, ensure_ascii=False, indent=2)
+                file.write("\n")
+            else:
+                file.writelines(map(_section, self.messages))
+
+    def _send(self, question: Message) -> None:
+        answer = self._answer([*self.messages, question])
+        if answer.text or answer.tool_calls:
+            self._turns += [question, {**answer.assistant_message(), "content": answer.text}]
+
+    def _answer(self, messages: List[Message]) -> ChatCompletion:
+        answer = ChatCompletion("", "", 0, [])
+        try:
+            with self.client.chat.completions.stream(messages=messages, **self.params) as stream:
+                try:
+                    print_stream(stream, thinking=self._arguments.thinking, texts=self._printer())
+                finally:
+                    answer = stream.snapshot
+        except KeyboardInterrupt:
+            if not is_terminal(sys.stdin):
+                raise
+            # Ctrl-C ends the answer, not the program. What arrived is part of the conversation.
+            note("stopped")
+        else:
+            if self._arguments.stats:
+                print_stats(stream.timings)
+        return answer
+
+    def _printer(self) -> Optional[TextPrinter]:
+        """What renders Markdown; None where that is not possible or not wanted."""
+        is_utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+        if self._arguments.plain or not has_colour(sys.stdout) or not is_utf8:
+            return None
+        try:
+            from ._markdown import MarkdownPrinter  # noqa: PLC0415 — it needs the extra
+        except ImportError:
+            return None
+        return MarkdownPrinter()
+
+
+def _section(message: Any) -> str:
+    content = message["content"]
+    parts = [content] if isinstance(content, str) else [_part(part) for part in content]
+    return f"## {message['role']}\n\n{''.join(parts)}\n\n"
+
+
+def _part(part: Any) -> str:
+    return part["text"] if part["type"] == "text" else f"![image]({part['image_url']['url']})\n\n"
