@@ -69,7 +69,7 @@ class _LateLogprobs:
 
     __slots__ = ("_logprobs_json",)
 
-    if not TYPE_CHECKING:  # Type checkers would allow any attribute.
+    if not TYPE_CHECKING:  # Type checkers would allow any attribute.  # pragma: no branch
 
         def __getattr__(self, name: str) -> object:
             if name != "logprobs":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from typing import Any, List, Optional
 
 import pytest
+import urllib3
 
 from vllm_client import (
     APITimeoutError,
@@ -20,10 +22,13 @@ from vllm_client._http.adapter import TrackedPool
 from vllm_client._http.launched import Launched, Poller
 from vllm_client._http.payload import Payload
 from vllm_client._http.transport import CallOptions
+from vllm_client.batch._rows import Job
+from vllm_client.batch._workers import Probe, Workers, _Connecting
+from vllm_client.batch.routes import COMPLETIONS
 
 from ..recorded import answer
 from ..servers import Connection, Serve, Served, WireServer
-from ..threads import WAIT
+from ..threads import WAIT, Tally, wait_until
 from .answering import Answering
 from .test_engine import FewThreads
 
@@ -191,10 +196,18 @@ def test_read_before_it_arrived(serve: Serve) -> None:
 
 def test_request_that_fits_no_buffer(serve: Serve) -> None:
     """What cannot be sent at once is not sent, and its connection is closed."""
-    client = serve(handler=Answering()).client
+    done = threading.Event()
+
+    def read_one_request(connection: Connection) -> None:
+        connection.receive()
+        connection.send_json(answer("fine"))
+        done.wait(WAIT)
+
+    client = serve(handler=read_one_request).client
     client.completions.create(prompt="a")
     assert launch(client, "b" * 30_000_000) is None
-    assert client.completions.create(prompt="c").text == "<c>"
+    assert client.completions.create(prompt="c").text == "fine"
+    done.set()
 
 
 def test_few_threads_and_long_responses(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,3 +249,59 @@ def test_closed_pool() -> None:
     pool = TrackedPool("127.0.0.1", 9)
     pool.close()
     assert not pool.add_idle(1.0)
+
+
+def test_connection_that_fails_leaves_its_place() -> None:
+    """A connection that cannot be opened does not take the place of another one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    pool = TrackedPool("127.0.0.1", port, maxsize=1)
+    for _ in range(2):
+        with pytest.raises(urllib3.exceptions.NewConnectionError):
+            pool.add_idle(1.0)
+    pool.close()
+
+
+def test_what_threads_hand_back_while_the_program_is_away(serve: Serve) -> None:
+    """It is kept for the program; a row that found no connection is sent; a wake-up is not lost."""
+    transport = serve(handler=Answering()).client._transport
+    workers = Workers(transport, CallOptions())
+    try:
+        probe = Probe()
+        workers.hand_out(probe)
+        assert wait_until(lambda: workers._handed_back.qsize() == 1)
+        content = b'{"prompt": "a"}'
+        job = Job(0, "0", route=COMPLETIONS, body={"prompt": "a"}, content=content)
+        workers._connecting = 1
+        workers._handed_back.put(_Connecting(job, 1))
+        workers.wake()
+        workers._take_in()
+        assert workers.take_back(WAIT) is probe
+        assert probe.is_up
+        taken = [workers.take_back(WAIT), workers.take_back(WAIT)]
+    finally:
+        workers.close()
+    assert taken == [None, job]
+    assert job.response.text == "<a>"
+
+
+def test_sent_while_the_program_is_away(serve: Serve) -> None:
+    """Rows that have room are sent although the program does not come back for the next row."""
+    late = [Late() for _ in range(9)]
+    held = Tally()
+
+    def hold(which: Late) -> Any:
+        def outcome(connection: Connection) -> None:
+            held.add()
+            which(connection)
+
+        return outcome
+
+    outcomes = {str(number + 1): [hold(each)] for number, each in enumerate(late)}
+    client = serve(handler=Answering(outcomes)).client
+    with client.batch.completions(map(str, range(10)), max_concurrency=10) as rows:
+        assert next(rows).text == "<0>"
+        assert held.wait(9)
+        for each in late:
+            each.release.set()
+        assert [row.text for row in rows] == ["late"] * 9

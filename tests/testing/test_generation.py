@@ -193,6 +193,29 @@ def test_a_lone_allowed_eos_ends_even_a_text_that_ignores_it(fake_vllm: FakeServ
     assert choices(fake_vllm, **body)[0]["finish_reason"] == "length"
 
 
+def test_listed_token_ids_stand_in_place_of_the_likeliest(fake_vllm: FakeServer) -> None:
+    """``logprob_token_ids`` lists the sampled token and these, and nothing else."""
+    asked = {"logprobs": 5, "logprob_token_ids": [20, 21], "return_tokens_as_token_ids": True}
+    [choice] = choices(fake_vllm, **asked, max_tokens=1, temperature=0)
+    sampled = choice["logprobs"]["tokens"][0]
+    assert list(choice["logprobs"]["top_logprobs"][0]) == [sampled, "token_id:20", "token_id:21"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"logprob_token_ids": [1]}, "`logprobs` must be set"),
+        ({"logprob_token_ids": [1] * 129, "logprobs": 1}, "greater than max allowed: 128"),
+        ({"logprob_token_ids": [10**6], "logprobs": 1}, "out-of-vocab"),
+    ],
+)
+def test_listed_token_ids_are_checked(fake_vllm: FakeServer, fields: Any, message: str) -> None:
+    """The refusals of ``logprob_token_ids`` are those of vLLM."""
+    status, body = ask(fake_vllm, prompt="Hello", **fields)
+    assert status == 400
+    assert message in body["error"]["message"]
+
+
 def fake_ids(words: str) -> list[int]:
     """The token ids of a text."""
     return Tokenizer(TEXT).encode(words)
