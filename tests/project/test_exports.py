@@ -34,6 +34,13 @@ PROMISED = {
     "__version__",
 }
 
+NEEDED = {
+    "vllm_client.cli._markdown": "rich",
+    "vllm_client.cli._session": "prompt_toolkit",
+    "vllm_client.contrib.lm_eval": "lm_eval",
+}
+"""The modules that need a library of an extra, which alone import it."""
+
 
 def test_all_is_sorted() -> None:
     """``__all__`` is sorted and has no repetition."""
@@ -147,8 +154,9 @@ def modules() -> List[Any]:
     """Every module but ``__main__``, which runs when it is imported, and adapters without host."""
     found = pkgutil.walk_packages(vllm_client.__path__, "vllm_client.")
     names = [one.name for one in found if not one.name.endswith("__main__")]
-    if importlib.util.find_spec("lm_eval") is None:
-        names.remove("vllm_client.contrib.lm_eval")
+    for name, library in NEEDED.items():
+        if importlib.util.find_spec(library) is None:
+            names.remove(name)
     return [vllm_client, *map(importlib.import_module, names)]
 
 
