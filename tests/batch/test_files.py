@@ -529,3 +529,16 @@ def test_progress_of_a_shard(serve: Serve, output: Path) -> None:
     rows = [str(number) for number in range(10)]
     client.batch.run(rows, output, shard=(1, 4), progress=told.append)
     assert (told[-1].done, told[-1].total) == (3, 3)
+
+
+def test_lines_of_other_programs_and_of_two_runs(tmp_path: Path) -> None:
+    """Read in order, lines without a number and those of a number that was there are not lost."""
+    marks = [{"index": 1}, None, {"index": 0}, {"index": 1}]
+    lines = []
+    for number, mark in enumerate(marks):
+        body = {**answer("x"), "object": "text_completion"}
+        line = {"custom_id": str(number), "response": {"status_code": 200, "body": body}}
+        lines.append(json.dumps({**line, "vllm_client": mark} if mark else line) + "\n")
+    path = tmp_path / "out.jsonl"
+    path.write_text("".join(lines))
+    assert [row.custom_id for row in read_batch(path, ordered=True)] == ["1", "3", "2", "0"]

@@ -15,9 +15,10 @@ import sys
 from array import array
 from pathlib import Path
 from time import monotonic
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, BinaryIO, Dict, List, Mapping, Optional, Tuple
 
 from ..exceptions import BatchChangedError, BatchLockedError, InvalidAnswerError, VllmError
+from ._order import LinePlaces
 from ._rows import Job
 
 _VERSION = 1
@@ -187,11 +188,11 @@ class OutputFile:
 
     def put_in_order(self) -> None:
         """Rewrite the file in the order of the input; needs as much disk space again."""
-        places = sorted(_places(self._file))
         temporary = self.path.with_name(self.path.name + ".ordered")
-        with temporary.open("wb") as ordered:
-            for _, start, end in places:
-                ordered.write(os.pread(self._file, end - start, start))
+        with temporary.open("wb") as ordered, os.fdopen(os.dup(self._file), "rb") as lines:
+            for place in _places(lines):
+                lines.seek(place)
+                ordered.write(lines.readline())
             ordered.flush()
             os.fsync(ordered.fileno())
         temporary.replace(self.path)
@@ -258,16 +259,15 @@ def _note(digests: array[int], index: int, digest: int) -> int:
     return 1
 
 
-def _places(file: int) -> List[Tuple[int, int, int]]:
-    """Row number, begin and end of each line."""
-    places, begin = [], 0
-    with os.fdopen(os.dup(file), "rb") as lines:
-        lines.seek(0)
-        for line in lines:
-            found = _MARK.search(line, len(line) - min(len(line), 200))
-            assert found is not None
-            places.append((int(found[1]), begin, begin + len(line)))
-            begin += len(line)
+def _places(lines: BinaryIO) -> LinePlaces:
+    """Where the line of each row begins."""
+    places, begin = LinePlaces(), 0
+    lines.seek(0)
+    for line in lines:
+        found = _MARK.search(line, len(line) - min(len(line), 200))
+        assert found is not None
+        places.add(int(found[1]), begin)
+        begin += len(line)
     return places
 
 
