@@ -305,3 +305,15 @@ def test_sent_while_the_program_is_away(serve: Serve) -> None:
         for each in late:
             each.release.set()
         assert [row.text for row in rows] == ["late"] * 9
+
+
+def test_full_pool() -> None:
+    """A pool that has an idle connection in every place opens no further one, and keeps them."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        pool = TrackedPool("127.0.0.1", listener.getsockname()[1], maxsize=1)
+        assert pool.add_idle(WAIT)
+        assert not pool.add_idle(WAIT)
+        connection = pool.take_idle()
+        assert connection is not None
+        connection.close()
+        pool.close()
