@@ -16,8 +16,8 @@ from typing import Any, Iterator, List, Optional
 import pytest
 
 from vllm_client import __version__
+from vllm_client._visible import visible
 from vllm_client.cli import INTERRUPTED, main
-from vllm_client.cli._output import visible
 from vllm_client.testing import FakeServer
 
 from ..recorded import beginning, chunk, delta

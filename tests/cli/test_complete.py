@@ -10,8 +10,9 @@ from typing import Any, Iterator
 
 import pytest
 
+from vllm_client._visible import visible
 from vllm_client.cli import main
-from vllm_client.cli._output import Printer, visible
+from vllm_client.cli._output import Printer
 from vllm_client.testing import FakeServer
 
 from ..recorded import chunk

@@ -38,7 +38,10 @@ def test_labels() -> None:
     assert sent["logprob_token_ids"] == [65, 66, 67, 68]
     assert (sent["logprobs"], sent["max_tokens"]) == (1, 1)
     assert sent["return_tokens_as_token_ids"] is True
-    assert (sent["temperature"], sent["top_p"], sent["top_k"]) == (1.0, 1.0, -1)
+    # What a server's own defaults would change in probabilities that it sends as they are sampled.
+    neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0}
+    penalties = {"repetition_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}
+    assert sent.items() >= {**neutral, **penalties}.items()
 
 
 def test_trie() -> None:
@@ -181,6 +184,13 @@ def test_same_characters_for_all() -> None:
     assert choice.token_counts == [1, 2]
 
 
+def test_space_at_the_end_of_a_context() -> None:
+    """A space that the tokenizer joins to an option is pointed out here too."""
+    with scoring(Letters(" A")) as (client, _):
+        with pytest.warns(UserWarning, match="ends with a space"):
+            client.evaluate.choose("xyz ", ["A", "B"])
+
+
 def test_normalize() -> None:
     """Scores are divided by tokens or by bytes of the options, the sums stay."""
     options = ["é", "ab"]
@@ -191,6 +201,8 @@ def test_normalize() -> None:
     assert by_token.scores == plain.logprobs == by_token.logprobs
     assert by_byte.scores == [logprob / 2 for logprob in plain.logprobs]
     assert (plain.normalize, by_byte.normalize) == (None, "byte")
+    ratio = by_byte.probabilities[0] / by_byte.probabilities[1]
+    assert ratio == pytest.approx(math.exp(by_byte.scores[0] - by_byte.scores[1]))
 
 
 def test_ties() -> None:

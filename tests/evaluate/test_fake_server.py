@@ -7,7 +7,7 @@ from typing import Any, Iterator, List, Sequence
 
 import pytest
 
-from vllm_client import VllmClient
+from vllm_client import BadRequestError, VllmClient
 from vllm_client.testing import FakeServer
 from vllm_client.testing._engine.generation import Writer
 from vllm_client.testing._engine.model import WordModel
@@ -62,6 +62,13 @@ def test_choose(client: VllmClient, options: Any) -> None:
     start = len(TOKENIZER.encode(CONTEXT)) - choice.context_tokens_rescored
     sums = [math.fsum(own_scores(TOKENIZER.encode(CONTEXT + option), start)) for option in options]
     assert choice.logprobs == pytest.approx(sums, abs=1e-6)
+
+
+def test_wrong_token_ids_do_not_change_the_way(client: VllmClient) -> None:
+    """Options that are no tokens of the model are refused, and the next choice is as cheap."""
+    with pytest.raises(BadRequestError, match="out-of-vocab"):
+        client.evaluate.choose([300], [[10**6], [301]])
+    assert client.evaluate.choose([300], [[301], [302]]).method == "labels"
 
 
 def test_perplexity(client: VllmClient) -> None:

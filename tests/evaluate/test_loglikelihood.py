@@ -57,6 +57,15 @@ def test_greedy() -> None:
     assert list(greedy.ranks) == [1]
 
 
+def test_greedy_in_all_places() -> None:
+    """One token that is not the most likely one makes the whole not greedy."""
+    best = chr(min(range(33, 127), key=lambda id_: -logprob(ord("a"), id_)))
+    with scoring(Letters()) as (client, _):
+        result = client.evaluate.loglikelihood("a", f"{best}\x01")
+    assert result.ranks[0] == 1 < result.ranks[1]
+    assert not result.is_greedy
+
+
 def test_a_token_across_the_boundary() -> None:
     """A token that spans the boundary is scored, and the result tells what else is in the sum."""
     with scoring(Letters("cd")) as (client, _):
@@ -206,6 +215,10 @@ def test_truncated_continuation() -> None:
     with scoring(Letters()) as (client, _):
         with pytest.raises(EvaluationError, match="80 tokens, and a prompt of this server at most"):
             client.evaluate.loglikelihood("a", "b" * 80, truncate="left")
+        longest = CONTEXT_LENGTH - 1
+        with pytest.raises(EvaluationError, match="of which one must precede it"):
+            client.evaluate.loglikelihood("a", "b" * longest, truncate="left")
+        assert client.evaluate.loglikelihood("aa", "b" * (longest - 1), truncate="left").tokens
 
 
 def test_unknown_context_length() -> None:
@@ -468,6 +481,16 @@ def test_columns() -> None:
     assert list(frame.columns) == ["token", "token_id", "logprob", "rank"]
     assert list(frame.token) == ["c", "d"]
     assert len(result) == 2
+
+
+def test_shows_itself() -> None:
+    """A result shows what it found in one line, and counts its tokens."""
+    with scoring(Letters("cd")) as (client, _):
+        result = client.evaluate.loglikelihood("abc", "de")
+    shown = (
+        f"LogLikelihood(logprob={result.logprob}, context_tokens_rescored=1, logprobs=<2 tokens>)"
+    )
+    assert repr(result) == shown
 
 
 def test_columns_without_ranks() -> None:

@@ -106,6 +106,20 @@ def test_messages() -> None:
     assert server.bodies("/tokenize")[0]["add_generation_prompt"] is False
 
 
+def test_beyond_numbers() -> None:
+    """A perplexity that no number can hold is infinity."""
+
+    def impossible(path: str, body: Any) -> Any:
+        if path == "/v1/completions":
+            body["choices"][0]["prompt_logprobs"][1]["98"]["logprob"] = -9999.0
+        return body
+
+    with scoring(Letters()) as (client, server):
+        server.change = impossible
+        result = client.evaluate.perplexity("ab")
+    assert (result.nll, result.perplexity) == (9999.0, math.inf)
+
+
 def test_by_echo() -> None:
     """An older server is read by its echo, and the result says so."""
     with scoring(Letters(), lacks=["prompt_logprobs"]) as (client, _):

@@ -26,6 +26,7 @@ ROWS: List[Tuple[str, Set[str]]] = [
             "_habits",
             "_lazy",
             "_shown",
+            "_visible",
             "_structured",
             "_tracebacks",
             "_version",

@@ -197,6 +197,10 @@ class Workers:
             done = self._handed_back.get(timeout=timeout)
         except queue.Empty:
             return None
+        return self._noted(done)
+
+    def _noted(self, done: Union[Done, _Connecting, None]) -> Optional[Done]:
+        """Note that a thread has handed this back; a job that was connected for is launched."""
         if isinstance(done, _Connecting):
             self._connecting -= 1
             self._after_connecting(done)
@@ -249,14 +253,12 @@ class Workers:
     def _take_in(self) -> None:
         """Note what threads have handed back, and launch what they have opened connections for."""
         for _ in range(self._handed_back.qsize()):
-            done = self._handed_back.get()
-            if done is None:
+            handed_back = self._handed_back.get()
+            if handed_back is None:
                 self._handed_back.put(None)  # It is meant for the next take_back.
-            elif isinstance(done, _Connecting):
-                self._connecting -= 1
-                self._after_connecting(done)
-            else:
-                self._in_threads -= 1
+                continue
+            done = self._noted(handed_back)
+            if done is not None:
                 self._done.append(done)
 
     def wake(self) -> None:

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from rich.markdown import Markdown
 
-from ._output import visible
+from .._visible import visible
 
 __all__ = ["MarkdownPrinter"]
 

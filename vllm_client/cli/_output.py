@@ -7,6 +7,7 @@ import re
 import sys
 from typing import List, Optional, Protocol, Set, TextIO, Union
 
+from .._visible import visible
 from ..events import (
     CompletionStreamEvent,
     Content,
@@ -19,14 +20,6 @@ from ..events import (
 from ..streams import ChatCompletionStream, CompletionStream
 from ..timings import Timings
 from ._terminal import DIM, is_terminal, note, painted
-
-# C0 and C1 control characters except tab and line feed, those that have no width, and those that
-# change the direction of writing.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
-    # Joiners are part of emoji and of Persian words; beside other characters they only hide.
-    r"|(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\u200c\u200d])"
-)
 
 _JOINERS = "\u200c\u200d"
 
@@ -173,11 +166,6 @@ def print_row(*cells: str) -> None:
 def print_json(value: object) -> None:
     """Print a JSON value on a line. It has escapes instead of control characters."""
     print(json.dumps(value))
-
-
-def visible(text: str) -> str:
-    """The text with its control characters as escapes, which no terminal executes."""
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def print_error(error: Exception) -> int:

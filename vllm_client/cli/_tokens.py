@@ -6,8 +6,8 @@ import json
 import math
 import sys
 
+from .._visible import visible
 from ..types.logprobs import TokenLogprob
-from ._output import visible
 from ._terminal import has_colour, note, painted
 
 __all__ = ["TokenPrinter"]

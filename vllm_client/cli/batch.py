@@ -6,10 +6,11 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
+from .._visible import visible
 from ..client import VllmClient
 from ..exceptions import BatchLockedError
 from ._options import request_params
-from ._output import print_error, visible
+from ._output import print_error
 
 if TYPE_CHECKING:
     from ..batch import BatchReport

@@ -9,12 +9,13 @@ from itertools import cycle, islice
 from time import perf_counter, process_time
 from typing import Any, Dict, Iterator, List
 
+from .._visible import visible
 from ..client import VllmClient
 from ._chart import chart
 from ._figures import LABELS, Figures
 from ._load import Load
 from ._options import request_params
-from ._output import print_json, visible
+from ._output import print_json
 from ._terminal import is_terminal, note
 
 __all__ = ["SOME_FAILED", "add_arguments", "run"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any, Dict, Sequence
 
+from .._visible import visible
 from ._cards import cards, figures, texts
 from ._reading import Frame
-from ._words import visible
 
 __all__ = ["NotebookScreen"]
 

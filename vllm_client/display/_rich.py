@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, List, Sequence, TextIO
 
+from .._visible import visible
 from ._answers import Piece, Shown
 from ._cards import figures, indented, reasoning_title
 from ._reading import Frame
-from ._words import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import List, Protocol, Sequence, TextIO
 
+from .._visible import visible
 from ._answers import Piece
 from ._cards import figures
 from ._reading import Frame
 from ._rich import RichScreen
-from ._words import counted, visible
+from ._words import counted
 
 __all__ = ["PlainScreen", "Screen", "terminal_screen"]
 

@@ -1,16 +1,10 @@
-"""The words of a model, made safe for a page and for a terminal."""
+"""The words of a model, made safe for a page."""
 
 from __future__ import annotations
 
 import html
-import re
 from typing import Dict, Union
 
-# C0 and C1 control characters except tab and line feed, those that have no width, and those that
-# change the direction of writing.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
-)
 # A browser drops or replaces control characters, so a page shows the pictures that Unicode has
 # for them. C1 has no pictures; nor have those that turn the direction of what follows, such as
 # the rest of a page or the name of a file.
@@ -23,11 +17,6 @@ _PICTURES: Dict[int, Union[int, str]] = {
 
 UNTYPESET = "tex2jax_ignore mathjax_ignore"
 """The classes that keep a notebook from typesetting what stands between two dollar signs."""
-
-
-def visible(text: str) -> str:
-    """The text with its control characters as escapes, which no terminal executes."""
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def escaped(text: str) -> str:

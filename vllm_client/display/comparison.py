@@ -7,7 +7,8 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from attrs import field, frozen
 
-from ._words import UNTYPESET, escaped, shortened, visible
+from .._visible import visible
+from ._words import UNTYPESET, escaped, shortened
 from .frames import frame_of, rows_of
 
 __all__ = ["Comparison", "compare"]

@@ -7,11 +7,12 @@ from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, S
 
 from attrs import field, frozen
 
+from .._visible import visible
 from ..types.logprobs import TokenLogprob
 from ._colours import DIFFERENCE, ENTROPY, PROBABILITY, Level, Scale
 from ._scored import Part, probability, scored, scored_text
 from ._scored import entropy as entropy_of
-from ._words import UNTYPESET, escaped, visible
+from ._words import UNTYPESET, escaped
 
 __all__ = ["Heatmap", "Spot", "heatmap"]
 

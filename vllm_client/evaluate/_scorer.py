@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 from attrs import frozen
 
 from .._http.transport import Transport
-from ..exceptions import BadRequestError, ContextLengthError, EvaluationError
+from ..exceptions import BadRequestError, EvaluationError
 from ..params import Prompt, RequestOptions
 from ..resources.chat import ChatCompletions
 from ..resources.completions import Completions
@@ -247,7 +247,7 @@ class Scorer:
                 **self._common,
             )
         except BadRequestError as error:
-            if isinstance(error, ContextLengthError) or PROMPT_LOGPROBS not in str(error):
+            if PROMPT_LOGPROBS not in str(error):
                 raise
         if answer is not None and all(each.prompt_logprobs for each in answer.choices):
             return answer

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 from attrs import Factory, field, frozen
 
+from .._shown import Items, fields_of, shown
+
 if TYPE_CHECKING:
     from typing_extensions import Literal
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "LogLikelihood", "LogLikelihoodFailure", "Perplexity", "TokenColumns"]
 
 
+@shown
 @frozen
 class TokenColumns:
     """Tokens in parallel columns, without an object a token.
@@ -34,6 +37,10 @@ class TokenColumns:
     token_ids: array[int] = field(repr=False)
     token_logprobs: array[float] = field(repr=False)
     ranks: Optional[array[int]] = field(default=None, repr=False)
+
+    def _shown_items(self) -> Items:
+        yield from fields_of(self)
+        yield "logprobs", self.token_logprobs
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -70,6 +77,7 @@ class TokenColumns:
         )
 
 
+@shown
 @frozen
 class LogLikelihood(TokenColumns):
     """How likely a continuation is after a context.
@@ -98,6 +106,7 @@ class LogLikelihood(TokenColumns):
     """True; the same name at a failure is False."""
 
 
+@shown
 @frozen
 class LogLikelihoodFailure:
     """A pair that could not be scored, from ``loglikelihoods(on_error="row")``.
@@ -112,6 +121,7 @@ class LogLikelihoodFailure:
     ok: Literal[False] = field(default=False, init=False, repr=False)
 
 
+@shown
 @frozen
 class Choice:
     """Which of several options a model prefers.
@@ -149,6 +159,7 @@ class Choice:
     method: str
 
 
+@shown
 @frozen
 class Perplexity:
     """How well a model predicts a text.
@@ -201,8 +212,11 @@ class Perplexity:
 
     @property
     def perplexity(self) -> float:
-        """``exp(per_token)``."""
-        return math.exp(self.per_token)
+        """``exp(per_token)``; infinity where that is no number of a computer."""
+        try:
+            return math.exp(self.per_token)
+        except OverflowError:
+            return math.inf
 
 
 def _share(total: float, count: int) -> float:
