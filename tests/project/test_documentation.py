@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
@@ -42,6 +43,29 @@ def test_the_code_of_a_page_runs(
             for name in ("client", "patient", "server"):
                 if name in names:
                     names[name].close()
+
+
+def texts_of_the_package() -> str:
+    """The texts in the code of the package, without what an f-string puts in, and class names."""
+    found = []
+    for path in sorted((ROOT / "vllm_client").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.ClassDef):
+                found.append(node.name)
+    return "\n".join(found)
+
+
+def test_troubleshooting_quotes_messages() -> None:
+    """Each message of the page is one of the client's, or of the server that it embeds."""
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| ([^|]+) \|", page, flags=re.MULTILINE)
+    quoted = [text for cell in cells for _, text in re.findall(r"(`+)(.+?)\1", cell)]
+    pieces = [piece.strip() for text in quoted for piece in re.sub(r"^\d+: ", "", text).split("…")]
+    known = texts_of_the_package()
+    assert len(pieces) > 40
+    assert [piece for piece in pieces if piece not in known] == []
 
 
 @pytest.fixture(scope="module")
