@@ -36,7 +36,9 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"
+# In signatures of sixty fields nobody would read them.
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
 autodoc_class_signature = "mixed"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -86,10 +88,11 @@ def show_colon(
     lines[:] = [line.replace(COLON, ":") for line in lines]
 
 
-def unlink_builtins(_: Sphinx, doctree: nodes.document) -> None:
-    """Keep the type ``bytes`` from becoming a link to an attribute of that name."""
+def unlink_namesakes(_: Sphinx, doctree: nodes.document) -> None:
+    """Keep ``bytes`` and the headers of a call from becoming links to others of that name."""
+    namesakes = {*dir(builtins), "Headers"}
     for reference in list(doctree.findall(addnodes.pending_xref)):
-        if reference.get("reftype") == "class" and hasattr(builtins, reference["reftarget"]):
+        if reference.get("reftype") == "class" and reference["reftarget"] in namesakes:
             reference.replace_self(reference.children)
 
 
@@ -99,4 +102,4 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", readable_defaults)
     app.connect("autodoc-process-docstring", hide_colon, priority=400)
     app.connect("autodoc-process-docstring", show_colon, priority=600)
-    app.connect("doctree-read", unlink_builtins)
+    app.connect("doctree-read", unlink_namesakes)

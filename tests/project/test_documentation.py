@@ -101,7 +101,6 @@ NOISE = (
     "Does not exist",  # A name of another client.
     "=Ellipsis",
     "=&lt;object object&gt;",
-    "Return type",  # A colon in the first sentence of "Returns:"; there are no types.
     "<blockquote>",  # An example without "::" before it.
 )
 
@@ -114,6 +113,19 @@ def test_pages_are_free_of_noise(site: Path, noise: str) -> None:
 
 
 def test_the_reference_keeps_whole_sentences(site: Path) -> None:
-    """What stands before a colon in the docstring of a field is no type."""
+    """What stands before a colon in the docstring of a field, or of a result, is no type."""
     page = (site / "reference" / "parameters.html").read_text("utf-8")
     assert "Default: the server’s first model." in page
+    pages = "".join(page.read_text("utf-8") for page in sorted(site.glob("reference/*.html")))
+    entries = re.findall(r"<dt[^>]*>(?:Return type|Type)<.*?<dd[^>]*>(.*?)</dd>", pages, re.DOTALL)
+    types = {re.sub(r"<[^>]*>", "", entry).strip() for entry in entries}
+    assert len(types) > 10
+    assert [text for text in types if re.search(r"\w \w", text)] == []
+
+
+def test_the_reference_has_types(site: Path) -> None:
+    """Parameters and fields have their types."""
+    client = (site / "reference" / "client.html").read_text("utf-8")
+    assert re.search(r"<strong>max_tokens</strong> \(<em>Optional</em>.*?int", client)
+    fields = (site / "reference" / "parameters.html").read_text("utf-8")
+    assert re.search(r"min_tokens</span>.*?int", fields)
