@@ -224,7 +224,7 @@ def _redirect_message(target: Optional[str]) -> str:
     return (
         f"the server redirects to {target or 'an address that it does not name'}; this client does "
         "not follow redirects, because they can turn a POST into a GET: if the address is right, "
-        "use it as base_url"
+        "use it as base_url, without the route at its end"
     )
 
 

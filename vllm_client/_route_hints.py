@@ -64,6 +64,19 @@ HINTS: Dict[str, str] = {
 }
 """What each route needs, by the end of its path."""
 
+_UNDER_V1 = frozenset(
+    {
+        "/completions",
+        "/chat/completions",
+        "/responses",
+        "/messages",
+        "/embeddings",
+        "/audio/transcriptions",
+        "/audio/translations",
+    }
+)
+"""The routes that vLLM serves under ``/v1`` alone."""
+
 
 def not_served(method: str, url: str) -> str:
     """Explain a 404 for a route.
@@ -76,5 +89,11 @@ def not_served(method: str, url: str) -> str:
     server = f"{parts.scheme}://{parts.netloc}"
     path = re.sub("/responses/.*", "/responses", parts.path)  # Without the id.
     fitting = [end for end in HINTS if path.endswith(end)]
-    advice = HINTS[max(fitting, key=len)] if fitting else "check base_url and the path"
+    advice = _advice(path, max(fitting, key=len)) if fitting else "check base_url and the path"
     return f"the server at {server} does not serve {method} {parts.path}: {advice}"
+
+
+def _advice(path: str, end: str) -> str:
+    if end in _UNDER_V1 and not path[: -len(end)].endswith("/v1"):
+        return f"vLLM serves /v1{end}, so check the path of base_url"
+    return HINTS[end]

@@ -337,6 +337,8 @@ def test_positional_arguments(serve: Serve) -> None:
 )
 def test_what_is_no_response(serve: Serve, reply: bytes, message: str) -> None:
     """A body that does not fit its description is an error, never a shorter vector."""
+    one_row = binary([packed(ONE)], metadata([12], shape=[1, 3]))  # True equals 1, and is no length.
+    serve(one_row).client.embeddings.create(input="x")
     with pytest.raises(InvalidResponseError, match=message):
         serve(reply).client.embeddings.create(input="x")
 

@@ -182,6 +182,9 @@ NOT_SERVED = [
     ("POST", "http://h:1/v1/load_lora_adapter?x=1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"),
     ("GET", "http://h:1/is_sleeping", "VLLM_SERVER_DEV_MODE=1"),
     ("GET", "http://h:1/v1/responses/resp_1", "needs a model that generates text"),
+    ("POST", "http://h:1/gateway/v1/chat/completions", "needs a model that generates text"),
+    ("POST", "http://h:1/v2/completions", "vLLM serves /v1/completions, so check the path of base"),
+    ("POST", "http://h:1/v1/completions/embeddings", "vLLM serves /v1/embeddings, so check the"),
     ("GET", "http://h:1/v1/nope", "check base_url and the path"),
 ]
 
