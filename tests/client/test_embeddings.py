@@ -337,7 +337,7 @@ def test_positional_arguments(serve: Serve) -> None:
 )
 def test_what_is_no_response(serve: Serve, reply: bytes, message: str) -> None:
     """A body that does not fit its description is an error, never a shorter vector."""
-    one_row = binary([packed(ONE)], metadata([12], shape=[1, 3]))  # True equals 1, and is no length.
+    one_row = binary([packed(ONE)], metadata([12], shape=[1, 3]))  # True equals this 1.
     serve(one_row).client.embeddings.create(input="x")
     with pytest.raises(InvalidResponseError, match=message):
         serve(reply).client.embeddings.create(input="x")
