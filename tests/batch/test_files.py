@@ -390,6 +390,11 @@ def test_shards(serve: Serve, tmp_path: Path) -> None:
 
 WRONG = [
     ({"shard": (3, 3)}, "shard must be"),
+    ({"shard": "3/8"}, "shard must be"),
+    ({"shard": (0.5, 2)}, "shard must be"),
+    ({"shard": (1,)}, "shard must be"),
+    ({"patience": float("nan")}, "patience must be"),
+    ({"progress": "yes"}, "progress must be"),
     ({"sync_every": 0}, "sync_every"),
     ({"route": "nope"}, "know no route"),
     ({"route": "chat", "top_kk": 1}, "did you mean 'top_k'"),
@@ -400,9 +405,18 @@ WRONG = [
 def test_wrong_arguments(serve: Serve, output: Path, settings: Any, message: str) -> None:
     """A wrong argument is refused before a file is made."""
     client = serve(handler=Answering()).client
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         client.batch.run(["a"], output, **settings)
     assert not output.exists()
+
+
+def test_common_field_without_a_route(
+    serve: Serve, output: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A common field that the route of the rows does not have is not ignored without a word."""
+    client = serve(handler=Answering()).client
+    client.batch.run(["a"], output, max_completion_tokens=3, extra_body={"mine": 1})
+    assert "no field 'max_completion_tokens', so" in caplog.text
 
 
 def test_source_that_is_no_input(serve: Serve, output: Path) -> None:

@@ -197,6 +197,17 @@ def test_what_is_no_input(rows: Any, message: str) -> None:
         check_rows(rows)
 
 
+def test_common_field_that_a_route_does_not_have(caplog: pytest.LogCaptureFixture) -> None:
+    """If rows tell their routes, a warning per route names the common fields it does not have."""
+    rows = [{"prompt": "a"}, {"input": "b"}, {"prompt": "c"}, "d"]
+    common = {"max_completion_tokens": 3, "seed": 1, "mine": 2}
+    fields = {"max_completion_tokens", "seed"}
+    assert all(job.error is None for job in RowReader(rows, None, common, fields=fields))
+    first, second = caplog.messages
+    assert "/v1/completions has no field 'max_completion_tokens', so" in first
+    assert "/v1/embeddings has no field 'max_completion_tokens', 'seed', so" in second
+
+
 def test_digest_tells_requests_apart() -> None:
     """The digest of a row is the same for the same request, and another for another."""
     first, again = jobs_of(["a", "b"]), jobs_of(["a", "c"])

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from array import array
 from collections import abc
 from numbers import Integral
 from time import perf_counter
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, Mapping, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    Mapping,
+    Optional,
+    Set,
+    Tuple,
+)
 from zlib import crc32
 
 from attrs import define, field
@@ -17,6 +30,8 @@ from .._http.transport import Transport
 from .._request import answer_type_of, check_alone
 from ..exceptions import BatchInputError, VllmError
 from .routes import ROUTES, Route, named_route, route_of_row
+
+logger = logging.getLogger("vllm_client")
 
 BLANK = object()
 """Stands for an empty line of a file: it is no row, but it counts as a line."""
@@ -85,6 +100,7 @@ class RowReader:
         strict: Whether a row that cannot be sent raises, instead of being a failed one.
         place: What a row is called in messages: ``"row"`` or ``"line"``.
         answer_type: The class of all rows, whose schema is the ``response_format`` in ``common``.
+        fields: The names in ``common`` that are fields of some route.
     """
 
     def __init__(
@@ -96,6 +112,7 @@ class RowReader:
         strict: bool = False,
         place: str = "row",
         answer_type: Optional[type] = None,
+        fields: Collection[str] = (),
     ) -> None:
         self._rows = rows
         self._route = route
@@ -103,6 +120,8 @@ class RowReader:
         self._strict = strict
         self._place = place
         self._answer_type = answer_type
+        self._fields = fields
+        self._warned: Set[str] = set()
         self._ids = SeenIds()
         self._first_named: Optional[int] = None
 
@@ -181,6 +200,9 @@ class RowReader:
         route = named_route(url) if url is not None else route_of_row(item)
         if route is None:
             raise BatchInputError("the row does not tell its route: give route=…, or a url in it")
+        if route.url not in self._warned:
+            self._warned.add(route.url)
+            _warn_of_unused(self._fields, route)
         return route
 
 
@@ -243,6 +265,17 @@ def check_common(common: Mapping[str, Any], route: Optional[Route]) -> None:
         return
     known = frozenset().union(*(each.fields for each in ROUTES.values()))
     _refuse_unknown(common, known, "no route of a batch has a")
+
+
+def _warn_of_unused(fields: Collection[str], route: Route) -> None:
+    """Tell which fields of all rows mean nothing to the rows of one route."""
+    unused = sorted(name for name in fields if name not in route.fields)
+    if unused:
+        logger.warning(
+            "%s has no field %s, so vLLM ignores it there: set it in the rows of other routes",
+            route.url,
+            ", ".join(map(repr, unused)),
+        )
 
 
 def _check_names(fields: Mapping[str, Any], route: Route) -> None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
-from typing import Any, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sized, Tuple
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    Generator,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sized,
+    Tuple,
+)
 
 from attrs import frozen
 
@@ -42,6 +54,7 @@ class Run:
         route: The route of all rows; None takes it from each row.
         strict: Whether a row that cannot be sent ends the run.
         progress: Whom to tell.
+        fields: The names in ``common`` that are fields of some route.
     """
 
     transport: Transport
@@ -52,6 +65,7 @@ class Run:
     route: Optional[Route]
     strict: bool
     progress: Progress
+    fields: FrozenSet[str] = frozenset()
 
     def reader(self, rows: Iterable[Any], place: str = "row") -> RowReader:
         """The jobs of these rows."""
@@ -62,6 +76,7 @@ class Run:
             strict=self.strict,
             place=place,
             answer_type=self.answer_type,
+            fields=self.fields,
         )
 
     def engine(self, jobs: Iterable[Optional[Job]]) -> Engine:

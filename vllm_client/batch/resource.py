@@ -245,6 +245,8 @@ class Batch(Resource):
         timeout = rest.get("timeout", _timeout_of(self._transport))
         options = CallOptions(timeout, rest.get("extra_headers"))
         progress: Progress = rest.get("progress")
+        if not (progress is None or isinstance(progress, bool) or callable(progress)):
+            raise TypeError(f"progress must be True, or a function, not {progress!r}")
         return Run(
             self._transport,
             Settings(max_retries=self._transport.max_retries, **settings).checked(),
@@ -254,6 +256,7 @@ class Batch(Resource):
             route,
             bool(rest.get("strict", False)),
             progress,
+            frozenset(params),
         )
 
 
@@ -274,7 +277,9 @@ def _output(path: Union[str, Path]) -> Path:
 
 
 def _shard(shard: Tuple[int, int]) -> Tuple[int, int]:
-    remainder, divisor = shard
-    if not 0 <= remainder < divisor:
-        raise ValueError(f"shard must be (k, n) with 0 <= k < n, not {shard!r}")
-    return remainder, divisor
+    given: Any = shard
+    if isinstance(given, (tuple, list)) and [type(each) for each in given] == [int, int]:
+        remainder, divisor = given
+        if 0 <= remainder < divisor:
+            return remainder, divisor
+    raise ValueError(f"shard must be (k, n) with 0 <= k < n, not {given!r}")
