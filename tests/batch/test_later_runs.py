@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any, List
 
 import pytest
 
 from vllm_client import BatchChangedError, BatchStoppedError, read_batch
+from vllm_client.batch._appended import AppendedFile
 from vllm_client.batch._store import errors_path
 
 from ..servers import Serve
+from ..threads import Running, wait_until
 from .answering import Answering, Outcome, status
 
 REFUSED = status("400 Bad Request", "too long")
@@ -172,6 +175,41 @@ def test_full_disk_among_failed_rows(
         assert line.endswith("\n")
         json.loads(line)
     assert client.batch.run(rows, output).failed == 3
+
+
+def test_interrupt_while_the_file_is_closed(
+    serve: Serve, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the disk is waited for at the end leaves no lock: the same call goes on."""
+    client = serve(handler=Answering()).client
+
+    def interrupted(_file: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AppendedFile, "sync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.batch.run(["a"], output)
+    assert client.batch.run(["a"], output).skipped == 1
+
+
+def test_interrupt_while_a_thread_starts(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a worker starts ends the run and all its threads, that one too."""
+    client = serve(handler=Answering()).client
+    start, started = threading.Thread.start, []
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == "vllm_client-batch":
+            started.append(thread)
+            if len(started) == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    run = Running(lambda: list(client.batch.completions(list("abcdefgh"))))
+    with pytest.raises(KeyboardInterrupt):
+        run.result()
+    assert wait_until(lambda: not any(thread.is_alive() for thread in started))
 
 
 def test_order_behind_a_link(serve: Serve, output: Path) -> None:

@@ -251,10 +251,11 @@ class OutputFile:
 
     def close(self) -> None:
         """Force everything to the disk and unlock the file."""
-        with contextlib.suppress(OSError):
-            self.sync()
-        self._errors.close()
-        self._rows.close()
+        with contextlib.ExitStack() as stack:  # Ctrl-C may come while the disk is waited for.
+            stack.callback(self._rows.close)
+            stack.callback(self._errors.close)
+            with contextlib.suppress(OSError):
+                self.sync()
 
 
 def errors_path(path: Path) -> Path:
