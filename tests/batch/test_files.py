@@ -132,6 +132,16 @@ def test_prompts_of_an_editor(serve: Serve, output: Path, tmp_path: Path) -> Non
     assert client.batch.run(source, tmp_path / "other.jsonl").done == 1
 
 
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
+def test_source_without_rows(serve: Serve, output: Path, tmp_path: Path, content: bytes) -> None:
+    """A file without rows is a run without rows."""
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(content)
+    report = serve(handler=Answering()).client.batch.run(source, output)
+    assert (report.read, report.done, report.failed) == (0, 0, 0)
+    assert list(read_batch(output)) == []
+
+
 @pytest.mark.parametrize("name", ["none.jsonl", "."])
 def test_source_that_cannot_be_read(serve: Serve, tmp_path: Path, name: str) -> None:
     """A source that is not there, or is a folder, is an error before any file is made."""
