@@ -380,6 +380,20 @@ def test_progress(serve: Serve) -> None:
     assert report.request_throughput > 0
 
 
+def test_progress_that_raises(serve: Serve) -> None:
+    """The error of the callable ends the loop, and the callable is not called again."""
+    told: List[BatchProgress] = []
+
+    def tell(progress: BatchProgress) -> None:
+        told.append(progress)
+        raise KeyError("mine")
+
+    rows = serve(handler=Answering()).client.batch.completions(["a", "b"], progress=tell)
+    with pytest.raises(KeyError, match="mine"):
+        list(rows)
+    assert len(told) == 1
+
+
 def test_timeout_of_a_row_is_an_attempt(serve: Serve) -> None:
     """A row whose response does not come in time is tried again as often as others."""
     server = Answering()

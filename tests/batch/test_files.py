@@ -24,6 +24,11 @@ from vllm_client import (
     BatchLockedError,
     BatchProgress,
     Completion,
+    ContextLengthError,
+    GenerationAbortedError,
+    InvalidResponseError,
+    NotFoundError,
+    PermissionDeniedError,
     read_batch,
 )
 from vllm_client.batch import _progress, _store
@@ -32,7 +37,7 @@ from vllm_client.batch._store import errors_path
 from ..recorded import answer
 from ..servers import Connection, Serve
 from ..threads import Running
-from .answering import Answering, broken, status
+from .answering import Answering, broken, chat_answer, status
 
 
 def lines(path: Path) -> List[Dict[str, Any]]:
@@ -80,6 +85,20 @@ def test_body_with_line_ends(serve: Serve, output: Path) -> None:
     assert line["response"]["body"] == answer("x")
 
 
+@pytest.mark.parametrize("line_end", [b"\n", b"\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_lines_are_whole_for_other_tools(
+    serve: Serve, output: Path, mark: bytes, line_end: bytes
+) -> None:
+    """A body with a byte order mark, or with any end of line, is still one line of JSON."""
+    body = mark + json.dumps(answer("x"), indent=1).encode().replace(b"\n", line_end)
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body)
+    server = Answering({"a": [lambda connection: connection.send(head + body)]})
+    serve(handler=server).client.batch.run(["a"], output)
+    (line,) = output.read_text().splitlines()
+    assert json.loads(line)["response"]["body"]["choices"][0]["text"] == "x"
+
+
 def test_batch_format_in(serve: Serve, output: Path, tmp_path: Path) -> None:
     """A file in OpenAI's batch format is read line by line; each line names its route."""
     message = [{"role": "user", "content": "hi"}]
@@ -98,6 +117,46 @@ def test_batch_format_in(serve: Serve, output: Path, tmp_path: Path) -> None:
     }
     texts = {row.custom_id: row.text for row in read_batch(output)}
     assert texts == {"a": "<x>", "b": "<hi>", "2": "<y>"}
+
+
+def test_prompts_of_an_editor(serve: Serve, output: Path, tmp_path: Path) -> None:
+    """A byte order mark is no part of a prompt, and an empty line is no prompt."""
+    source = tmp_path / "in.txt"
+    source.write_bytes(b"\xef\xbb\xbfa\r\n\r\nb\n  \n")
+    told: List[BatchProgress] = []
+    client = serve(handler=Answering()).client
+    client.batch.run(source, output, prompts=True, progress=told.append)
+    assert [row.text for row in read_batch(output, ordered=True)] == ["<a>", "<b>"]
+    assert told[-1].total == 2
+    source.write_bytes(b'\xef\xbb\xbf\n{"prompt": "c"}')
+    assert client.batch.run(source, tmp_path / "other.jsonl").done == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
+def test_source_without_rows(serve: Serve, output: Path, tmp_path: Path, content: bytes) -> None:
+    """A file without rows is a run without rows."""
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(content)
+    report = serve(handler=Answering()).client.batch.run(source, output)
+    assert (report.read, report.done, report.failed) == (0, 0, 0)
+    assert list(read_batch(output)) == []
+
+
+@pytest.mark.parametrize("name", ["none.jsonl", "."])
+def test_source_that_cannot_be_read(serve: Serve, tmp_path: Path, name: str) -> None:
+    """A source that is not there, or is a folder, is an error before any file is made."""
+    source, output = tmp_path / name, tmp_path / "out.jsonl"
+    with pytest.raises(OSError, match=r"No such file|Is a directory"):
+        serve(handler=Answering()).client.batch.run(source, output)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compressed_output_is_refused(serve: Serve, tmp_path: Path) -> None:
+    """The output is not compressed, so a name that says so is refused."""
+    output = tmp_path / "out.jsonl.gz"
+    with pytest.raises(BatchInputError, match=r"without \.gz"):
+        serve(handler=Answering()).client.batch.run(["a"], output)
+    assert not output.exists()
 
 
 def test_prompts_compressed_and_from_standard_input(
@@ -341,6 +400,11 @@ def test_shards(serve: Serve, tmp_path: Path) -> None:
 
 WRONG = [
     ({"shard": (3, 3)}, "shard must be"),
+    ({"shard": "3/8"}, "shard must be"),
+    ({"shard": (0.5, 2)}, "shard must be"),
+    ({"shard": (1,)}, "shard must be"),
+    ({"patience": float("nan")}, "patience must be"),
+    ({"progress": "yes"}, "progress must be"),
     ({"sync_every": 0}, "sync_every"),
     ({"route": "nope"}, "know no route"),
     ({"route": "chat", "top_kk": 1}, "did you mean 'top_k'"),
@@ -351,15 +415,26 @@ WRONG = [
 def test_wrong_arguments(serve: Serve, output: Path, settings: Any, message: str) -> None:
     """A wrong argument is refused before a file is made."""
     client = serve(handler=Answering()).client
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         client.batch.run(["a"], output, **settings)
     assert not output.exists()
 
 
+def test_common_field_without_a_route(
+    serve: Serve, output: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A common field that the route of the rows does not have is not ignored without a word."""
+    client = serve(handler=Answering()).client
+    client.batch.run(["a"], output, max_completion_tokens=3, extra_body={"mine": 1})
+    assert "no field 'max_completion_tokens', so" in caplog.text
+
+
 def test_source_that_is_no_input(serve: Serve, output: Path) -> None:
     """A source that is neither a path nor an iterable is refused."""
-    with pytest.raises(BatchInputError, match="must be a path or an iterable"):
-        serve(handler=Answering()).client.batch.run(5, output)  # type: ignore[arg-type]
+    client = serve(handler=Answering()).client
+    for source in (5, b"in.jsonl", {"prompt": "a"}):
+        with pytest.raises(BatchInputError, match="must be a path or an iterable"):
+            client.batch.run(source, output)  # type: ignore[arg-type]
 
 
 def test_line_that_is_no_json(serve: Serve, output: Path, tmp_path: Path) -> None:
@@ -464,6 +539,64 @@ def test_read_batch_of_another_tool(output: Path) -> None:
     write_lines(output, [{"id": "vllm-1", "custom_id": "a", "response": response, "error": None}])
     (row,) = read_batch(output)
     assert (row.custom_id, row.text, row.index) == ("a", "x", -1)
+
+
+def test_read_batch_of_failures_of_another_tool(output: Path) -> None:
+    """The failed rows of vllm run-batch are read as well; it keeps them in the output."""
+    told = {"message": "no model", "type": "NotFoundError", "param": None, "code": 404}
+    failed = {"status_code": 404, "request_id": "r", "body": None}
+    line = {"id": "vllm-1", "custom_id": "a", "response": failed, "error": {"error": told}}
+    write_lines(output, [line])
+    (row,) = read_batch(output)
+    assert isinstance(row.error, NotFoundError)
+    assert str(row.error) == "404: no model"
+
+
+def test_read_batch_keeps_the_classes_of_errors(serve: Serve, output: Path) -> None:
+    """An error that is read from a file has the class and the text that it had in the run."""
+    half = answer("x")
+    half["choices"][0]["finish_reason"] = None
+    too_long = "This model's maximum context length is 512 tokens"
+    server = Answering(
+        {
+            "long": [status("400 Bad Request", too_long)],
+            "html": [lambda connection: connection.send_json("no", "403 Forbidden")],
+            "abort": [lambda connection: connection.send_json(answer("x", "abort"))] * 9,
+            "half": [lambda connection: connection.send_json(half)],
+        }
+    )
+    client = serve(handler=server, max_retries=1).client
+    client.batch.run(["long", "html", "abort", "half", 5], output)
+    errors = [row.error for row in read_batch(output, ordered=True)]
+    for_good = [ContextLengthError, PermissionDeniedError, GenerationAbortedError]
+    assert [type(error) for error in errors] == [*for_good, InvalidResponseError, BatchInputError]
+    assert [error is not None and error.is_retryable for error in errors] == [0, 0, 1, 0, 0]
+    assert str(errors[0]).startswith(f"400: {too_long} (POST")
+    assert getattr(errors[0], "code", None) == 400
+
+
+def test_responses_that_do_not_name_their_object(serve: Serve, output: Path) -> None:
+    """A response is read whether or not it has the member ``object``."""
+    bodies = [
+        answer("text"),
+        chat_answer("words"),
+        {"data": [{"index": 0, "embedding": [0.5]}], "model": "m"},
+        {"data": [{"index": 0, "score": 0.5}], "model": "m"},
+        {
+            "results": [{"index": 0, "relevance_score": 0.5, "document": {"text": "d"}}],
+            "model": "m",
+        },
+    ]
+    for body in bodies:
+        body.pop("object", None)
+    lines = [
+        {"custom_id": "a", "response": {"status_code": 200, "body": body}, "error": None}
+        for body in bodies
+    ]
+    write_lines(output, lines)
+    kinds = [type(row.response).__name__ for row in read_batch(output)]
+    assert kinds[:2] == ["Completion", "ChatCompletion"]
+    assert kinds[2:] == ["EmbeddingResponse", "ScoreResponse", "RerankResponse"]
 
 
 NO_ROWS: List[Any] = [{}, [], {"custom_id": "a", "response": None, "error": None}, 5]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, List
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from vllm_client.batch._rows import BLANK, Job, RowReader, SeenIds
+from vllm_client.batch._rows import BLANK, Job, RowReader, SeenIds, check_rows
 from vllm_client.batch.routes import (
     CHAT,
     COMPLETIONS,
@@ -31,6 +34,11 @@ SHAPES = [
     ({"prompt": "a", "seed": 3}, {"prompt": "a", "seed": 3}, "0"),
     (("id7", "text"), {"prompt": "text"}, "id7"),
     ((7, {"prompt": "a"}), {"prompt": "a"}, "7"),
+    (("id7", (1, 2)), {"prompt": (1, 2)}, "id7"),
+    ((7, (1, 2)), {"prompt": (1, 2)}, "7"),
+    (("id7", MappingProxyType({"prompt": "a"})), {"prompt": "a"}, "id7"),
+    ((np.int64(7), "text"), {"prompt": "text"}, "7"),
+    ((None, "text"), {"prompt": "text"}, "0"),
     ({"custom_id": "c", "prompt": "a"}, {"prompt": "a"}, "c"),
     ({"prompt": "a", "stream": False}, {"prompt": "a"}, "0"),
     (
@@ -49,11 +57,21 @@ def test_shapes_of_rows(row: Any, body: Any, custom_id: str) -> None:
     assert (job.body, job.custom_id, job.index) == ({"max_tokens": 4, **body}, custom_id, 0)
 
 
+def test_pair_with_an_array() -> None:
+    """The row of a pair may be an array of NumPy, and the elements of one are no pair."""
+    pair, tokens = jobs_of([("a", np.array([1, 2])), tuple(np.array([3, 4]))])
+    assert (pair.custom_id, pair.content) == ("a", b'{"prompt":[1,2]}')
+    assert (tokens.custom_id, tokens.content) == ("1", b'{"prompt":[3,4]}')
+
+
 def test_rows_of_chat() -> None:
     """A row of chat is a list of messages; a text is one message of the user."""
     messages = [{"role": "user", "content": "hi"}]
     first, second, third = jobs_of([messages, "hi", {"messages": messages}], CHAT)
     assert first.body == second.body == third.body == {"messages": messages}
+    two = ({"role": "system", "content": "s"}, *messages)
+    tuples = jobs_of([two, ("a", two)], CHAT)
+    assert [(job.custom_id, job.body) for job in tuples] == [(n, {"messages": two}) for n in "0a"]
 
 
 def test_a_row_overrides_the_common_fields() -> None:
@@ -70,6 +88,9 @@ WRONG = [
     (5, "must be a mapping of its fields, or its prompt, not int"),
     (None, "not NoneType"),
     (b"bytes", "not bytes"),
+    (("a", None), "row 0: .*not NoneType"),
+    (("a", 5), "not int"),
+    ((1.5, "a"), "custom_id must be text or a number"),
     ({"prompt": object()}, "prompt cannot be sent as JSON"),
     ({"custom_id": 1.5, "prompt": "a"}, "custom_id must be text or a number"),
     ({"url": "/v1/chat/completions", "body": {"messages": []}}, "this run for /v1/completions"),
@@ -105,7 +126,26 @@ def test_lines_are_numbered_with_blank_ones() -> None:
 def test_duplicate_ids() -> None:
     """A custom id that stands at an earlier row is refused, also as a number."""
     rows = [("a", "x"), (7, "x"), ("a", "y"), ("7", "z")]
-    assert [job.error is None for job in jobs_of(rows)] == [True, True, False, False]
+    jobs = jobs_of(rows)
+    assert [job.error is None for job in jobs] == [True, True, False, False]
+    assert [job.custom_id for job in jobs] == ["a", "7", "a", "7"]
+
+
+NUMBERS = [
+    (["x", ("0", "y"), ("2", "z"), ("03", "a"), "b"], [1]),  # The first row has the number 0.
+    ([("1", "x"), "y", ("5", "z"), "a"], [1]),
+    ([("a", "x"), "y", ("1", "z")], [2]),
+    (["x", ("9" * 5000, "y")], []),
+]
+
+
+@pytest.mark.parametrize(("rows", "wrong"), NUMBERS, ids=range(len(NUMBERS)))
+def test_ids_that_are_numbers_of_rows(rows: List[Any], wrong: List[int]) -> None:
+    """Two rows never have the same name, also if one has its number and one names it."""
+    jobs = jobs_of(rows)
+    assert [job.index for job in jobs if job.error is not None] == wrong
+    names = [job.custom_id for job in jobs if job.error is None]
+    assert len(set(names)) == len(names)
 
 
 def test_route_of_each_row() -> None:
@@ -120,6 +160,13 @@ def test_route_of_each_row() -> None:
     assert "does not tell its route" in str(jobs[-1].error)
 
 
+@pytest.mark.parametrize("url", ["/v2/rerank", "/v1/rerank", "/rerank"])
+def test_prefixes_of_routes(url: str) -> None:
+    """As in vllm run-batch, scores and ranks have several URLs."""
+    row = {"url": url, "body": {"query": "q", "documents": ["a"]}}
+    assert [job.route for job in jobs_of([row], None) + jobs_of([row], RERANK)] == [RERANK] * 2
+
+
 @pytest.mark.parametrize("name", ["chat", "/v1/chat/completions", "chat/completions"])
 def test_named_route(name: str) -> None:
     """A route is known by the name of its method, by its URL and by its path."""
@@ -132,6 +179,33 @@ def test_unknown_route() -> None:
         named_route("/v1/audio/speech")
     (job,) = jobs_of([{"url": "/v1/nope", "body": {}}], None)
     assert "know no route '/v1/nope'" in str(job.error)
+
+
+NO_INPUT = [
+    ("text", "not str"),
+    (b"text", "not bytes"),
+    ({"prompt": "a"}, "not dict"),
+    (5, "not int"),
+    (pd.DataFrame({"prompt": ["a"]}), r'a DataFrame is a table.*to_dict\("records"\)'),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), NO_INPUT, ids=range(len(NO_INPUT)))
+def test_what_is_no_input(rows: Any, message: str) -> None:
+    """What would be iterated over as something else than rows is refused."""
+    with pytest.raises(BatchInputError, match=message):
+        check_rows(rows)
+
+
+def test_common_field_that_a_route_does_not_have(caplog: pytest.LogCaptureFixture) -> None:
+    """If rows tell their routes, a warning per route names the common fields it does not have."""
+    rows = [{"prompt": "a"}, {"input": "b"}, {"prompt": "c"}, "d"]
+    common = {"max_completion_tokens": 3, "seed": 1, "mine": 2}
+    fields = {"max_completion_tokens", "seed"}
+    assert all(job.error is None for job in RowReader(rows, None, common, fields=fields))
+    first, second = caplog.messages
+    assert "/v1/completions has no field 'max_completion_tokens', so" in first
+    assert "/v1/embeddings has no field 'max_completion_tokens', 'seed', so" in second
 
 
 def test_digest_tells_requests_apart() -> None:

@@ -215,6 +215,56 @@ def test_ties() -> None:
     assert (alone.ties, alone.probabilities) == ([], [1.0])
 
 
+def impossible(value: Any) -> Any:
+    """Change responses: all tokens that were asked for have this log-probability."""
+
+    def change(path: str, body: Any) -> Any:
+        for choice in body.get("choices", ()):
+            for top in (choice["logprobs"] or {}).get("top_logprobs", ()):
+                top.update({name: value for name in top if name != "token_id:5"})
+            for entry in choice["prompt_logprobs"] or [None]:
+                for own in (entry or {}).values():
+                    own["logprob"] = value
+        return body
+
+    return change
+
+
+@pytest.mark.parametrize("lacks", [[], ["logprob_token_ids"]])
+def test_impossible_options(lacks: List[str]) -> None:
+    """Options that are all impossible are equal: the first one, and the others are ties."""
+    with scoring(Letters(), lacks=lacks) as (client, server):
+        server.change = impossible(-math.inf)
+        choice = client.evaluate.choose("Q? ", ["A", "B"])
+    assert (choice.best, choice.ties, choice.probabilities) == ("A", [1], [0.5, 0.5])
+    assert choice.scores == [-math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("lacks", [[], ["logprob_token_ids"]])
+def test_scores_that_are_no_numbers(lacks: List[str]) -> None:
+    """NaN is no score: nothing would be the best option."""
+    with scoring(Letters(), lacks=lacks) as (client, server):
+        server.change = impossible(math.nan)
+        with pytest.raises(EvaluationError, match="NaN"):
+            client.evaluate.choose("Q? ", ["A", "B"])
+        with pytest.raises(EvaluationError, match="NaN"):
+            client.evaluate.loglikelihood("a", "b")
+
+
+def test_scores_that_are_missing() -> None:
+    """A null in the place of a score is no score: the options are scored in the other way."""
+    with scoring(Letters()) as (client, server):
+
+        def change(path: str, body: Any) -> Any:
+            for choice in body.get("choices", ()):
+                if choice["logprobs"]:
+                    choice["logprobs"]["top_logprobs"][0]["token_id:65"] = None
+            return body
+
+        server.change = change
+        assert client.evaluate.choose("Q? ", ["A", "B"]).method == "prompt"
+
+
 def test_special_token_in_front() -> None:
     """An empty context needs a token in front, and the result names it."""
     with scoring(Letters(bos=BOS)) as (client, _):

@@ -60,7 +60,18 @@ def test_kinds_of_pairs() -> None:
     assert [result.tokens for result in results] == [["c"], ["\x03"], ["y", "o"]]
 
 
-BAD = [("ab", ""), ("ab", 3), "ab", 7, {"context": "a", "continuations": "b"}, {"context": "a"}]
+BAD = [
+    ("ab", ""),
+    ("ab", 3),
+    "ab",
+    7,
+    {"context": "a", "continuations": "b"},
+    {"context": "a"},
+    ([1.5], [2]),
+    ([1], ["x"]),
+    {"messages": 5, "continuation": "b"},
+    {"messages": [object()], "continuation": "b"},
+]
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -180,6 +191,8 @@ def test_retry() -> None:
         ({"on_error": "ignore"}, ValueError),
         ({"max_concurrency": 0}, ValueError),
         ({"patience": -1}, ValueError),
+        ({"boundary": "apart"}, ValueError),
+        ({"truncate": "right"}, ValueError),
         ({"max_concurency": 3}, TypeError),
     ],
 )

@@ -144,6 +144,9 @@ def test_no_ranks() -> None:
         ("abc", {"window": 8, "stride": 8}, ValueError),
         ("abc", {"window": 8, "stride": 0}, ValueError),
         ("abc", {"truncate": "left"}, ValueError),
+        ("abc", {"window": 8.0}, TypeError),
+        ("abc", {"window": 8, "stride": "4"}, TypeError),
+        ("abc", {"window": True}, TypeError),
         ("a", {}, EvaluationError),
     ],
 )

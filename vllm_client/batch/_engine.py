@@ -62,7 +62,7 @@ class Settings:
         positive("buffer_bytes", self.buffer_bytes)
         if self.stop_after_failures is not None:
             positive("stop_after_failures", self.stop_after_failures)
-        if not isinstance(self.patience, (int, float)) or self.patience < 0:
+        if not isinstance(self.patience, (int, float)) or not self.patience >= 0:
             raise ValueError(f"patience must be seconds, 0 or more, not {self.patience!r}")
         return self
 
@@ -343,7 +343,8 @@ class Engine:
     def _check_stop(self, job: Job) -> None:
         """End the run if all rows so far were refused in the same way."""
         most, status = self._settings.stop_after_failures, getattr(job.error, "status_code", 500)
-        if self.counts.done or most is None or status >= 500:
+        # A row that failed before, and is tried once more, says nothing about the others.
+        if self.counts.done or most is None or status >= 500 or job.failed_before:
             return
         self._alike = (status, self._alike[1] + 1 if self._alike[0] == status else 1)
         if self._alike[1] >= most:

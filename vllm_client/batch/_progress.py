@@ -99,6 +99,7 @@ class Reporter:
         self._report = report
         self._total = total
         self._shown_at = float("-inf")
+        self._has_raised = False
 
     def update(self, *, last: bool = False) -> None:
         """Tell the progress, if it is time."""
@@ -107,11 +108,14 @@ class Reporter:
         now = perf_counter()
         if last or now - self._shown_at >= 1 / _PER_SECOND:
             self._shown_at = now
+            self._has_raised = True  # Unless it returns.
             self._show(BatchProgress.of(self._report(), self._engine, self._total))
+            self._has_raised = False
 
     def close(self) -> None:
-        """Tell the last state, and end the bar."""
-        self.update(last=True)
+        """Tell the last state, except to a function that has raised, and end the bar."""
+        if not self._has_raised:
+            self.update(last=True)
         end = getattr(self._show, "close", None)
         if end is not None:
             end()

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from array import array
 from collections import abc
+from numbers import Integral
 from time import perf_counter
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, Mapping, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    Mapping,
+    Optional,
+    Set,
+    Tuple,
+)
 from zlib import crc32
 
 from attrs import define, field
@@ -16,6 +30,8 @@ from .._http.transport import Transport
 from .._request import answer_type_of, check_alone
 from ..exceptions import BatchInputError, VllmError
 from .routes import ROUTES, Route, named_route, route_of_row
+
+logger = logging.getLogger("vllm_client")
 
 BLANK = object()
 """Stands for an empty line of a file: it is no row, but it counts as a line."""
@@ -57,10 +73,18 @@ class Job:
     sent_at: float = 0.0
     ended_at: float = 0.0
 
+    failed_before: bool = False
+    """Whether an earlier run gave this row up, and it is tried once more."""
+
     @property
     def digest(self) -> int:
         """What tells whether a later run has the same request in this row."""
         return crc32(self.content)
+
+    @property
+    def named_digest(self) -> int:
+        """The same of the request and the name of the row."""
+        return crc32(self.custom_id.encode("utf-8", "surrogatepass"), self.digest)
 
 
 class RowReader:
@@ -76,6 +100,7 @@ class RowReader:
         strict: Whether a row that cannot be sent raises, instead of being a failed one.
         place: What a row is called in messages: ``"row"`` or ``"line"``.
         answer_type: The class of all rows, whose schema is the ``response_format`` in ``common``.
+        fields: The names in ``common`` that are fields of some route.
     """
 
     def __init__(
@@ -87,6 +112,7 @@ class RowReader:
         strict: bool = False,
         place: str = "row",
         answer_type: Optional[type] = None,
+        fields: Collection[str] = (),
     ) -> None:
         self._rows = rows
         self._route = route
@@ -94,7 +120,10 @@ class RowReader:
         self._strict = strict
         self._place = place
         self._answer_type = answer_type
+        self._fields = fields
+        self._warned: Set[str] = set()
         self._ids = SeenIds()
+        self._first_named: Optional[int] = None
 
     def __iter__(self) -> Iterator[Job]:
         """The jobs, in order.
@@ -120,7 +149,8 @@ class RowReader:
     def _fill(self, job: Job, row: Any) -> None:
         if isinstance(row, BaseException):
             raise BatchInputError(str(row))
-        job.custom_id, url, item = self._parts_of(job, row)
+        custom_id, url, item = _parts_of(row)
+        self._name(job, custom_id)
         job.route = self._route_of(url, item)
         fields = dict(job.route.fields_of(item))
         if fields.pop("stream", None):
@@ -141,34 +171,87 @@ class RowReader:
         check_alone(body)
         return self._answer_type
 
-    def _parts_of(self, job: Job, row: Any) -> Tuple[str, Optional[str], Any]:
-        """The custom id of a row, its URL if it names one, and the row itself."""
-        custom_id, url = None, None
-        if isinstance(row, tuple) and len(row) == 2 and isinstance(row[1], (str, list, dict)):
-            custom_id, row = row
-        elif isinstance(row, abc.Mapping):  # typing.Mapping takes ten times as long.
-            if isinstance(row.get("body"), abc.Mapping) and row.keys() <= _LINE_MEMBERS:
-                custom_id, url, row = row.get("custom_id"), row.get("url"), row["body"]
-            elif "custom_id" in row:
-                row = dict(row)
-                custom_id = row.pop("custom_id")
+    def _name(self, job: Job, custom_id: object) -> None:
+        """Give a row its name; rows without one have their number.
+
+        Raises:
+            BatchInputError: Another row has that name, or it is none.
+        """
         if custom_id is None:
-            return job.custom_id, url, row
-        if not isinstance(custom_id, (str, int)):
+            if self._first_named is not None and not self._ids.add(job.custom_id):
+                raise BatchInputError(
+                    f"an earlier row has the custom_id {job.custom_id!r}, which is the number of "
+                    "this one: give each row a custom_id, or none"
+                )
+            return
+        if not isinstance(custom_id, (str, Integral)):
             raise BatchInputError(f"custom_id must be text or a number, not {custom_id!r}")
-        if not self._ids.add(str(custom_id)):
+        job.custom_id = str(custom_id)
+        if self._first_named is None:
+            self._first_named = job.index  # All rows before have their numbers.
+        if _is_number_below(job.custom_id, self._first_named) or not self._ids.add(job.custom_id):
             raise BatchInputError(f"custom_id {custom_id!r} stands at an earlier row already")
-        return str(custom_id), url, row
 
     def _route_of(self, url: Optional[str], item: object) -> Route:
         if self._route is not None:
-            if url is not None and url not in {self._route.url, self._route.path}:
+            if url is not None and not self._route.is_at(url):
                 raise BatchInputError(f"the row is for {url}, this run for {self._route.url}")
             return self._route
         route = named_route(url) if url is not None else route_of_row(item)
         if route is None:
             raise BatchInputError("the row does not tell its route: give route=…, or a url in it")
+        if route.url not in self._warned:
+            self._warned.add(route.url)
+            _warn_of_unused(self._fields, route)
         return route
+
+
+def _parts_of(row: Any) -> Tuple[object, Optional[str], Any]:
+    """The custom id of a row and its URL, if it has them, and the row itself."""
+    if _is_pair(row):
+        return row[0], None, row[1]
+    if not isinstance(row, abc.Mapping):  # typing.Mapping takes ten times as long.
+        return None, None, row
+    if isinstance(row.get("body"), abc.Mapping) and row.keys() <= _LINE_MEMBERS:
+        return row.get("custom_id"), row.get("url"), row["body"]
+    if "custom_id" in row:
+        row = dict(row)
+        return row.pop("custom_id"), None, row
+    return None, None, row
+
+
+def _is_pair(row: object) -> bool:
+    """Whether a row is ``(custom_id, row)``, and not two token ids or two messages."""
+    if not isinstance(row, tuple) or len(row) != 2:
+        return False
+    first, second = row
+    if isinstance(first, str):
+        return True
+    return not (
+        isinstance(first, abc.Mapping)
+        or (isinstance(first, Integral) and isinstance(second, Integral))
+    )
+
+
+def _is_number_below(text: str, limit: int) -> bool:
+    """Whether a text is the name of a row below this number that has no name of its own."""
+    is_number = len(text) < 20 and text.isdecimal()
+    return is_number and int(text) < limit and str(int(text)) == text
+
+
+def check_rows(rows: object, what: str = "the rows must be") -> None:
+    """Refuse what would be iterated over as something else than rows.
+
+    Raises:
+        BatchInputError: A text, one row by itself, a table, or nothing that can be iterated over.
+    """
+    if isinstance(rows, (str, bytes, bytearray, abc.Mapping)) or not hasattr(rows, "__iter__"):
+        raise BatchInputError(f"{what} an iterable of rows, not {type(rows).__name__}")
+    if not callable(getattr(rows, "columns", print)):  # Frames of pandas and polars, for example.
+        raise BatchInputError(
+            f"a {type(rows).__name__} is a table, which iterates over its columns: give one of "
+            'them, or its rows as dicts, such as frame.to_dict("records")'
+        )
 
 
 def check_common(common: Mapping[str, Any], route: Optional[Route]) -> None:
@@ -182,6 +265,17 @@ def check_common(common: Mapping[str, Any], route: Optional[Route]) -> None:
         return
     known = frozenset().union(*(each.fields for each in ROUTES.values()))
     _refuse_unknown(common, known, "no route of a batch has a")
+
+
+def _warn_of_unused(fields: Collection[str], route: Route) -> None:
+    """Tell which fields of all rows mean nothing to the rows of one route."""
+    unused = sorted(name for name in fields if name not in route.fields)
+    if unused:
+        logger.warning(
+            "%s has no field %s, so vLLM ignores it there: set it in the rows of other routes",
+            route.url,
+            ", ".join(map(repr, unused)),
+        )
 
 
 def _check_names(fields: Mapping[str, Any], route: Route) -> None:

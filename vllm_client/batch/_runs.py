@@ -5,18 +5,29 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
-from typing import Any, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sized, Tuple
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    Generator,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sized,
+    Tuple,
+)
 
 from attrs import frozen
 
 from .._http.call import current
 from .._http.transport import CallOptions, Transport
-from ..exceptions import BatchInputError
 from ._engine import Engine, Settings
 from ._input_thread import InputThread
 from ._progress import Progress, Reporter
-from ._rows import Job, RowReader
-from ._source import count_rows, rows_of_file
+from ._rows import Job, RowReader, check_rows
+from ._source import check_readable, count_rows, rows_of_file
 from ._stand_in import RelievedEngine
 from ._store import OutputFile
 from ._tally import Tally
@@ -43,6 +54,7 @@ class Run:
         route: The route of all rows; None takes it from each row.
         strict: Whether a row that cannot be sent ends the run.
         progress: Whom to tell.
+        fields: The names in ``common`` that are fields of some route.
     """
 
     transport: Transport
@@ -53,6 +65,7 @@ class Run:
     route: Optional[Route]
     strict: bool
     progress: Progress
+    fields: FrozenSet[str] = frozenset()
 
     def reader(self, rows: Iterable[Any], place: str = "row") -> RowReader:
         """The jobs of these rows."""
@@ -63,6 +76,7 @@ class Run:
             strict=self.strict,
             place=place,
             answer_type=self.answer_type,
+            fields=self.fields,
         )
 
     def engine(self, jobs: Iterable[Optional[Job]]) -> Engine:
@@ -193,13 +207,13 @@ def run_to_file(run: Run, source: Any, output: Path, files: FileOptions) -> Batc
         BatchError: The run cannot begin or go on.
         OSError: The file cannot be written.
     """
+    rows, place, total = _opened(source, files, run.progress)  # Before a file is made.
     route = None if run.route is None else run.route.url
     settings = {"route": route, "params": dict(run.common), "shard": list(files.shard)}
     opened = OutputFile(
         output, settings, sync_every=files.sync_every, retry_failed=files.retry_failed
     )
     with opened as store, _interrupt_explained(output):
-        rows, place, total = _opened(source, files, run.progress)
         jobs = _unfinished(run.reader(rows, place), store, files.shard)
         engine = RelievedEngine(run.transport, jobs, run.settings, run.options)
         engine.hands_over_first = True
@@ -231,18 +245,22 @@ def _interrupt_explained(output: Path) -> Iterator[None]:
 def _opened(source: Any, files: FileOptions, progress: Progress) -> Tuple[Any, str, Optional[int]]:
     """The rows of a source, what a row of it is called, and how many there are if it is known."""
     if isinstance(source, (str, Path)):
+        check_readable(source)
         total = count_rows(source) if progress else 0
         return rows_of_file(source, prompts=files.prompts), "line", total or None
-    if not hasattr(source, "__iter__"):
-        raise BatchInputError(f"the input must be a path or an iterable of rows, not {source!r}")
+    check_rows(source, "the input must be a path or")
     return source, "row", len(source) if isinstance(source, Sized) else None
 
 
 def _unfinished(reader: RowReader, store: OutputFile, shard: Tuple[int, int]) -> Iterator[Job]:
     remainder, divisor = shard
+    count = 0
     for job in reader:
+        count = job.index + 1
         if job.index % divisor == remainder and not store.check_same(job):
+            job.failed_before = job.index in store.retried
             yield job
+    store.check_all_read(count)
 
 
 class _Writer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import json
@@ -29,19 +30,33 @@ def rows_of_file(path: Union[str, Path], *, prompts: bool = False) -> Iterator[A
         OSError: It cannot be read.
     """
     for line in _lines(path):
-        text = line.rstrip(b"\r\n")
-        if prompts:
-            yield _prompt(text)
+        if line.isspace():
+            yield BLANK
         else:
-            yield _decoded(text) if text.strip() else BLANK
+            text = line.rstrip(b"\r\n")
+            yield _prompt(text) if prompts else _decoded(text)
 
 
 def _lines(path: Union[str, Path]) -> Iterator[bytes]:
     try:
         with _opened(path) as file:
+            for first in file:
+                yield first.removeprefix(codecs.BOM_UTF8) or b"\n"
+                break
             yield from file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise BatchInputError(f"{path} is no whole file of gzip: {error}") from error
+
+
+def check_readable(path: Union[str, Path]) -> None:
+    """Raise now what opening a file would raise later. A pipe can be opened once, so it is not.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if str(path) != "-" and not Path(path).is_fifo():
+        with open(path, "rb"):
+            pass
 
 
 def count_rows(path: Union[str, Path]) -> int:

@@ -157,13 +157,14 @@ class Workers:
 
     def _add(self) -> bool:
         thread = threading.Thread(target=self._work, name="vllm_client-batch", daemon=True)
+        self._threads.append(thread)  # First: Ctrl-C may come while it starts.
         try:
             thread.start()
         except RuntimeError as error:
+            self._threads.remove(thread)
             if not self._threads:
                 raise APIConnectionError(f"no thread can be started for the run: {error}") from None
             return False
-        self._threads.append(thread)
         return True
 
     def take_back(self, timeout: Optional[float]) -> Optional[Done]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Iterator, List, Union
+from typing import Any, Iterator, List, Type, Union
 
+from .. import exceptions
 from ..exceptions import APIStatusError, BatchError, InvalidAnswerError, VllmError
 from ._order import LinePlaces
 from ._store import errors_path
@@ -90,15 +91,32 @@ def _route(body: Any) -> Route:
 
 def _error(raw: Any) -> VllmError:
     error, response = raw["error"], raw.get("response") or {}
-    if response.get("status_code") is None:
-        return BatchError(error["message"])
-    if response["status_code"] == 200:  # A whole answer that did not fit its class.
-        answer = _route(response["body"]).from_raw(response["body"])
-        return InvalidAnswerError(error["message"], text=answer.text, partial=answer)
-    return APIStatusError(
+    error = error.get("error", error)  # As vllm run-batch writes it.
+    kind, message, status = (
+        _class_of(error.get("type")),
         error["message"],
-        status_code=response["status_code"],
-        error_type=error.get("type"),
-        body=response.get("body"),
+        response.get("status_code"),
+    )
+    if status == 200:  # A whole answer that did not fit its class.
+        answer = _route(response["body"]).from_raw(response["body"])
+        return InvalidAnswerError(message, text=answer.text, partial=answer)
+    if status is None:
+        return BatchError(message) if issubclass(kind, APIStatusError) else kind(message)
+    body = response.get("body")
+    told = body.get("error") if isinstance(body, dict) else None
+    told = told if isinstance(told, dict) else {}
+    return (kind if issubclass(kind, APIStatusError) else APIStatusError)(
+        message.removeprefix(f"{status}: "),
+        status_code=status,
+        error_type=told.get("type"),
+        param=told.get("param"),
+        code=told.get("code"),
+        body=body,
         request_id=response.get("request_id"),
     )
+
+
+def _class_of(name: Any) -> Type[VllmError]:
+    """The class of our errors that has this name."""
+    found = getattr(exceptions, name, None) if name in exceptions.__all__ else None
+    return found if isinstance(found, type) else BatchError

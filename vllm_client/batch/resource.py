@@ -21,7 +21,7 @@ from ..resources._base import Resource
 from ..timeouts import Timeout, TimeoutTypes
 from ._engine import Settings, positive
 from ._progress import Progress
-from ._rows import check_common
+from ._rows import check_common, check_rows
 from ._runs import BatchRows, FileOptions, Run, run_to_file
 from .routes import CHAT, COMPLETIONS, EMBEDDINGS, RERANK, SCORE, Route, named_route
 from .rows import BatchReport
@@ -222,7 +222,7 @@ class Batch(Resource):
         files = FileOptions(
             ordered, retry_failed, positive("sync_every", sync_every), prompts, _shard(shard)
         )
-        return run_to_file(run, source, Path(output), files)
+        return run_to_file(run, source, _output(output), files)
 
     def _rows(
         self,
@@ -232,10 +232,7 @@ class Batch(Resource):
         input_thread: bool,
         params: Dict[str, Any],
     ) -> BatchRows:
-        if isinstance(rows, (str, bytes)) or not hasattr(rows, "__iter__"):
-            raise BatchInputError(
-                f"the rows must be an iterable of rows, not {type(rows).__name__}"
-            )
+        check_rows(rows)
         run = self._new_run(route, params)
         return BatchRows(run, rows, ordered=ordered, input_thread=input_thread)
 
@@ -248,6 +245,8 @@ class Batch(Resource):
         timeout = rest.get("timeout", _timeout_of(self._transport))
         options = CallOptions(timeout, rest.get("extra_headers"))
         progress: Progress = rest.get("progress")
+        if not (progress is None or isinstance(progress, bool) or callable(progress)):
+            raise TypeError(f"progress must be True, or a function, not {progress!r}")
         return Run(
             self._transport,
             Settings(max_retries=self._transport.max_retries, **settings).checked(),
@@ -257,6 +256,7 @@ class Batch(Resource):
             route,
             bool(rest.get("strict", False)),
             progress,
+            frozenset(params),
         )
 
 
@@ -268,8 +268,18 @@ def _timeout_of(transport: Transport) -> TimeoutTypes:
     return evolve(limits, read=None)
 
 
+def _output(path: Union[str, Path]) -> Path:
+    if str(path).endswith(".gz"):
+        raise BatchInputError(
+            f"the output is not compressed: choose a name without .gz, not {path}"
+        )
+    return Path(path)
+
+
 def _shard(shard: Tuple[int, int]) -> Tuple[int, int]:
-    remainder, divisor = shard
-    if not 0 <= remainder < divisor:
-        raise ValueError(f"shard must be (k, n) with 0 <= k < n, not {shard!r}")
-    return remainder, divisor
+    given: Any = shard
+    if isinstance(given, (tuple, list)) and [type(each) for each in given] == [int, int]:
+        remainder, divisor = given
+        if 0 <= remainder < divisor:
+            return remainder, divisor
+    raise ValueError(f"shard must be (k, n) with 0 <= k < n, not {given!r}")

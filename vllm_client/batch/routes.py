@@ -71,6 +71,12 @@ class Route:
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "fields", frozenset(names(self.params)) - _OPTIONS)
 
+    def is_at(self, url: str) -> bool:
+        """Whether this is the route of a URL; ``vllm run-batch`` has some at several prefixes."""
+        if self.path.startswith("/"):
+            return url.endswith(self.path)
+        return url in {self.url, self.path}
+
     def fields_of(self, item: object) -> Mapping[str, Any]:
         """The request fields of a row: a mapping is those fields, anything else one of them.
 
@@ -129,12 +135,10 @@ def _decode_rerank(content: bytes, body: JsonObject) -> RerankResponse:
     return answer
 
 
-def _is_object(name: str) -> Callable[[JsonObject], bool]:
-    return lambda raw: raw.get("object") == name
-
-
-def _has_items(name: str) -> Callable[[JsonObject], bool]:
-    return lambda raw: bool(raw.get("data")) and raw["data"][0].get("object") == name
+# By what a response has: servers other than vLLM may leave out "object".
+def _has_items(name: str, member: str) -> Callable[[JsonObject], bool]:
+    """Whether the first item of a list has this member."""
+    return lambda raw: bool(raw.get(name)) and member in raw[name][0]
 
 
 COMPLETIONS = Route(
@@ -146,7 +150,7 @@ COMPLETIONS = Route(
     check_completion,
     _decode_completion,
     Completion.from_raw,
-    _is_object("text_completion"),
+    _has_items("choices", "text"),
 )
 CHAT = Route(
     "chat",
@@ -157,7 +161,7 @@ CHAT = Route(
     check_chat,
     _decode_chat,
     ChatCompletion.from_raw,
-    _is_object("chat.completion"),
+    _has_items("choices", "message"),
 )
 EMBEDDINGS = Route(
     "embeddings",
@@ -168,7 +172,7 @@ EMBEDDINGS = Route(
     _check_embedding,
     _decode_embedding,
     _embedding_from_raw,
-    _has_items("embedding"),
+    _has_items("data", "embedding"),
 )
 SCORE = Route(
     "score",
@@ -179,7 +183,7 @@ SCORE = Route(
     pair_count,
     _decode_score,
     ScoreResponse.from_raw,
-    _has_items("score"),
+    _has_items("data", "score"),
 )
 RERANK = Route(
     "rerank",
@@ -216,7 +220,7 @@ def named_route(name: str) -> Route:
         BatchInputError: There is none.
     """
     for route in ROUTES.values():
-        if name in {route.name, route.url, route.path}:
+        if name == route.name or route.is_at(name):
             return route
     known = ", ".join(repr(url) for url in ROUTES)
     raise BatchInputError(f"batches know no route {name!r}; those they know are {known}")

@@ -75,7 +75,8 @@ def choose(scorer: Scorer, question: Question) -> Choice:
     ]
     highest = max(scores)
     index = scores.index(highest)
-    ties = [n for n, score in enumerate(scores) if n != index and highest - score <= _EQUAL]
+    least = highest - _EQUAL  # Compared in this way, -inf is equal to -inf.
+    ties = [number for number, score in enumerate(scores) if number != index and score >= least]
     return Choice(
         question.options[index],
         index,

@@ -41,10 +41,7 @@ class Pair:
     index: int = 0
 
     def __attrs_post_init__(self) -> None:
-        if self.boundary not in BOUNDARIES:
-            raise ValueError(f"boundary must be 'joint' or 'tokens', not {self.boundary!r}")
-        if self.truncate not in {None, "left"}:
-            raise ValueError(f"truncate must be None or 'left', not {self.truncate!r}")
+        check_ways(self.boundary, self.truncate)
         self._check_parts()
 
     def _check_parts(self) -> None:
@@ -55,6 +52,18 @@ class Pair:
             raise TypeError("context and continuation must both be texts, or both token ids")
         if len(self.continuation) == 0:
             raise ValueError("the continuation is empty: there is nothing to score")
+
+
+def check_ways(boundary: object, truncate: object) -> None:
+    """Refuse a value that ``boundary`` or ``truncate`` does not have.
+
+    Raises:
+        ValueError: It has none of those that there are.
+    """
+    if boundary not in BOUNDARIES:
+        raise ValueError(f"boundary must be 'joint' or 'tokens', not {boundary!r}")
+    if truncate not in {None, "left"}:
+        raise ValueError(f"truncate must be None or 'left', not {truncate!r}")
 
 
 def loglikelihood(scorer: Scorer, pair: Pair) -> LogLikelihood:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from array import array
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
 
 from ..exceptions import EvaluationError, InvalidResponseError
 from ..types._json import JsonObject
@@ -89,11 +90,18 @@ def next_logprobs(logprobs: Optional[Mapping[str, Any]], ids: Sequence[int]) -> 
     if not top.keys() >= set(names.values()):
         return {}
     found: Dict[int, float] = {id_: top[name] for id_, name in names.items()}
+    if None in found.values():
+        return {}
     _check(found.values())
     return found
 
 
-def _check(values: Iterable[float]) -> None:
+def _check(values: Collection[float]) -> None:
+    if any(math.isnan(value) for value in values):
+        raise EvaluationError(
+            "the server sends NaN for a log-probability: its model computes no numbers, which an "
+            "unsuitable --dtype may be the reason for"
+        )
     if any(value > _HIGHEST_LOGPROB for value in values):
         raise EvaluationError(
             "the server sends scores that are no log-probabilities (one is above 0): start it "

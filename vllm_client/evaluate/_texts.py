@@ -34,6 +34,11 @@ class Passage:
     window: Optional[int] = None
     stride: Optional[int] = None
 
+    def __attrs_post_init__(self) -> None:
+        for name, size in (("window", self.window), ("stride", self.stride)):
+            if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+                raise TypeError(f"{name} must be a number of tokens, not {size!r}")
+
 
 def perplexity(scorer: Scorer, passage: Passage, score_all: ScoreAll) -> Perplexity:
     """Score a passage.

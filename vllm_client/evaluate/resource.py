@@ -28,7 +28,7 @@ from ..params.evaluate import EvaluateManyParams, EvaluateParams
 from ..types.messages import Message
 from ._choosing import Question, choose
 from ._many import Results
-from ._pairs import Pair, Part, loglikelihood
+from ._pairs import Pair, Part, check_ways, loglikelihood
 from ._scorer import PromptScores, Scorer, ScoringOptions
 from ._texts import Passage, perplexity
 from ._tokens import TokenCache
@@ -129,6 +129,7 @@ class Evaluate:
         if on_error not in {"raise", "row"}:
             raise ValueError(f"on_error must be 'raise' or 'row', not {on_error!r}")
         body, scorer = self._prepared("loglikelihoods", params, EvaluateManyParams)
+        check_ways(boundary, body.get("truncate"))
         tasks = _pair_tasks(pairs, boundary, body.get("truncate"), scorer)
         failure = None if on_error == "raise" else LogLikelihoodFailure
         return Results(
@@ -268,7 +269,10 @@ def _pair_fields(item: Any) -> Mapping[str, Any]:
 
 # By the transport of a worker: it retries nothing by itself, and is closed with the run.
 def _score_pair(scorer: Scorer, pair: Pair, transport: Transport) -> LogLikelihood:
-    return loglikelihood(scorer.over(transport), pair)
+    try:
+        return loglikelihood(scorer.over(transport), pair)
+    except (TypeError, ValueError) as error:  # Of its tokens or messages, which nothing has read.
+        raise BatchInputError(f"pair {pair.index}: {error}") from error
 
 
 def _score_one(scorer: Scorer, prompt: List[int], transport: Transport) -> PromptScores:

@@ -224,8 +224,10 @@ def _share(total: float, count: int) -> float:
 
 
 def softmax(scores: Sequence[float]) -> List[float]:
-    """``exp(score)`` of each as a share of their sum."""
+    """``exp(score)`` of each as a share of their sum; equal shares if all are impossible."""
     highest = max(scores)
+    if highest == -math.inf:
+        return [1 / len(scores)] * len(scores)
     weights = [math.exp(score - highest) for score in scores]
     total = math.fsum(weights)
     return [weight / total for weight in weights]
