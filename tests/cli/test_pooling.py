@@ -37,7 +37,7 @@ def test_embed(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["embed", "A model", "two\nlines", "--model", "tiny", "--timeout", "9"]) == 0
     first, second = lines(capsys)
     assert first.startswith("128 dimensions\t")
-    assert first.endswith(" …\tA model")
+    assert first.endswith(" ...\tA model")
     assert second.endswith("\ttwo lines")
     sent = server.requests[0].json
     assert (sent["model"], sent["input"]) == ("tiny", ["A model", "two\nlines"])

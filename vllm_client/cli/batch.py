@@ -62,8 +62,6 @@ def run(client: VllmClient, arguments: argparse.Namespace) -> int:
     except BatchLockedError as error:
         print_error(error)
         return LOCKED
-    except OSError as error:
-        return print_error(error)
     for line in _summary(report):
         print(visible(line), file=sys.stderr)
     return FAILED_ROWS if report.failed else 0
