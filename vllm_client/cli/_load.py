@@ -81,7 +81,9 @@ class Load:
             try:
                 pending = set(self._begin(pool, requests))
                 while pending:
-                    _, pending = wait(pending, _LOOK)
+                    ended, pending = wait(pending, _LOOK)
+                    for each in ended:
+                        each.result()  # An error of the program itself is not lost.
                     progress(len(self._outcomes))
             except BaseException:  # Ctrl-C: the threads end when their streams do.
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -116,7 +118,7 @@ class Load:
         called = perf_counter()
         try:
             self._outcomes.append(self._outcome(params, due))
-        except VllmError as error:
+        except (VllmError, TypeError, ValueError) as error:  # The last two: values of fields.
             message = f"{type(error).__name__}: {error}"
             self._outcomes.append(Outcome(called - due, error=message))
 
