@@ -15,11 +15,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to the parser of a command that generates text."""
     add_server_options(parser)
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--max-tokens", type=int, metavar="N")
-    sampling.add_argument("--temperature", type=float, metavar="T")
-    sampling.add_argument("--top-p", type=float, metavar="P")
-    sampling.add_argument("--seed", type=int, metavar="N")
-    sampling.add_argument("--stop", action="append", metavar="TEXT", help="may be repeated")
+    sampling.add_argument("--max-tokens", type=int, metavar="N", help="end after N tokens")
+    sampling.add_argument(
+        "--temperature", type=float, metavar="T", help="0: always the most likely token"
+    )
+    sampling.add_argument(
+        "--top-p", type=float, metavar="P", help="only the likeliest tokens, together P"
+    )
+    sampling.add_argument("--seed", type=int, metavar="N", help="repeats what is random")
+    sampling.add_argument(
+        "--stop", action="append", metavar="TEXT", help="end before TEXT; may be repeated"
+    )
     sampling.add_argument(
         *("--set", "-s"),
         action="append",

@@ -24,7 +24,12 @@ def add_score_text(parser: argparse.ArgumentParser) -> None:
         metavar="CONTINUATION",
         help="what follows the context; default: the lines of standard input",
     )
-    parser.add_argument("--boundary", choices=["joint", "tokens"], default="joint")
+    parser.add_argument(
+        "--boundary",
+        choices=["joint", "tokens"],
+        default="joint",
+        help="tokenize both as one text, or apart; default: joint",
+    )
     _add_common(parser)
     parser.set_defaults(run=_score_text)
 
