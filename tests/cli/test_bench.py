@@ -262,6 +262,23 @@ def test_an_interrupted_load(server: FakeServer) -> None:
     assert len(server.requests) == 1
 
 
+def test_an_interrupted_load_sends_nothing_more(server: FakeServer) -> None:
+    """Ctrl-C ends a long load at once: requests that wait are not sent."""
+    started = threading.Event()
+
+    def interrupt(_: int) -> None:
+        started.set()
+        raise KeyboardInterrupt
+
+    server.always(delay=0.1)
+    with VllmClient(server.base_url) as base:
+        load = Load(base.with_options(max_retries=0), concurrency=2)
+        with pytest.raises(KeyboardInterrupt):
+            load.run([{"prompt": "x"}] * 1000, interrupt)
+    assert started.is_set()
+    assert len(server.requests) < 100
+
+
 def test_a_row_with_an_unknown_field(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -257,3 +257,51 @@ def test_advice_in_the_words_of_the_command_line(server: FakeServer, capsys: Any
     err = capsys.readouterr().err
     assert "--timeout SECONDS allows a longer wait" in err
     assert "Timeout(" not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "guided_json={}"], "'guided_json': vLLM after 0.11 ignores it, use --set struc"),
+        (["--set", "use_beam_search=true"], "be streamed: --json waits for the whole response"),
+        (["--base-url", "https://127.0.0.1:{port}"], "(set REQUESTS_CA_BUNDLE to use"),
+    ],
+)
+def test_advice_names_options(
+    server: FakeServer, capsys: Any, options: List[str], message: str
+) -> None:
+    """No advice is about arguments of the library, which the command line does not have."""
+    port = server.url.rpartition(":")[2]
+    status = main(["complete", "x", *(option.replace("{port}", port) for option in options)])
+    assert status == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_aborted(server: FakeServer, capsys: Any, options: List[str]) -> None:
+    """What a server sent before it aborted is printed, with --json too; the status is 1."""
+    choice = {"index": 0, "text": "begun", "finish_reason": "abort"}
+    if options:
+        server.enqueue(json={"choices": [choice]})
+    else:
+        server.enqueue(chunks=[{"choices": [choice]}])
+    assert main(["complete", "x", *options]) == 1
+    out, err = capsys.readouterr()
+    assert "begun" in out
+    assert "the server aborted the generation" in err
+    assert "partial" not in err
+
+
+@pytest.mark.parametrize("columns", ["20", "40", ""])
+def test_notes_and_errors_are_folded(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, columns: str
+) -> None:
+    """On a terminal, notes and errors break between words, and long words stay whole."""
+    monkeypatch.setenv("COLUMNS", columns)
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    address = "http://127.0.0.1:1/an/address/that/is/longer/than/a/line"
+    assert main(["models", "--base-url", address, "--timeout", "9"]) == 1
+    assert f" {address[:18]}" in " " + screen.getvalue().replace("\n", " ")
+    long = [line for line in screen.getvalue().splitlines() if len(line) >= int(columns or 80)]
+    assert all(" " not in line for line in long)

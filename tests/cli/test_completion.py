@@ -74,9 +74,12 @@ def fish(home: Path) -> Shell:
     folder = home / "config" / "fish" / "completions"
     folder.mkdir(parents=True)
     (folder / "vllm-client.fish").write_text(script("fish"))
+    # Otherwise fish reads all manual pages in a process of its own, which outlives it.
+    (home / "data" / "fish" / "generated_completions").mkdir(parents=True)
     start = "function fish_prompt; echo -n 'ready> '; end; set -g fish_greeting"
     (folder.parent / "config.fish").write_text(f"{start}\n")
-    return Shell("fish", "-i", XDG_CONFIG_HOME=str(home / "config"))
+    folders = {"XDG_CONFIG_HOME": str(home / "config"), "XDG_DATA_HOME": str(home / "data")}
+    return Shell("fish", "-i", **folders)
 
 
 SHELLS: Dict[str, Callable[[Path], Shell]] = {

@@ -72,7 +72,7 @@ def test_no_continuation(client: VllmClient, capsys: pytest.CaptureFixture[str])
 def test_special_token(client: VllmClient, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a context, --bos-token-id is put in front; without it, the message names it."""
     assert main(["score-text", "", "The"]) == 1
-    assert "bos_token_id" in capsys.readouterr().err
+    assert "or --bos-token-id ID" in capsys.readouterr().err
     assert main(["score-text", "", "The", "--bos-token-id", "2", "--json"]) == 0
     assert objects(capsys)[0]["bos_token_id"] == 2
 
@@ -139,3 +139,15 @@ def test_unreadable_files(
         error = capsys.readouterr().err
         assert str(path) in error
         assert problem in error
+
+
+def test_a_file_that_cannot_be_scored(
+    client: VllmClient, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of several files, the error names the one that cannot be scored."""
+    for name, text in (("full", "a text of some words"), ("empty", "")):
+        (tmp_path / name).write_text(text)
+    assert main(["perplexity", str(tmp_path / "full"), str(tmp_path / "empty")]) == 1
+    out, err = capsys.readouterr()
+    assert f"{tmp_path / 'empty'}: the text is empty" in err
+    assert str(tmp_path / "full") in out

@@ -108,3 +108,10 @@ def test_a_terminal_sees_no_control_characters(
     monkeypatch.setattr(sys, "stdout", Terminal())
     assert main(["score", "q", "a\x1b[31mb"]) == 0
     assert sys.stdout.getvalue().endswith("\ta\\x1b[31mb\n")  # type: ignore[attr-defined]
+
+
+def test_top_n_out_of_range(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A negative --top-n is refused before anything is sent."""
+    assert main(["rerank", "q", "a", "--top-n", "-1"]) == 1
+    assert "--top-n must be 0 or more, not -1" in capsys.readouterr().err
+    assert len(server.requests) == 0

@@ -144,6 +144,22 @@ def test_time_limit(
     assert "total timeout of 0.2 s" in err or out.startswith("not healthy")
 
 
+def test_a_server_without_the_route(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The advice about a wrong address names the option."""
+    assert main(["version", "--base-url", f"{server.url}/x"]) == 1
+    assert "check --base-url" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("token", ["1.5", "-1", "x"])
+def test_what_is_no_token(
+    server: FakeServer, capsys: pytest.CaptureFixture[str], token: str
+) -> None:
+    """What cannot be a token id is named."""
+    assert main(["detokenize", "--", "1", token]) == 1
+    assert f"{token!r} is no token id" in capsys.readouterr().err
+    assert len(server.requests) == 0
+
+
 def test_token_that_is_no_number(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     """A token id that is no number is an error, and nothing is sent."""
     assert main(["detokenize", "x"]) == 1

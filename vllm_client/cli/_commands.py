@@ -7,14 +7,14 @@ import json
 import os
 import re
 import shlex
-import shutil
+import sys
 import textwrap
 from typing import Callable, Dict, NamedTuple
 
 from ._conversation import Conversation
 from ._fields import read_field
 from ._output import print_row
-from ._terminal import note
+from ._terminal import columns_of, note
 
 __all__ = ["COMMANDS", "EndOfConversation", "run_command"]
 
@@ -51,7 +51,7 @@ def run_command(conversation: Conversation, line: str) -> None:
 
 
 def _help(_: Conversation, __: str) -> None:
-    columns = shutil.get_terminal_size().columns - 1
+    columns = columns_of(sys.stdout) - 1
     width = max(len(command.usage) for command in COMMANDS.values())
     is_wide = columns > 3 * width
     hang = " " * (width + 2 if is_wide else 4)

@@ -20,7 +20,8 @@ from ..events import (
 )
 from ..streams import ChatCompletionStream, CompletionStream
 from ..timings import Timings
-from ._terminal import DIM, is_terminal, note, painted
+from ._advice import in_options
+from ._terminal import DIM, folded, is_terminal, note, painted
 
 _JOINERS = "\u200c\u200d"
 _BREAKS = re.compile(r"\r\n|[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
@@ -174,30 +175,6 @@ def print_error(error: Exception) -> int:
     """Print an error. Returns the exit status 1."""
     with contextlib.suppress(OSError):  # It is the error that is printed.
         sys.stdout.flush()
-    print(f"vllm-client: {visible(_in_options(str(error)))}", file=sys.stderr)
+    message = f"vllm-client: {visible(in_options(str(error)))}"
+    print(folded(message, sys.stderr), file=sys.stderr)
     return 1
-
-
-_OPTIONS = {
-    "pass api_key=… or": "pass --api-key KEY or",
-    "use it as base_url": "use it as --base-url",
-    "pass credentials as api_key=… or headers=…": "pass the key with --api-key",
-    "Timeout(read=…) allows": "--timeout SECONDS allows",
-    "check base_url and the path": "check --base-url",
-}
-"""Advice of the library, and the same in the words of the command line."""
-
-
-_UNKNOWN_FIELD = re.compile(
-    r"\w+\(\) got an unexpected keyword argument '(\w*)'(.*?)\(vLLM would ignore it silently; .*\)"
-)
-
-
-def _in_options(message: str) -> str:
-    for advice, words in _OPTIONS.items():
-        message = message.replace(advice, words)
-    return _UNKNOWN_FIELD.sub(
-        r"vLLM has no request field '\1'\2(for one that this version does not know: "
-        r"""--set 'extra_body={"\1": ...}')""",
-        message,
-    )

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, TextIO
+import textwrap
+from typing import Any, List, TextIO
 
 from .._visible import visible
 
-__all__ = ["BOLD", "DIM", "has_colour", "is_dumb", "is_terminal", "note", "painted"]
+__all__ = [
+    "DIM",
+    "columns_of",
+    "folded",
+    "has_colour",
+    "is_dumb",
+    "is_terminal",
+    "note",
+    "painted",
+]
 
-BOLD, DIM = "1", "2"
+DIM = "2"
 
 
 def is_terminal(file: TextIO) -> bool:
@@ -35,5 +45,37 @@ def painted(text: str, style: str, file: TextIO) -> str:
 
 def note(text: Any, *, before: str = "") -> None:
     """Print a line about the program itself to stderr. The text may come from a model."""
-    line = painted(f"vllm-client: {visible(str(text))}", DIM, sys.stderr)
-    print(f"{before}{line}", file=sys.stderr, flush=True)
+    line = folded(f"vllm-client: {visible(str(text))}", sys.stderr)
+    print(f"{before}{painted(line, DIM, sys.stderr)}", file=sys.stderr, flush=True)
+
+
+def columns_of(file: TextIO) -> int:
+    """The width of a terminal; 80 of anything else, unless ``COLUMNS`` is set."""
+    try:
+        return int(os.environ.get("COLUMNS", "")) or 80
+    except ValueError:
+        pass
+    try:
+        return os.get_terminal_size(file.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def folded(text: str, file: TextIO) -> str:
+    """The text with lines broken between words, if the file is a terminal."""
+    if not is_terminal(file):
+        return text
+    width = max(columns_of(file) - 1, 1)
+    return "\n".join(part for line in text.split("\n") for part in _parts(line, width))
+
+
+def _parts(line: str, width: int) -> List[str]:
+    # A long word stays whole: it may be an address or a path, which is copied.
+    return textwrap.wrap(
+        line,
+        width,
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]

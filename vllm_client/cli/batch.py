@@ -47,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(client: VllmClient, arguments: argparse.Namespace) -> int:
     """Run the command. Returns the exit status."""
+    if arguments.output == "-":
+        raise ValueError("OUT must be a file: a run that was killed goes on from it")
     try:
         report = client.batch.run(
             arguments.input,

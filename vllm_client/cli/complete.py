@@ -8,8 +8,10 @@ from typing import Any, Dict, Optional
 
 from .._request import expected_choices, split
 from ..client import VllmClient
+from ..exceptions import VllmError
 from ..params import CompletionParams
 from ..streams import CompletionStream
+from ..types import Completion
 from ..types.logprobs import TokenLogprob
 from ._input import read_prompt
 from ._options import read_text, request_params
@@ -54,7 +56,7 @@ def run(client: VllmClient, arguments: argparse.Namespace) -> int:
     if arguments.logprobs:
         params.setdefault("logprobs", 0)
     if arguments.json:
-        print_json(client.completions.create(**params).raw)
+        _print_json(client, params)
         return 0
     is_one = expected_choices(split("stream", {**params}, CompletionParams)[0]) == 1
     with client.completions.stream(**params) as stream:
@@ -62,6 +64,16 @@ def run(client: VllmClient, arguments: argparse.Namespace) -> int:
     if arguments.stats:
         print_stats(stream.timings)
     return 0
+
+
+def _print_json(client: VllmClient, params: Dict[str, Any]) -> None:
+    try:
+        completion = client.completions.create(**params)
+    except VllmError as error:
+        if isinstance(error.partial, Completion):  # Its finish reason is in it; the status is 1.
+            print_json(error.partial.raw)
+        raise
+    print_json(completion.raw)
 
 
 def _print(stream: CompletionStream, *, is_one: bool, logprobs: bool) -> None:

@@ -130,7 +130,10 @@ def _choose(client: VllmClient, arguments: argparse.Namespace) -> int:
 def _perplexity(client: VllmClient, arguments: argparse.Namespace) -> int:
     params = _params(arguments, "window", "stride")
     for name, text in map(_read, arguments.files):
-        result = client.evaluate.perplexity(text, **params)
+        try:
+            result = client.evaluate.perplexity(text, **params)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         if arguments.json:
             print_json({"file": name, **_figures(result)})
         else:

@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(client: VllmClient, arguments: argparse.Namespace) -> int:
     """Run the command. Returns the exit status."""
+    if arguments.top_n < 0:
+        raise ValueError(f"--top-n must be 0 or more, not {arguments.top_n}")
     documents = inputs(arguments.documents)
     response = client.rerank.create(
         query=arguments.query,

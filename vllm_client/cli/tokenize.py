@@ -39,6 +39,9 @@ def add_detokenize(parser: argparse.ArgumentParser) -> None:
 
 def _detokenize(client: VllmClient, arguments: argparse.Namespace) -> int:
     given = arguments.tokens or read_input("the token ids").split()
+    strange = [token for token in given if not token.isdecimal()]
+    if strange:
+        raise ValueError(f"{strange[0]!r} is no token id")
     tokens = [int(token) for token in given]
     text = client.tokenizer.detokenize(tokens, **request_params(arguments))
     if arguments.json:
