@@ -235,6 +235,13 @@ def test_a_file_that_is_not_utf8(server: FakeServer, capsys: Any, tmp_path: Path
     assert f"{file} is not UTF-8" in capsys.readouterr().err
 
 
+def test_json_of_a_failure(server: FakeServer, capsys: Any) -> None:
+    """With --json, an error without a response prints nothing on stdout."""
+    server.enqueue(status=400, error="no")
+    assert main(["complete", "x", "--json"]) == 1
+    assert capsys.readouterr().out == ""
+
+
 def test_advice_of_a_time_limit(server: FakeServer, capsys: Any) -> None:
     """--timeout is the limit of silence too, beyond the client's default of 600 s."""
     server.enqueue(stall_after=1)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List
 
 import pytest
+
+from vllm_client.cli import main
 
 from .terminal import Shell
 
@@ -40,10 +41,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def script(shell: str) -> str:
     """The script for a shell."""
-    command = [sys.executable, "-m", "vllm_client", "completion", shell]
-    source = str(Path(__file__).parents[2])
-    env = {**os.environ, "PYTHONPATH": source}
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["completion", shell]) == 0
+    return printed.getvalue()
 
 
 def bash(home: Path) -> Shell:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -10,6 +13,7 @@ from typing import Iterator, List
 
 import pytest
 
+from vllm_client.cli import main
 from vllm_client.testing import FakeServer
 
 from ..threads import WAIT
@@ -159,3 +163,51 @@ def test_own_words_are_ascii(server: FakeServer, encoding: str) -> None:
         assert done.returncode == 0
         assert b"\\u" not in done.stdout
         assert done.stdout.isascii()
+
+
+class Full(io.RawIOBase):
+    """A file on a full disk."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, _: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(("name", "command"), [("stdout", "models"), ("stderr", "complete")])
+def test_own_files_of_a_process(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, name: str, command: str
+) -> None:
+    """The same in this process: what cannot be written is dropped when the program ends."""
+    with open(os.devnull, "wb", buffering=0) as nothing:
+        full = io.TextIOWrapper(io.BufferedWriter(Full(nothing.fileno())), line_buffering=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, name, full)
+            assert main([command]) == 1
+        with contextlib.suppress(OSError):
+            full.close()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data", "status"),
+    [("utf-8", b"h\xe9", 1), ("cp1252", b"h\xe9", 0), ("cp1252", "h\xe9".encode(), 0)],
+)
+def test_own_input_of_a_process(
+    server: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    encoding: str,
+    data: bytes,
+    status: int,
+) -> None:
+    """The same in this process: UTF-8, else the encoding of the locale, else an error."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding=encoding))
+    assert main(["complete"]) == status
+    assert [request.json["prompt"] for request in server.requests] == ["hé"] * (1 - status)
