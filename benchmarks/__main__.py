@@ -42,7 +42,7 @@ def main() -> None:
         arguments.json.write_text(json.dumps(data, indent=1, ensure_ascii=False))
     if arguments.markdown:
         made_with = "".join(f"- {name}: {value}\n" for name, value in about.items())
-        parts = [*map(tables.as_markdown, found), "Made with:\n", made_with]
+        parts = ["# Results\n", *map(tables.as_markdown, found), "## Made with\n", made_with]
         arguments.markdown.write_text("\n".join(parts))
     if arguments.svg:
         arguments.svg.write_text(svg(data))

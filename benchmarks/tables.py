@@ -61,7 +61,7 @@ def as_markdown(table: Table) -> str:
     rule = ["---"] + ["--:"] * (len(head) - 1)
     lines = [f"| {' | '.join(row)} |" for row in [head, rule, *rows]]
     notes = [f"\n{note}" for note in table.notes]
-    return "\n".join([f"### {table.name}: {table.title}\n", *lines, *notes, ""])
+    return "\n".join([f"## {table.name}: {table.title}\n", *lines, *notes, ""])
 
 
 def as_data(table: Table) -> Dict[str, Any]:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Optional, TypeVar
+from typing import Any, Callable, List, NoReturn, Optional, TypeVar
 
-__all__ = ["ANSWER_HABITS", "EVENT_HABITS", "PIECE_HABITS", "STREAM_HABITS", "habits"]
+__all__ = [
+    "ANSWER_HABITS",
+    "CHAT_HABITS",
+    "CLIENT_HABITS",
+    "EVENT_HABITS",
+    "PIECE_HABITS",
+    "STREAM_HABITS",
+    "client_habits",
+    "habits",
+]
 
 _C = TypeVar("_C", bound=type)
 
@@ -29,12 +38,29 @@ STREAM_HABITS = {
 }
 _JSON = "use json.dumps(answer.to_dict())"
 ANSWER_HABITS = {
+    "dict": "use to_dict()",
+    "get": "use the attribute, such as answer.choices",
     "json": _JSON,
     "model_dump": "use to_dict()",
     "model_dump_json": _JSON,
     "object": "use raw['object']",
     "system_fingerprint": "use raw['system_fingerprint']",
     "to_json": _JSON,
+}
+_PARSE = "use client.chat.completions.create(response_format=…) with a class"
+CHAT_HABITS = {
+    "create": "use client.chat.completions.create()",
+    "parse": _PARSE,
+    "stream": "use client.chat.completions.stream()",
+}
+CLIENT_HABITS = {
+    "ChatCompletion": "use client.chat.completions",
+    "Completion": "use client.completions",
+    "batches": "use client.batch",
+    "beta": _PARSE,
+    "chat_completions": "use client.chat.completions",
+    "copy": "use with_options()",
+    "post": "use client.request()",
 }
 
 
@@ -56,10 +82,29 @@ class _Habit:
         raise AttributeError(f"{name!r} object has no attribute {self._name!r}: {self._hint}")
 
 
+def client_habits(**replacements: str) -> Callable[[_C], _C]:
+    """Like :func:`habits`, for clients and resources: ``dir()`` of the class is unchanged too.
+
+    It makes attributes slower on Python 3.11. That costs nothing where one is used once a request.
+    """
+
+    def unknown(self: object, name: str) -> NoReturn:
+        message = f"{type(self).__name__!r} object has no attribute {name!r}"
+        hint = replacements.get(name)
+        raise AttributeError(f"{message}: {hint}" if hint else message)
+
+    def with_hints(cls: _C) -> _C:
+        setattr(cls, "__getattr__", unknown)  # noqa: B010
+        return cls
+
+    return with_hints
+
+
 def habits(**hints: str) -> Callable[[_C], _C]:
     """Let attributes of other clients raise an AttributeError with a hint.
 
-    ``dir()`` and completion do not show them, and a type checker does not know them.
+    ``dir()`` and completion do not show them, and a type checker does not know them. A subscript,
+    as of the dictionaries of old clients, raises a TypeError that names the attribute.
     """
 
     def with_hints(cls: _C) -> _C:
@@ -69,6 +114,14 @@ def habits(**hints: str) -> Callable[[_C], _C]:
         for name, hint in hints.items():
             setattr(cls, name, _Habit(name, hint))
         setattr(cls, "__dir__", names)  # noqa: B010
+        setattr(cls, "__getitem__", _refuse_subscript)  # noqa: B010
         return cls
 
     return with_hints
+
+
+def _refuse_subscript(instance: object, key: object) -> NoReturn:
+    message = f"{type(instance).__name__!r} object is not subscriptable"
+    if isinstance(key, str) and key.isidentifier():
+        message += f": it has attributes, so write .{key} instead of [{key!r}]"
+    raise TypeError(message)

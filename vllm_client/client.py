@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Literal, Mapping, Optional, Type, U
 import requests
 from attrs import evolve
 
+from ._habits import CLIENT_HABITS, client_habits
 from ._http.headers import Headers, checked_headers, merged_headers
 from ._http.payload import Data, Payload
 from ._http.settings import (
@@ -33,6 +34,7 @@ _UNSET: Any = object()
 """Stands for an argument that was not given."""
 
 
+@client_habits(**CLIENT_HABITS)
 class VllmClient:
     """A client of one vLLM server. Threads may share it; it can be pickled and survives ``fork``.
 

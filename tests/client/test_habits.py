@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from typing import Any, List
 
 import pytest
 
 from vllm_client import (
+    AsyncVllmClient,
     ChatCompletion,
     Completion,
     Content,
@@ -18,6 +20,7 @@ from vllm_client import (
     ToolCall,
     ToolCallDelta,
     Usage,
+    VllmClient,
 )
 from vllm_client.types import ChatCompletionChoice, ChatCompletionMessage, CompletionChoice
 
@@ -26,6 +29,8 @@ from ..recorded import HELLO, chunk, json_bytes, stream_bytes
 
 CALL = ToolCall("c1", "add", '{"a": 1}')
 MESSAGE = ChatCompletionMessage(content=None, reasoning="Hm", tool_calls=[CALL])
+CLIENT = VllmClient("http://127.0.0.1:1")
+ASYNC_CLIENT = AsyncVllmClient("http://127.0.0.1:1")
 HINTS: List[Any] = [
     (Text("a"), "choices", "event.index is its number"),
     (Text("a"), "delta", "such as event.text"),
@@ -42,6 +47,14 @@ HINTS: List[Any] = [
     (CompletionChoice(0, ""), "message", "use text"),
     (Completion("", "", 0, []), "model_dump", "use to_dict()"),
     (ChatCompletion("", "", 0, []), "system_fingerprint", "raw['system_fingerprint']"),
+    (ChatCompletion("", "", 0, []), "get", "answer.choices"),
+]
+CLIENT_HINTS: List[Any] = [
+    (CLIENT, "beta", "create(response_format=…) with a class"),
+    (CLIENT, "copy", "use with_options()"),
+    (CLIENT.chat, "create", "use client.chat.completions.create()"),
+    (ASYNC_CLIENT, "close", "use await client.aclose()"),
+    (ASYNC_CLIENT.chat, "stream", "use client.chat.completions.stream()"),
 ]
 
 
@@ -62,11 +75,41 @@ def test_a_name_of_another_client_leads_to_its_replacement(
     assert hint in (getattr(type(value), name).__doc__ or "")
 
 
+@pytest.mark.parametrize(
+    ("value", "name", "hint"),
+    CLIENT_HINTS,
+    ids=[f"{type(v).__name__}.{n}" for v, n, _ in CLIENT_HINTS],
+)
+def test_a_client_leads_to_its_methods(value: object, name: str, hint: str) -> None:
+    """A name of openai's client raises an error with the replacement, and no class lists it."""
+    with pytest.raises(AttributeError, match=f"has no attribute {name!r}: .*{re.escape(hint)}"):
+        getattr(value, name)
+    assert name not in dir(type(value))
+    with pytest.raises(AttributeError, match=r"^'[A-Za-z]+' object has no attribute 'other'$"):
+        getattr(value, "other")  # noqa: B009
+
+
 def test_completion_names_what_exists() -> None:
     """dir(), and so completion in a notebook, names the attributes that exist."""
     names = dir(Text("a"))
     assert {"text", "index", "chunk", "type", "__eq__"} <= set(names)
     assert "to_dict" in dir(Completion("", "", 0, []))
+
+
+@pytest.mark.parametrize("value", [Completion("", "", 0, []), MESSAGE, Text("a"), CALL, Usage()])
+def test_a_subscript_leads_to_the_attribute(value: Any) -> None:
+    """A subscript, as openai's dictionaries before 1.0 had it, names the attribute to use."""
+    name = type(value).__name__
+    with pytest.raises(TypeError) as caught:
+        value["choices"]
+    assert str(caught.value) == (
+        f"{name!r} object is not subscriptable: it has attributes, so write .choices instead of "
+        "['choices']"
+    )
+    with pytest.raises(TypeError, match=f"^'{name}' object is not subscriptable$"):
+        value[0]
+    with pytest.raises(TypeError):
+        list(value)
 
 
 def test_other_unknown_names_are_as_usual() -> None:

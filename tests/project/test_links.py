@@ -14,8 +14,8 @@ INDEX_PAGE = [ROOT / "README.md", ROOT / "CHANGELOG.md"]
 """What setup.cfg joins to the page of a package index, where a relative link leads nowhere."""
 PAGES = sorted(
     page
-    for folder in ("", "docs", "examples", "benchmarks")
-    for page in (ROOT / folder).glob("*.md")
+    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "benchmarks/**/*.md")
+    for page in ROOT.glob(pattern)
 )
 
 

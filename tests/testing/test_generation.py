@@ -586,6 +586,14 @@ def test_tokenize_and_detokenize_are_inverse(fake_vllm: FakeServer) -> None:
     assert ask(fake_vllm, "/detokenize", tokens=answer["tokens"]) == (200, {"prompt": given})
 
 
+def test_detokenize_shows_special_tokens(fake_vllm: FakeServer) -> None:
+    """Special tokens are part of the text of ``/detokenize``, as on a real server."""
+    message = {"role": "user", "content": "Hi"}
+    _, answer = ask(fake_vllm, "/tokenize", messages=[message])
+    _, text = ask(fake_vllm, "/detokenize", tokens=answer["tokens"])
+    assert text["prompt"].startswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>")
+
+
 def test_unknown_tokens_have_no_text(fake_vllm: FakeServer) -> None:
     """A token id outside the vocabulary is refused."""
     status, answer = ask(fake_vllm, "/detokenize", tokens=[10**6])

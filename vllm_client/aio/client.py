@@ -16,6 +16,7 @@ from typing import (
 
 import requests
 
+from .._habits import CHAT_HABITS, CLIENT_HABITS, client_habits
 from .._http.headers import Headers
 from .._http.settings import DEFAULT_MAX_RESPONSE_BYTES, DEFAULT_TIMEOUT
 from ..client import _UNSET, VllmClient
@@ -64,6 +65,7 @@ class AsyncChatCompletions(AsyncTwin):
     batch = in_thread(ChatCompletions.batch)
 
 
+@client_habits(**CHAT_HABITS)
 class AsyncChat(AsyncTwin):
     """``client.chat``, as openai-python has it."""
 
@@ -191,6 +193,7 @@ class AsyncAudio(AsyncTwin):
         return AsyncTranslations(self._sync.translations, self._executor)
 
 
+@client_habits(**CLIENT_HABITS, close="use await client.aclose()")
 class AsyncVllmClient(AsyncTwin):
     """:class:`~vllm_client.VllmClient` for ``asyncio``; arguments and errors are the same.
 

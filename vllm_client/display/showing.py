@@ -53,7 +53,7 @@ def show(
         titles: What to write above each of several streams; by default their numbers.
 
     Returns:
-        What ``collect()`` returns: the whole answer; of several streams a list.
+        The whole answer, as ``collect()`` returns it; of several streams a list.
 
     Raises:
         VllmError: The answer is not complete; what arrived is shown and is in ``partial``. Of

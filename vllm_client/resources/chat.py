@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Mapping, NoReturn, Union, overload
 
 from .._decoding.chat import ChatDecoder
+from .._habits import CHAT_HABITS, client_habits
 from .._http.payload import Payload
 from .._http.transport import Transport
 from .._request import answer_type_of, expected_choices, refuse_positional, split, streamed, takes
@@ -165,6 +166,7 @@ class ChatCompletions(Resource):
         )
 
 
+@client_habits(**CHAT_HABITS)
 class Chat:
     """``client.chat``, as openai-python has it."""
 

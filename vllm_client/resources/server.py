@@ -45,7 +45,7 @@ class Server(Resource):
         """Whether the server is there and its engine lives; ``GET /health``. Asks only once.
 
         Returns:
-            False for 5xx, and if nothing answers: at most 15 s without ``timeout``.
+            False for 5xx, and if nothing answers (within 15 s, unless ``timeout`` is set).
 
         Args:
             **params: ``extra_headers`` and ``timeout`` of this call.
@@ -133,7 +133,7 @@ class Server(Resource):
             **params: As for :meth:`version`.
 
         Returns:
-            The families by name, as prometheus_client parses them: ``.samples``, ``.type``, …
+            The families by name, as prometheus_client parses them (``.samples``, ``.type``, …).
 
         Raises:
             ImportError: prometheus_client is missing: ``pip install vllm-sync-client[metrics]``.

@@ -1,5 +1,6 @@
-"""A stand-in for a vLLM server, for demonstrations, examples and tests.
+"""A stand-in for a vLLM server, for demonstrations, examples and tests::
 
+    from vllm_client import VllmClient
     from vllm_client.testing import FakeServer
 
     with FakeServer() as server:

@@ -40,7 +40,7 @@ class FakeServer:
 
     By default it generates plausible English about machine learning, with a small word model
     instead of a language model. ``enqueue`` and ``always`` set the responses and the faults that
-    a test needs.
+    a test needs::
 
         with FakeServer() as server:
             client = VllmClient(server.base_url)

@@ -193,7 +193,7 @@ def _detokenize(context: RouteContext) -> Reply:
     for id_ in ids:
         if not 0 <= id_ < engine.tokenizer.vocab_size:
             raise RefusalError(f"Token id {id_} is out of vocabulary")
-    return json_reply({"prompt": engine.tokenizer.decode(ids)})
+    return json_reply({"prompt": engine.tokenizer.decode(ids, skip_special_tokens=False)})
 
 
 def _transcribe(context: RouteContext, kind: str) -> Reply | EventStream:
