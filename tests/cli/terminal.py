@@ -1,4 +1,4 @@
-"""The program in a process of its own, at a real pseudo-terminal."""
+"""Programs in a process of their own, at a real pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -12,39 +12,42 @@ import subprocess
 import sys
 import termios
 import threading
-from typing import Any, List
+from typing import TYPE_CHECKING, Any, List, Sequence
 
 from ..threads import WAIT
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _MARK_PASTES = b"\x1b[?2004h"
 _CURSOR_QUESTION = b"\x1b[6n"
 
 
-class AtTerminal:
-    """Runs ``vllm-client`` at a terminal; what it shows is collected by a thread.
+class Terminal:
+    """Runs a program at a terminal; what it shows is collected by a thread.
 
     Attributes:
         shown: All bytes that the program has written to the terminal.
     """
 
-    def __init__(self, *arguments: str, columns: int = 80, modules: str = "", **env: str) -> None:
+    def __init__(self, command: Sequence[str], columns: int, **env: str) -> None:
         self.shown = b""
         self._changed = threading.Condition()
         self._ended = False
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _program(modules), *arguments],
+            command,
             stdin=slave,
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            env={**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": str(columns), **env},
+            env={**os.environ, "COLUMNS": str(columns), **env},
         )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
 
-    def __enter__(self) -> AtTerminal:
+    def __enter__(self) -> Self:
         self._reader.start()
         return self
 
@@ -110,12 +113,33 @@ class AtTerminal:
         return status
 
 
+class AtTerminal(Terminal):
+    """``vllm-client`` at a terminal."""
+
+    def __init__(self, *arguments: str, columns: int = 80, modules: str = "", **env: str) -> None:
+        command = [sys.executable, "-c", _program(modules), *arguments]
+        super().__init__(command, columns, **{"PYTHONIOENCODING": "utf-8", **env})
+
+
+class Shell(Terminal):
+    """An interactive shell; it ends with the ``with`` block."""
+
+    def __init__(self, *command: str, **env: str) -> None:
+        lines = [*_OWN_TERMINAL, "import os", "os.execvp(sys.argv[1], sys.argv[1:])"]
+        super().__init__([sys.executable, "-c", "\n".join(lines), *command], 100, **env)
+
+
+_OWN_TERMINAL = (
+    "import fcntl, sys, termios",
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # Ctrl-C at the terminal is then a signal for it.",
+)
+
+
 def _program(hidden: str) -> str:
     """A program that runs the command line without the modules named, as if not installed."""
     names: List[Any] = hidden.split()
     lines = [
-        "import fcntl, sys, termios",
-        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # Ctrl-C at the terminal is then a signal for it.",
+        *_OWN_TERMINAL,
         *(f"sys.modules[{name!r}] = None" for name in names),
         "from vllm_client.cli import main",
         "sys.exit(main(sys.argv[1:]))",

@@ -91,6 +91,18 @@ def test_prompts_from_standard_input(
     assert texts(files["out"]) == ["<b>", "<d>"]
 
 
+def test_no_standard_output(
+    serve: Serve, files: Dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OUT must be a file; a `-` would be a file of this name, which nobody wants."""
+    served = serve(handler=Answering())
+    files["out"] = Path("-")
+    assert batch(served, files) == 1
+    assert "OUT must be a file" in capsys.readouterr().err
+    assert not Path("-").exists()
+    assert served.requests == []
+
+
 def test_ordered(serve: Serve, files: Dict[str, Path]) -> None:
     """With --ordered the file is in the order of the input, whatever finished first."""
     later = Tally()

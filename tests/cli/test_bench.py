@@ -11,7 +11,7 @@ import threading
 import xml.etree.ElementTree as ET
 from array import array
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
@@ -183,10 +183,10 @@ def test_usage_is_missing(server: FakeServer, prompts: str, capsys: Any) -> None
     ("rows", "options", "message"),
     [
         ("", [], "there is no prompt in it"),
-        ('{"max_tokens": 3}\n', [], "row 1 has neither prompt nor messages"),
-        ("a\n", ["-n", "0"], "n must be above 0"),
-        ("a\n", ["--rate", "-1"], "rate must be above 0"),
-        ("a\n", ["--concurrency", "0"], "concurrency must be above 0"),
+        ('{"max_tokens": 3}\n', [], "-, row 1: it has neither prompt nor messages"),
+        ("a\n", ["-n", "0"], "-n must be above 0"),
+        ("a\n", ["--rate", "-1"], "--rate must be above 0"),
+        ("a\n", ["--concurrency", "0"], "--concurrency must be above 0"),
     ],
 )
 def test_refused(
@@ -260,3 +260,79 @@ def test_an_interrupted_load(server: FakeServer) -> None:
         Load(client, concurrency=1).run([{"prompt": "x"}, {"prompt": "y"}], interrupt)
     assert reached.is_set()
     assert len(server.requests) == 1
+
+
+def test_an_interrupted_load_sends_nothing_more(server: FakeServer) -> None:
+    """Ctrl-C ends a long load at once: requests that wait are not sent."""
+    started = threading.Event()
+
+    def interrupt(_: int) -> None:
+        started.set()
+        raise KeyboardInterrupt
+
+    server.always(delay=0.1)
+    with VllmClient(server.base_url) as base:
+        load = Load(base.with_options(max_retries=0), concurrency=2)
+        with pytest.raises(KeyboardInterrupt):
+            load.run([{"prompt": "x"}] * 1000, interrupt)
+    assert started.is_set()
+    assert len(server.requests) < 100
+
+
+def test_a_row_with_an_unknown_field(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A misspelt field in any row is refused before the load, with the number of the row."""
+    rows = '{"prompt": "a"}\n{"prompt": "b", "max_token": 3}\n{"prompt": "c"}\n'
+    monkeypatch.setattr(sys, "stdin", io.StringIO(rows))
+    assert main(["bench", "-"]) == 1
+    err = capsys.readouterr().err
+    assert "-, row 2: vLLM has no request field 'max_token'; did you mean 'max_tokens'?" in err
+    assert len(server.requests) == 0
+
+
+def test_a_row_with_a_wrong_value_is_a_failure(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A value that cannot be sent is a failed request; the others are still sent and counted."""
+    rows = '{"prompt": "a"}\n{"prompt": "b", "temperature": NaN}\n{"prompt": "c"}\n'
+    monkeypatch.setattr(sys, "stdin", io.StringIO(rows))
+    assert main(["bench", "-", "-n", "9", "--concurrency", "1", "--json"]) == bench.SOME_FAILED
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["completed"], figures["failed"]) == (6, 3)
+
+
+def test_an_error_of_a_thread_is_raised(server: FakeServer) -> None:
+    """An error that nobody expects ends the load: no request is left out in silence."""
+
+    class Faulty(Dict[str, Any]):
+        def __contains__(self, _: object) -> bool:
+            raise RuntimeError("a fault of the program")
+
+    with VllmClient(server.base_url) as client, pytest.raises(RuntimeError, match="a fault"):
+        Load(client, 2).run([{"prompt": "a"}, Faulty()], lambda _: None)
+
+
+@pytest.mark.parametrize(("rows", "row"), [("a\n{x\n", 2), ("{\n", 1)])
+def test_a_row_that_is_no_json(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: Any, rows: str, row: int
+) -> None:
+    """A broken row is named."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(rows))
+    assert main(["bench", "-"]) == 1
+    assert f"-, row {row}: Expecting property name" in capsys.readouterr().err
+
+
+def test_files_with_a_mark(server: FakeServer, tmp_path: Path) -> None:
+    """The byte order mark of a file, which Windows writes, belongs to no prompt."""
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"prompt": "a"}\n')
+    assert main(["bench", str(file), "--warmup", "0"]) == 0
+    assert server.requests[0].json["prompt"] == "a"
+
+
+def test_warmup_out_of_range(server: FakeServer, tmp_path: Path, capsys: Any) -> None:
+    """A negative number of requests is refused by the name of its option."""
+    (tmp_path / "rows").write_text("a\n")
+    assert main(["bench", str(tmp_path / "rows"), "--warmup", "-1"]) == 1
+    assert "--warmup must be 0 or more, not -1" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_model(server: FakeServer, chat: Any, capsys: Any) -> None:
     """/model lists the models, with a mark at the one in use, and chooses another."""
     assert chat("/model\n/model other\nhello\n/model\n") == 0
     out = capsys.readouterr().out.splitlines()
-    assert out == ["*\ttiny", "\tother", "fine", "\ttiny", "*\tother"]
+    assert out == ["*\ttiny", " \tother", "fine", " \ttiny", "*\tother"]
     assert bodies(server)[0]["model"] == "other"
 
 

@@ -233,7 +233,7 @@ def test_a_broken_pipe_is_status_1(server, monkeypatch):
     monkeypatch.setattr(sys, "stderr", errors)
     server.enqueue(text="word")
     assert main(["complete", "x"]) == 1
-    assert errors.closed
+    assert "Errno" not in errors.getvalue()
 
 
 def test_a_token_without_text_prints_nothing(server, capsys):

@@ -6,13 +6,16 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, List
 
 import pytest
 
+from vllm_client import Timeout, VllmClient
 from vllm_client._visible import visible
 from vllm_client.cli import main
+from vllm_client.cli._options import open_client
 from vllm_client.cli._output import Printer
+from vllm_client.cli._parser import build_parser
 from vllm_client.testing import FakeServer
 
 from ..recorded import chunk
@@ -57,7 +60,7 @@ def test_set_and_system_file(server: FakeServer, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--set", "top_kk=1"], "no request field 'top_kk'; did you mean 'top_k'?"),
-        (["--set", "zzz=1"], "--set 'extra_body={\"zzz\": …}'"),
+        (["--set", "zzz=1"], "--set 'extra_body={\"zzz\": ...}'"),
         (["--system-file", "/gone"], "/gone"),
     ],
 )
@@ -182,3 +185,130 @@ def test_hostile_text_on_a_real_terminal(server: FakeServer) -> None:
     assert b"\x9b" not in first.replace(FAMILY.encode(), b"").replace("שלום".encode(), b"")
     assert FAMILY in program.text
     assert "\\u202eabc" in program.text
+
+
+@pytest.mark.parametrize("options", [["-n", "2"], ["--set", "n=2"], ["--set", 'prompt=["a","b"]']])
+@pytest.mark.parametrize("tokens", [[], ["--logprobs"]])
+def test_texts_are_not_mixed(
+    server: FakeServer, capsys: Any, options: List[str], tokens: List[str]
+) -> None:
+    """Several texts are printed one after the other, however they were asked for."""
+    limits = ["--max-tokens", "3", "--seed", "1"]
+    assert main(["complete", "x", *limits, "--json", *options]) == 0
+    raw = json.loads(capsys.readouterr().out)
+    assert main(["complete", "x", *limits, *options, *tokens]) == 0
+    first, second = capsys.readouterr().out.split("--- 2 of 2 (length) ---\n")
+    assert first.startswith("--- 1 of 2 (length) ---\n")
+    for shown, choice in zip((first.partition("\n")[2], second), raw["choices"]):
+        rows = [json.loads(row.split("\t")[0]) for row in shown.splitlines()] if tokens else []
+        assert ("".join(rows) or shown[:-1]) == choice["text"]
+
+
+def test_text_without_logprobs(server: FakeServer, capsys: Any) -> None:
+    """--logprobs prints the text also if the server sends no log-probabilities."""
+    server.enqueue(chunks=[chunk("a text"), chunk("", finish="stop")])
+    assert main(["complete", "x", "--logprobs"]) == 0
+    assert capsys.readouterr().out == '"a text"\t-\n'
+
+
+def test_a_logprob_that_is_a_whole_number(server: FakeServer, capsys: Any) -> None:
+    """A log-probability of 0 is one, however the server writes it."""
+    sure = {"tokens": ["a"], "token_logprobs": [0], "top_logprobs": [None]}
+    server.enqueue(chunks=[chunk("a", logprobs=sure), chunk("", finish="stop")])
+    assert main(["complete", "x", "--logprobs"]) == 0
+    assert capsys.readouterr().out == '"a"\t0.0000\n'
+
+
+def test_stream_is_not_a_field(server: FakeServer) -> None:
+    """--set stream=true is refused: the command reads the response that it asked for."""
+    with pytest.raises(SystemExit) as ended:
+        main(["complete", "x", "--json", "--set", "stream=true"])
+    assert ended.value.code == 2
+    assert len(server.requests) == 0
+
+
+def test_a_file_that_is_not_utf8(server: FakeServer, capsys: Any, tmp_path: Path) -> None:
+    """The error for a file in another encoding names the file."""
+    file = tmp_path / "system.txt"
+    file.write_bytes(b"h\xe9llo")
+    assert main(["complete", "x", "--system-file", str(file)]) == 1
+    assert f"{file} is not UTF-8" in capsys.readouterr().err
+
+
+def test_json_of_a_failure(server: FakeServer, capsys: Any) -> None:
+    """With --json, an error without a response prints nothing on stdout."""
+    server.enqueue(status=400, error="no")
+    assert main(["complete", "x", "--json"]) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_advice_of_a_time_limit(server: FakeServer, capsys: Any) -> None:
+    """--timeout is the limit of silence too, beyond the client's default of 600 s."""
+    server.enqueue(stall_after=1)
+    assert main(["complete", "x", "--timeout", "0.2"]) == 1
+    assert "0.2 s" in capsys.readouterr().err
+    assert client_of("--timeout", "900").timeout == Timeout(read=900.0, total=900.0)
+
+
+def client_of(*options: str) -> VllmClient:
+    """The client that a command gets."""
+    with open_client(build_parser().parse_args(["complete", *options])) as client:
+        return client
+
+
+def test_advice_in_the_words_of_the_command_line(server: FakeServer, capsys: Any) -> None:
+    """Advice of the library about its arguments names the options instead."""
+    with FakeServer(delay=0.5) as slow:
+        arguments = ["complete", "x", "--base-url", slow.base_url]
+        assert main([*arguments, "--set", "timeout=0.1"]) == 1
+    err = capsys.readouterr().err
+    assert "--timeout SECONDS allows a longer wait" in err
+    assert "Timeout(" not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "guided_json={}"], "'guided_json': vLLM after 0.11 ignores it, use --set struc"),
+        (["--set", "use_beam_search=true"], "be streamed: --json waits for the whole response"),
+        (["--base-url", "https://127.0.0.1:{port}"], "(set REQUESTS_CA_BUNDLE to use"),
+    ],
+)
+def test_advice_names_options(
+    server: FakeServer, capsys: Any, options: List[str], message: str
+) -> None:
+    """No advice is about arguments of the library, which the command line does not have."""
+    port = server.url.rpartition(":")[2]
+    status = main(["complete", "x", *(option.replace("{port}", port) for option in options)])
+    assert status == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_aborted(server: FakeServer, capsys: Any, options: List[str]) -> None:
+    """What a server sent before it aborted is printed, with --json too; the status is 1."""
+    choice = {"index": 0, "text": "begun", "finish_reason": "abort"}
+    if options:
+        server.enqueue(json={"choices": [choice]})
+    else:
+        server.enqueue(chunks=[{"choices": [choice]}])
+    assert main(["complete", "x", *options]) == 1
+    out, err = capsys.readouterr()
+    assert "begun" in out
+    assert "the server aborted the generation" in err
+    assert "partial" not in err
+
+
+@pytest.mark.parametrize("columns", ["20", "40", ""])
+def test_notes_and_errors_are_folded(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, columns: str
+) -> None:
+    """On a terminal, notes and errors break between words, and long words stay whole."""
+    monkeypatch.setenv("COLUMNS", columns)
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    address = "http://127.0.0.1:1/an/address/that/is/longer/than/a/line"
+    assert main(["models", "--base-url", address, "--timeout", "9"]) == 1
+    assert f" {address[:18]}" in " " + screen.getvalue().replace("\n", " ")
+    long = [line for line in screen.getvalue().splitlines() if len(line) >= int(columns or 80)]
+    assert all(" " not in line for line in long)

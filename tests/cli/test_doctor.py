@@ -226,7 +226,7 @@ def test_models(doctor: Any) -> None:
         assert last(doctor(server.base_url, "--model", "largo", status=1))["advice"] == (
             "--model large"
         )
-        assert server.requests[-1].path == "/v1/models"
+        assert server.requests[-1].path == "/version"
         server.always(path="/v1/models", json={"data": []})
         assert last(doctor(server.base_url, status=1))["words"] == "the server has no model"
 

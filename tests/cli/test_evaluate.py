@@ -44,8 +44,8 @@ def test_score_text(client: VllmClient, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["score-text", CONTEXT, " a field", " the"]) == 0
     scores = [client.evaluate.loglikelihood(CONTEXT, text) for text in (" a field", " the")]
     assert lines(capsys) == [
-        f"{scores[0].logprob:.4f}\t4 tokens\t\ta field",
-        f"{scores[1].logprob:.4f}\t1 token\tgreedy\tthe",
+        f"{scores[0].logprob:.4f}\t4 tokens\t\t a field",
+        f"{scores[1].logprob:.4f}\t1 token\tgreedy\t the",
     ]
 
 
@@ -63,10 +63,16 @@ def test_score_text_json(
     assert first["boundary"] == "tokens"
 
 
+def test_no_continuation(client: VllmClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a continuation there is an error, and no silent success."""
+    assert main(["score-text", CONTEXT]) == 1
+    assert "there is no continuation" in capsys.readouterr().err
+
+
 def test_special_token(client: VllmClient, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a context, --bos-token-id is put in front; without it, the message names it."""
     assert main(["score-text", "", "The"]) == 1
-    assert "bos_token_id" in capsys.readouterr().err
+    assert "or --bos-token-id ID" in capsys.readouterr().err
     assert main(["score-text", "", "The", "--bos-token-id", "2", "--json"]) == 0
     assert objects(capsys)[0]["bos_token_id"] == 2
 
@@ -76,7 +82,7 @@ def test_choose(client: VllmClient, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["choose", CONTEXT, " a", " the", " cheese"]) == 0
     choice = client.evaluate.choose(CONTEXT, [" a", " the", " cheese"])
     shown = lines(capsys)
-    assert [line.rpartition("\t")[2] for line in shown] == ["the", "a", "cheese"]
+    assert [line.rpartition("\t")[2] for line in shown] == [" the", " a", " cheese"]
     assert shown[0].startswith(f"{choice.probabilities[1]:.1%}\t{choice.scores[1]:.4f}\t")
 
 
@@ -133,3 +139,15 @@ def test_unreadable_files(
         error = capsys.readouterr().err
         assert str(path) in error
         assert problem in error
+
+
+def test_a_file_that_cannot_be_scored(
+    client: VllmClient, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of several files, the error names the one that cannot be scored."""
+    for name, text in (("full", "a text of some words"), ("empty", "")):
+        (tmp_path / name).write_text(text)
+    assert main(["perplexity", str(tmp_path / "full"), str(tmp_path / "empty")]) == 1
+    out, err = capsys.readouterr()
+    assert f"{tmp_path / 'empty'}: the text is empty" in err
+    assert str(tmp_path / "full") in out

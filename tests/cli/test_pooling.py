@@ -37,7 +37,7 @@ def test_embed(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["embed", "A model", "two\nlines", "--model", "tiny", "--timeout", "9"]) == 0
     first, second = lines(capsys)
     assert first.startswith("128 dimensions\t")
-    assert first.endswith(" …\tA model")
+    assert first.endswith(" ...\tA model")
     assert second.endswith("\ttwo lines")
     sent = server.requests[0].json
     assert (sent["model"], sent["input"]) == ("tiny", ["A model", "two\nlines"])
@@ -108,3 +108,10 @@ def test_a_terminal_sees_no_control_characters(
     monkeypatch.setattr(sys, "stdout", Terminal())
     assert main(["score", "q", "a\x1b[31mb"]) == 0
     assert sys.stdout.getvalue().endswith("\ta\\x1b[31mb\n")  # type: ignore[attr-defined]
+
+
+def test_top_n_out_of_range(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A negative --top-n is refused before anything is sent."""
+    assert main(["rerank", "q", "a", "--top-n", "-1"]) == 1
+    assert "--top-n must be 0 or more, not -1" in capsys.readouterr().err
+    assert len(server.requests) == 0

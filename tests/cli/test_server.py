@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import sys
 import time
 from typing import Any, Iterator, List
@@ -114,6 +115,49 @@ def test_tokenize(
     assert main(["detokenize", "--json"]) == 0
     assert objects(capsys) == [{"text": "Hello world"}]
     assert server.requests[0].json["model"] == "tiny"
+
+
+def test_detokenize_keeps_blanks(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The text of tokens is printed as it is: blanks, tabs and line ends stay."""
+    text = "  two  blanks\n\nlines\t end"
+    assert main(["tokenize", text]) == 0
+    assert main(["detokenize", *lines(capsys)[0].split("\t")]) == 0
+    assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_model_of_unknown_length(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that does not tell the length of the context shows none."""
+    server.enqueue(json={"object": "list", "data": [{"id": "m", "object": "model"}]})
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out == "m\t\n"
+
+
+@pytest.mark.parametrize("command", ["models", "health", "version", "metrics"])
+def test_time_limit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """--timeout holds for the commands about the server too."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert main([command, "--base-url", url, "--timeout", "0.2"]) == 1
+    out, err = capsys.readouterr()
+    assert "total timeout of 0.2 s" in err or out.startswith("not healthy")
+
+
+def test_a_server_without_the_route(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The advice about a wrong address names the option."""
+    assert main(["version", "--base-url", f"{server.url}/x"]) == 1
+    assert "check --base-url" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("token", ["1.5", "-1", "x"])
+def test_what_is_no_token(
+    server: FakeServer, capsys: pytest.CaptureFixture[str], token: str
+) -> None:
+    """What cannot be a token id is named."""
+    assert main(["detokenize", "--", "1", token]) == 1
+    assert f"{token!r} is no token id" in capsys.readouterr().err
+    assert len(server.requests) == 0
 
 
 def test_token_that_is_no_number(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
 import pytest
 
@@ -47,45 +48,11 @@ def test_help(name: str, capsys: Any) -> None:
     assert EXAMPLES[name] in text
 
 
-def completed(script: Path, line: str) -> List[str]:
-    """What bash offers for the last word of a line."""
-    words = line.split(" ")
-    quoted = " ".join(map(shlex.quote, words))
-    program = (
-        f"source {script}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; "
-        '_vllm_client; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    bash = ["bash", "--norc", "-c", program]
-    done = subprocess.run(bash, capture_output=True, text=True, check=True, cwd=script.parent)
-    return done.stdout.split()
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_bash(tmp_path: Path, capsys: Any) -> None:
-    """Bash completes commands, options, choices and files."""
-    script = tmp_path / "completion.sh"
-    script.write_text(printed(capsys, "completion", "bash"))
-    (tmp_path / "prompts.txt").touch()
-    assert completed(script, "vllm-client co") == ["complete", "completion"]
-    assert completed(script, "vllm-client chat --im") == ["--image"]
-    assert completed(script, "vllm-client complete --max") == ["--max-tokens"]
-    assert completed(script, "vllm-client completion f") == ["fish"]
-    assert completed(script, "vllm-client bench pro") == ["prompts.txt"]
-
-
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells(shell: str, capsys: Any, tmp_path: Path) -> None:
-    """The scripts name each command and option; where the shell is installed it accepts them."""
-    script = tmp_path / "script"
-    script.write_text(printed(capsys, "completion", shell))
-    text = script.read_text()
+def test_each_option_is_explained() -> None:
+    """Each option of each command has a help text."""
     for command in commands_of(build_parser()):
-        assert command.name in text
-        for argument in command.arguments:
-            for flag in argument.flags:
-                assert (flag if shell == "zsh" else flag.lstrip("-")) in text
-    if shutil.which(shell):
-        subprocess.run([shell, "--no-execute", str(script)], check=True)
+        options = [each for each in command.arguments if each.flags and not each.words]
+        assert [each.flags for each in options if each.flags != ["--json"]] == []
 
 
 def test_scripts_quote(capsys: Any) -> None:
@@ -107,3 +74,33 @@ def test_man(capsys: Any, tmp_path: Path) -> None:
         done = subprocess.run(groff, input=page.encode(), capture_output=True, check=True)
         assert done.stderr == b""
         assert "--max-tokens" in re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode())
+
+
+def lint(page: str, *command: str) -> str:
+    """What a program for manual pages says of the page."""
+    done = subprocess.run(command, input=page, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("mandoc") is None, reason="there is no mandoc")
+def test_man_with_mandoc(capsys: Any) -> None:
+    """Mandoc finds nothing worse than long lines and a missing date."""
+    found = lint(printed(capsys, "man"), "mandoc", "-Tlint").splitlines()
+    assert [
+        line for line in found if "longer than 80 bytes" not in line and "missing date" not in line
+    ] == []
+
+
+@pytest.mark.skipif(shutil.which("man") is None, reason="there is no man")
+def test_man_breaks_no_option(capsys: Any, tmp_path: Path) -> None:
+    """On a narrow terminal, man breaks lines between words: options can be found and copied."""
+    page = tmp_path / "vllm-client.1"
+    page.write_text(printed(capsys, "man"))
+    env = {**os.environ, "MANWIDTH": "60", "LC_ALL": "C.UTF-8", "MANPAGER": "cat"}
+    done = subprocess.run(["man", "-l", str(page)], capture_output=True, check=True, env=env)
+    shown = re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout.decode())
+    assert not re.search("\\w[\u2010-]\n", shown)
+    for command in commands_of(build_parser()):
+        for argument in command.arguments:
+            for flag in argument.flags:
+                assert flag in shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from typing import Optional, Sequence
 
@@ -10,6 +9,7 @@ from ..exceptions import VllmError
 from ._options import open_client
 from ._output import print_error
 from ._parser import build_parser
+from ._standard import standard_files
 
 __all__ = ["INTERRUPTED", "main"]
 
@@ -28,20 +28,31 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         ``batch`` also 3 if some rows failed, and 75 if another process writes the file. The text
         that arrived has been printed in every case.
     """
-    arguments = build_parser().parse_args(argv)
-    for file in (sys.stdout, sys.stderr):
-        if isinstance(file, io.TextIOWrapper):  # A replacement may accept any text.
-            file.reconfigure(errors="backslashreplace")
+    with standard_files():
+        try:
+            return _status(argv)
+        except OSError:  # Nobody reads what the program prints, or it cannot be written.
+            return 1
+
+
+def _status(argv: Optional[Sequence[str]]) -> int:
     try:
-        if "run_alone" in arguments:  # It needs no client.
-            return int(arguments.run_alone(arguments))
-        with open_client(arguments) as client:
-            return int(arguments.run(client, arguments))
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()  # Later, the disk that is full could not be reported.
     except BrokenPipeError:
-        sys.stderr.close()  # Python would report the pipe again when it exits.
         return 1
     except (VllmError, TypeError, ValueError, OSError) as error:
         return print_error(error)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def _run(argv: Optional[Sequence[str]]) -> int:
+    arguments = build_parser().parse_args(argv)
+    if "run_alone" in arguments:  # It needs no client.
+        return int(arguments.run_alone(arguments))
+    with open_client(arguments) as client:
+        return int(arguments.run(client, arguments))

@@ -30,6 +30,7 @@ from ..exceptions import (
 )
 from ..streams import CompletionStream
 from ..timeouts import Timeout
+from ..types.model import Model
 
 __all__ = ["Finding", "findings"]
 
@@ -66,10 +67,17 @@ class Case:
         self.client = client
         self.model: Optional[str] = arguments.model
         self.idle: Optional[float] = arguments.idle
-        self.has_key = bool(arguments.api_key or os.environ.get("VLLM_API_KEY"))
+        key = os.environ.get("VLLM_API_KEY") if arguments.api_key is None else arguments.api_key
+        self.has_key = bool(key) and not arguments.demo
         self.proxy: Optional[str] = None
-        self.max_model_len = 0
+        self.models: List[Model] = []
         self.tokens_per_second = 0.0
+
+    @property
+    def max_model_len(self) -> int:
+        """The length of the context; 0 if the server does not tell it."""
+        lengths = {model.id: model.max_model_len or 0 for model in self.models}
+        return lengths.get(self.model or "", next(iter(lengths.values()), 0))
 
     @property
     def params(self) -> Dict[str, Any]:
@@ -80,7 +88,8 @@ class Case:
 
 def findings(arguments: argparse.Namespace, client: VllmClient) -> Iterator[Finding]:
     """Make the checks, one after the other, up to the first that fails."""
-    case = Case(arguments, client.with_options(max_retries=0, timeout=Timeout(_PATIENCE, 120.0)))
+    limits = Timeout(_PATIENCE, 120.0) if arguments.timeout is None else client.timeout
+    case = Case(arguments, client.with_options(max_retries=0, timeout=limits))
     for name, check in _CHECKS.items():
         state, words, advice = check(case)
         yield Finding(name, state, words, advice)
@@ -153,7 +162,7 @@ def _tls_advice(message: str) -> str:
 
 def _key(case: Case) -> Outcome:
     try:
-        models = case.client.models.list()
+        case.models = case.client.models.list()
     except (AuthenticationError, PermissionDeniedError) as error:
         advice = "pass --api-key KEY or set VLLM_API_KEY to the key of `vllm serve --api-key`"
         sent = "the key is refused" if case.has_key else "the server wants a key, and none is set"
@@ -163,7 +172,6 @@ def _key(case: Case) -> Outcome:
         return "failed", f"no list of models there: {error}", advice
     except VllmError as error:
         return "failed", str(error), _server_advice(error)
-    case.max_model_len = next((m.max_model_len or 0 for m in models), 0)
     return "ok", "accepted" if case.has_key else "none is set, and none is wanted", ""
 
 
@@ -196,7 +204,7 @@ def _version(case: Case) -> Outcome:
 
 
 def _model(case: Case) -> Outcome:
-    names = [model.id for model in case.client.models.list()]
+    names = [model.id for model in case.models]
     if not names:
         return "failed", "the server has no model", "see its log"
     if case.model is None:

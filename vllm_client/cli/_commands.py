@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import shlex
+import sys
+import textwrap
 from typing import Callable, Dict, NamedTuple
 
-from .._request import split
-from ..params import ChatCompletionParams
 from ._conversation import Conversation
 from ._fields import read_field
 from ._output import print_row
-from ._terminal import note
+from ._terminal import columns_of, note
 
 __all__ = ["COMMANDS", "EndOfConversation", "run_command"]
 
@@ -37,7 +38,7 @@ def run_command(conversation: Conversation, line: str) -> None:
         EndOfConversation: It is ``/exit``.
         ValueError: There is no such command, or its argument is wrong.
     """
-    name, _, argument = line[1:].partition(" ")
+    name, argument = re.findall(r"(?s)^/(\S*)(.*)", line)[0]
     command = COMMANDS.get(name)
     if command is None:
         near = difflib.get_close_matches(name, COMMANDS, 1)
@@ -50,11 +51,21 @@ def run_command(conversation: Conversation, line: str) -> None:
 
 
 def _help(_: Conversation, __: str) -> None:
+    columns = columns_of(sys.stdout) - 1
     width = max(len(command.usage) for command in COMMANDS.values())
+    is_wide = columns > 3 * width
+    hang = " " * (width + 2 if is_wide else 4)
     for command in COMMANDS.values():
-        print(f"{command.usage:{width}}  {command.words}")
-    print('Lines between two lines of """ are one question.')
-    print("Ctrl-C stops the answer; Ctrl-D on an empty line ends the conversation.")
+        start = f"{command.usage:{width}}  " if is_wide else f"{command.usage}\n{hang}"
+        print(start + f"\n{hang}".join(textwrap.wrap(command.words, columns - len(hang))))
+    for sentence in _SENTENCES:
+        print(textwrap.fill(sentence, columns))
+
+
+_SENTENCES = (
+    'Lines between two lines of """ are one question.',
+    "Ctrl-C stops the answer; Ctrl-D on an empty line ends the conversation.",
+)
 
 
 def _exit(_: Conversation, __: str) -> None:
@@ -97,9 +108,7 @@ def _save(conversation: Conversation, path: str) -> None:
 def _set(conversation: Conversation, text: str) -> None:
     params = conversation.params
     if "=" in text:
-        name, value = read_field(text)
-        split("chat", {name: value}, ChatCompletionParams)  # Refuses unknown names.
-        params[name] = value
+        conversation.set(*read_field(text))
     elif text:
         params.pop(text, None)
     else:
@@ -111,7 +120,7 @@ def _set(conversation: Conversation, text: str) -> None:
 
 def _image(conversation: Conversation, paths: str) -> None:
     if not paths:
-        raise ValueError("write /image FILE …; the images are sent with the next question")
+        raise ValueError("write /image FILE ...; the images are sent with the next question")
     # A terminal puts quotes or backslashes into a path that is dropped on it; Windows' need none.
     for path in shlex.split(paths, posix=os.name != "nt"):
         conversation.attach(os.path.expanduser(path))
@@ -123,7 +132,7 @@ COMMANDS: Dict[str, Command] = {
     "model": Command("/model [NAME]", "use another model; without a name, the list", _model),
     "system": Command("/system [TEXT]", "how the model should behave; - removes it", _system),
     "set": Command("/set [FIELD=JSON]", "a request field; /set FIELD drops it", _set),
-    "image": Command("/image FILE …", "images for the next question", _image),
+    "image": Command("/image FILE ...", "images for the next question", _image),
     "retry": Command("/retry", "ask the last question again", _retry),
     "save": Command("/save FILE", "write the conversation, as Markdown or .json", _save),
     "clear": Command("/clear", "begin a new conversation", _clear),

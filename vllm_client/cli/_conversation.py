@@ -7,13 +7,15 @@ import json
 import sys
 from typing import Any, Dict, List, Optional
 
+from .._request import split
 from ..client import VllmClient
+from ..params import ChatCompletionParams
 from ..resources._media import image_part
 from ..types import ChatCompletion
 from ..types.messages import ImagePart, Message
 from ._options import read_text, request_params
 from ._output import TextPrinter, print_stats, print_stream
-from ._terminal import has_colour, is_terminal, note
+from ._terminal import has_colour
 
 __all__ = ["Conversation"]
 
@@ -29,7 +31,9 @@ class Conversation:
 
     def __init__(self, client: VllmClient, arguments: argparse.Namespace) -> None:
         self.client = client
-        self.params: Dict[str, Any] = request_params(arguments)
+        self.params: Dict[str, Any] = {}
+        for name, value in request_params(arguments).items():
+            self.set(name, value)
         self._arguments = arguments
         self._turns: List[Message] = []
         self._images: List[ImagePart] = []
@@ -42,8 +46,11 @@ class Conversation:
     @property
     def messages(self) -> List[Message]:
         """The system message, if any, then questions and answers."""
-        first: List[Message] = [{"role": "system", "content": self.system}] if self.system else []
-        return first + self._turns
+        return [*self._first, *self._turns]
+
+    @property
+    def _first(self) -> List[Message]:
+        return [{"role": "system", "content": self.system}] if self.system else []
 
     def ask(self, text: str) -> None:
         """Send a question, and print the answer while it arrives.
@@ -52,8 +59,12 @@ class Conversation:
             VllmError: There is no complete answer.
         """
         content: Any = [*self._images, {"type": "text", "text": text}] if self._images else text
-        self._send({"role": "user", "content": content})
-        self._images = []
+        before = self._turns
+        try:
+            self._send(before, {"role": "user", "content": content})
+        finally:
+            if self._turns is not before:
+                self._images = []
 
     def retry(self) -> None:
         """Ask the last question again; the new answer replaces the old one.
@@ -64,13 +75,18 @@ class Conversation:
         """
         if not self._turns:
             raise ValueError("there is no question to ask again")
-        before = self._turns
-        self._turns = before[:-2]
-        try:
-            self._send(before[-2])
-        except BaseException:
-            self._turns = before
-            raise
+        self._send(self._turns[:-2], self._turns[-2])
+
+    def set(self, name: str, value: Any) -> None:
+        """Send a request field with all that follows.
+
+        Raises:
+            TypeError, ValueError: There is no such field, or a conversation cannot have it.
+        """
+        split("chat", {name: value}, ChatCompletionParams)  # Refuses unknown names.
+        if name == "messages" or (name == "n" and value != 1):
+            raise ValueError(f"{name} cannot be set: a conversation has its own")
+        self.params[name] = value
 
     def attach(self, path: str) -> None:
         """Send an image with the next question.
@@ -90,35 +106,31 @@ class Conversation:
         Raises:
             OSError: The file cannot be written.
         """
-        with open(path, "w", encoding="utf-8") as file:
+        # Half a character, which UTF-8 cannot encode, becomes an escape.
+        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
             if path.endswith(".json"):
                 json.dump(self.messages, file, ensure_ascii=False, indent=2)
                 file.write("\n")
             else:
                 file.writelines(map(_section, self.messages))
 
-    def _send(self, question: Message) -> None:
-        answer = self._answer([*self.messages, question])
-        if answer.text or answer.tool_calls:
-            self._turns += [question, {**answer.assistant_message(), "content": answer.text}]
-
-    def _answer(self, messages: List[Message]) -> ChatCompletion:
-        answer = ChatCompletion("", "", 0, [])
-        try:
-            with self.client.chat.completions.stream(messages=messages, **self.params) as stream:
-                try:
-                    print_stream(stream, thinking=self._arguments.thinking, texts=self._printer())
-                finally:
-                    answer = stream.snapshot
-        except KeyboardInterrupt:
-            if not is_terminal(sys.stdin):
+    def _send(self, before: List[Message], question: Message) -> None:
+        """Ask after these turns, and keep question and answer if there is one."""
+        messages = [*self._first, *before, question]
+        with self.client.chat.completions.stream(messages=messages, **self.params) as stream:
+            try:
+                print_stream(stream, thinking=self._arguments.thinking, texts=self._printer())
+            except KeyboardInterrupt:
+                self._keep(before, question, stream.snapshot)
                 raise
-            # Ctrl-C ends the answer, not the program. What arrived is part of the conversation.
-            note("stopped")
-        else:
-            if self._arguments.stats:
-                print_stats(stream.timings)
-        return answer
+        self._keep(before, question, stream.snapshot)
+        if self._arguments.stats:
+            print_stats(stream.timings)
+
+    def _keep(self, before: List[Message], question: Message, answer: ChatCompletion) -> None:
+        if answer.text or answer.tool_calls:
+            kept: Any = {**answer.assistant_message(), "content": answer.text}
+            self._turns = [*before, question, kept]
 
     def _printer(self) -> Optional[TextPrinter]:
         """What renders Markdown; None where that is not possible or not wanted."""

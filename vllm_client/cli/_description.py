@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, List, Mapping, NamedTuple, Sequence
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence
 
 __all__ = ["Argument", "Command", "commands_of"]
 
@@ -18,12 +18,16 @@ class Argument(NamedTuple):
         metavar: The name of its value; empty if it takes none.
         words: Its help.
         choices: The only values; empty if any will do.
+        nargs: How many values it takes, as argparse writes it: None for one, ``"?"`` or ``"*"``.
+        repeats: Whether the option may be given again.
     """
 
     flags: Sequence[str]
     metavar: str
     words: str
     choices: Sequence[str]
+    nargs: Optional[str]
+    repeats: bool
 
     @property
     def is_path(self) -> bool:
@@ -66,4 +70,6 @@ def _argument(action: argparse.Action) -> Argument:
         metavar if takes_value else "",
         (action.help or "").replace("%%", "%"),
         [str(choice) for choice in action.choices or ()],
+        action.nargs if isinstance(action.nargs, str) else None,
+        isinstance(action, argparse._AppendAction),
     )

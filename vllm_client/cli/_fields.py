@@ -19,6 +19,8 @@ def read_field(text: str) -> Tuple[str, Any]:
     name = name.strip()
     if not (name and separator):
         raise ValueError(f"write FIELD=JSON, such as max_tokens=64, not {text!r}")
+    if name == "stream":
+        raise ValueError("stream cannot be set: the command itself decides it")
     try:
         return name, json.loads(value)
     except ValueError as error:

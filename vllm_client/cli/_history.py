@@ -26,10 +26,10 @@ class History:
     def load(self) -> List[str]:
         """The last texts, oldest first."""
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()[-_REMEMBERED:]
-            return [text for text in map(json.loads, lines) if isinstance(text, str)]
-        except (OSError, ValueError):
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
             return []
+        return [text for line in lines[-_REMEMBERED:] for text in _text(line)]
 
     def add(self, text: str) -> None:
         """Remember a text."""
@@ -40,6 +40,15 @@ class History:
                 file.write(f"{json.dumps(text)}\n")
         except OSError:
             return
+
+
+def _text(line: str) -> List[str]:
+    """The text of a line; none if a full disk or another program has spoiled it."""
+    try:
+        text = json.loads(line)
+    except ValueError:
+        return []
+    return [text] if isinstance(text, str) else []
 
 
 def _state() -> Path:

@@ -6,12 +6,21 @@ import contextlib
 import re
 import sys
 import threading
-from typing import Any, Iterable, Iterator, Optional, Protocol, TextIO
+from typing import Any, Iterable, Iterator, List, Optional, Protocol, TextIO
 
 from ._history import History
+from ._standard import input_bytes, input_line, input_text
 from ._terminal import is_dumb, is_terminal, note
 
-__all__ = ["LineReader", "open_reader", "read_prompt", "texts"]
+__all__ = [
+    "LineReader",
+    "inputs",
+    "open_reader",
+    "read_bytes",
+    "read_input",
+    "read_prompt",
+    "texts",
+]
 
 _QUOTES = '"""'
 _SILENCE = 2.0
@@ -33,27 +42,48 @@ def read_prompt(given: Optional[str]) -> str:
         ValueError: There is no prompt at all.
     """
     if given is not None and given != "-":
-        text = "" if is_terminal(sys.stdin) else _read_all()
+        text = "" if is_terminal(sys.stdin) else read_input()
         return f"{given}\n{text}" if text else given
-    if is_terminal(sys.stdin):
-        note("type the prompt, then Enter and Ctrl-D; or pass it as an argument")
-    text = _read_all()
+    text = read_input("the prompt")
     if not text:
         raise ValueError("there is no prompt: pass it as an argument, or pipe a text in")
     return text
 
 
-def _read_all() -> str:
-    """The whole standard input. A note tells about it if nothing comes."""
-    if sys.stdin is None or sys.stdin.closed:  # A program without a console.
-        return ""
+def read_input(wanted: str = "the text") -> str:
+    """The whole standard input. A note tells a person that it is awaited.
+
+    Raises:
+        ValueError: It is no text.
+    """
+    with _waiting(wanted):
+        return input_text()
+
+
+def read_bytes() -> bytes:
+    """As :func:`read_input`, undecoded."""
+    with _waiting("the text"):
+        return input_bytes()
+
+
+def inputs(given: List[str]) -> List[str]:
+    """The texts of the command line; if there are none, the lines of the standard input."""
+    if given:
+        return given
+    return [line for line in read_input("the texts, one a line").split("\n") if line.strip()]
+
+
+@contextlib.contextmanager
+def _waiting(wanted: str) -> Iterator[None]:
+    if is_terminal(sys.stdin):
+        note(f"type {wanted}, then Enter and Ctrl-D; or pass it as an argument")
     words = "waiting for the end of the standard input; < /dev/null means none"
     timer = threading.Timer(_SILENCE, note, [words])
     timer.daemon = True
     if is_terminal(sys.stderr) and not is_terminal(sys.stdin):
         timer.start()
     try:
-        return sys.stdin.read()
+        yield
     finally:
         timer.cancel()
 
@@ -91,7 +121,7 @@ def _next_text(reader: LineReader) -> Optional[str]:
         return text
     text = text.lstrip()[len(_QUOTES) :]
     while not text.rstrip().endswith(_QUOTES):
-        line = reader.read("… ")
+        line = reader.read("... ")
         if line is None:
             return text.strip("\n")
         text = f"{text}\n{line}"
@@ -103,7 +133,7 @@ class LinesOfFile:
 
     def read(self, prompt: str) -> Optional[str]:  # noqa: ARG002 — nobody sees a prompt
         """The next line; None at the end of the input."""
-        line = sys.stdin.readline()
+        line = input_line()
         return line.rstrip("\n") if line else None
 
 

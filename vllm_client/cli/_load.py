@@ -68,6 +68,7 @@ class Load:
         self._rate = rate
         self._seed = seed
         self._outcomes: List[Outcome] = []
+        self._is_stopped = False
 
     def run(self, requests: Sequence[Params], progress: Callable[[int], None]) -> List[Outcome]:
         """Send all requests, and return what became of each, in the order in which they ended.
@@ -81,9 +82,12 @@ class Load:
             try:
                 pending = set(self._begin(pool, requests))
                 while pending:
-                    _, pending = wait(pending, _LOOK)
+                    ended, pending = wait(pending, _LOOK)
+                    for each in ended:
+                        each.result()  # An error of the program itself is not lost.
                     progress(len(self._outcomes))
             except BaseException:  # Ctrl-C: the threads end when their streams do.
+                self._is_stopped = True
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._client.close()
                 raise
@@ -109,6 +113,8 @@ class Load:
     def _send_each(self, waiting: Iterator[Params]) -> None:
         due = perf_counter()
         for params in waiting:
+            if self._is_stopped:
+                return
             self._send(params, due)
             due = perf_counter()
 
@@ -116,7 +122,7 @@ class Load:
         called = perf_counter()
         try:
             self._outcomes.append(self._outcome(params, due))
-        except VllmError as error:
+        except (VllmError, TypeError, ValueError) as error:  # The last two: values of fields.
             message = f"{type(error).__name__}: {error}"
             self._outcomes.append(Outcome(called - due, error=message))
 

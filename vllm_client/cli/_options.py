@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator
 
 from ..client import VllmClient
 from ..timeouts import Timeout
@@ -16,11 +15,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to the parser of a command that generates text."""
     add_server_options(parser)
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--max-tokens", type=int, metavar="N")
-    sampling.add_argument("--temperature", type=float, metavar="T")
-    sampling.add_argument("--top-p", type=float, metavar="P")
-    sampling.add_argument("--seed", type=int, metavar="N")
-    sampling.add_argument("--stop", action="append", metavar="TEXT", help="may be repeated")
+    sampling.add_argument("--max-tokens", type=int, metavar="N", help="end after N tokens")
+    sampling.add_argument(
+        "--temperature", type=float, metavar="T", help="0: always the most likely token"
+    )
+    sampling.add_argument(
+        "--top-p", type=float, metavar="P", help="only the likeliest tokens, together P"
+    )
+    sampling.add_argument("--seed", type=int, metavar="N", help="repeats what is random")
+    sampling.add_argument(
+        "--stop", action="append", metavar="TEXT", help="end before TEXT; may be repeated"
+    )
     sampling.add_argument(
         *("--set", "-s"),
         action="append",
@@ -57,7 +62,13 @@ def open_client(arguments: argparse.Namespace) -> Iterator[VllmClient]:
 
             # A key in the environment belongs to a server of the user's.
             base_url, api_key = stack.enter_context(FakeServer(delay=0.02)).base_url, ""
-        yield stack.enter_context(VllmClient(base_url, api_key=api_key))
+        limits = Timeout() if arguments.timeout is None else _limits(arguments.timeout)
+        yield stack.enter_context(VllmClient(base_url, api_key=api_key, timeout=limits))
+
+
+def _limits(seconds: float) -> Timeout:
+    # Silence is no failure before the whole time is up, as in a long response that is no stream.
+    return Timeout(read=seconds, total=seconds)
 
 
 def request_params(arguments: argparse.Namespace) -> Dict[str, Any]:
@@ -65,8 +76,6 @@ def request_params(arguments: argparse.Namespace) -> Dict[str, Any]:
     names = ("model", "max_tokens", "temperature", "top_p", "seed", "stop")
     given = {name: getattr(arguments, name, None) for name in names}
     params = {name: value for name, value in given.items() if value is not None}
-    if arguments.timeout is not None:
-        params["timeout"] = Timeout(total=arguments.timeout)
     return {**params, **dict(getattr(arguments, "set", ()))}
 
 
@@ -77,9 +86,7 @@ def read_text(path: str) -> str:
         OSError, ValueError: It cannot be read, or is no such text.
     """
     with open(path, encoding="utf-8-sig") as file:
-        return file.read().rstrip("\n")
-
-
-def inputs(given: List[str]) -> List[str]:
-    """The texts of the command line; if there are none, the lines of the standard input."""
-    return given or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        try:
+            return file.read().rstrip("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8: {error}") from error

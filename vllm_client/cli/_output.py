@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -19,9 +20,11 @@ from ..events import (
 )
 from ..streams import ChatCompletionStream, CompletionStream
 from ..timings import Timings
-from ._terminal import DIM, is_terminal, note, painted
+from ._advice import in_options
+from ._terminal import DIM, folded, is_terminal, note, painted
 
 _JOINERS = "\u200c\u200d"
+_BREAKS = re.compile(r"\r\n|[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 
 _ONLY_REASONING = (
     "the model wrote only reasoning, no answer: --thinking prints it; with a larger --max-tokens "
@@ -158,41 +161,20 @@ def print_stats(timings: Timings) -> None:
 
 
 def print_row(*cells: str) -> None:
-    """Print a line of cells with tabs between them; each text stays in its line."""
-    shown = [" ".join(cell.split()) for cell in cells]
-    print("\t".join(shown_on(sys.stdout, cell) for cell in shown))
+    """Print a line of cells with tabs between them; line ends and tabs in a text become spaces."""
+    shown = [_BREAKS.sub(" ", cell) for cell in cells]
+    print("\t".join(shown_on(sys.stdout, cell) for cell in shown), flush=True)
 
 
 def print_json(value: object) -> None:
     """Print a JSON value on a line. It has escapes instead of control characters."""
-    print(json.dumps(value))
+    print(json.dumps(value), flush=True)
 
 
 def print_error(error: Exception) -> int:
     """Print an error. Returns the exit status 1."""
-    sys.stdout.flush()
-    print(f"vllm-client: {visible(_in_options(str(error)))}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # It is the error that is printed.
+        sys.stdout.flush()
+    message = f"vllm-client: {visible(in_options(str(error)))}"
+    print(folded(message, sys.stderr), file=sys.stderr)
     return 1
-
-
-_OPTIONS = {
-    "pass api_key=… or": "pass --api-key KEY or",
-    "use it as base_url": "use it as --base-url",
-    "pass credentials as api_key=… or headers=…": "pass the key with --api-key",
-}
-"""Advice of the library, and the same in the words of the command line."""
-
-
-_UNKNOWN_FIELD = re.compile(
-    r"\w+\(\) got an unexpected keyword argument '(\w*)'(.*?)\(vLLM would ignore it silently; .*\)"
-)
-
-
-def _in_options(message: str) -> str:
-    for advice, words in _OPTIONS.items():
-        message = message.replace(advice, words)
-    return _UNKNOWN_FIELD.sub(
-        r"vLLM has no request field '\1'\2(for one that this version does not know: "
-        r"""--set 'extra_body={"\1": …}')""",
-        message,
-    )

@@ -27,7 +27,7 @@ class SessionReader:
             complete_while_typing=False,
             key_bindings=_keys(),
             multiline=True,
-            prompt_continuation="… ",
+            prompt_continuation="... ",
         )
 
     def read(self, prompt: str) -> Optional[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
+from typing import Optional, Sequence
 
 from .._visible import visible
 from ..types.logprobs import TokenLogprob
-from ._terminal import has_colour, note, painted
+from ._terminal import DIM, has_colour, painted
 
 __all__ = ["TokenPrinter"]
 
@@ -23,20 +24,26 @@ class TokenPrinter:
     def __init__(self) -> None:
         self._colours = has_colour(sys.stdout)
 
-    def write(self, token: TokenLogprob) -> None:
-        """Print a token."""
-        sys.stdout.write(_coloured(token) if self._colours else f"{_line(token)}\n")
+    def write(self, text: str, tokens: Sequence[TokenLogprob]) -> None:
+        """Print the tokens of a text; the text itself if the server sent none."""
+        for token in tokens or ([TokenLogprob(text, None)] if text else []):
+            sys.stdout.write(_coloured(token) if self._colours else f"{_line(token)}\n")
         sys.stdout.flush()
+
+    def end_text(self) -> None:
+        """End the line."""
+        if self._colours:
+            print()
 
     def end(self) -> None:
         """Print the meaning of the colours, on stderr."""
         if self._colours:
-            print()
             legend = [
                 painted(f">={least:.0%}" if least else "<1%", style, sys.stderr)
                 for least, style in _STEPS
             ]
-            note(f"probability of each token: {' '.join(legend)}")
+            words = painted("vllm-client: probability of each token:", DIM, sys.stderr)
+            print(words, *legend, file=sys.stderr)
 
 
 def _coloured(token: TokenLogprob) -> str:
@@ -57,5 +64,5 @@ def _line(token: TokenLogprob) -> str:
     return "\t".join(f"{json.dumps(each.token)}\t{_number(each.logprob)}" for each in tokens)
 
 
-def _number(logprob: object) -> str:
-    return f"{logprob:.4f}" if isinstance(logprob, float) else "-"
+def _number(logprob: Optional[float]) -> str:
+    return "-" if logprob is None else f"{logprob:.4f}"

@@ -47,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(client: VllmClient, arguments: argparse.Namespace) -> int:
     """Run the command. Returns the exit status."""
+    if arguments.output == "-":
+        raise ValueError("OUT must be a file: a run that was killed goes on from it")
     try:
         report = client.batch.run(
             arguments.input,
@@ -62,8 +64,6 @@ def run(client: VllmClient, arguments: argparse.Namespace) -> int:
     except BatchLockedError as error:
         print_error(error)
         return LOCKED
-    except OSError as error:
-        return print_error(error)
     for line in _summary(report):
         print(visible(line), file=sys.stderr)
     return FAILED_ROWS if report.failed else 0

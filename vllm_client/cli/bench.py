@@ -9,12 +9,14 @@ from itertools import cycle, islice
 from time import perf_counter, process_time
 from typing import Any, Dict, Iterator, List
 
-from .._visible import visible
+from .._request import split
 from ..client import VllmClient
+from ..params import ChatCompletionParams, CompletionParams
 from ._chart import chart
 from ._figures import LABELS, Figures
+from ._input import read_input
 from ._load import Load
-from ._options import request_params
+from ._options import read_text, request_params
 from ._output import print_json
 from ._terminal import is_terminal, note
 
@@ -67,7 +69,7 @@ def run(client: VllmClient, arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(_table(figures, arguments)))
     for warning in _warnings(figures):
-        note(visible(warning))
+        note(warning)
     if arguments.svg:
         with open(arguments.svg, "w", encoding="utf-8") as file:
             file.write(chart(figures.seconds))
@@ -102,30 +104,44 @@ def _measured(
 
 def _requests(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
     """The fields of each request."""
-    for name in ("n", "concurrency", "rate"):
-        value = getattr(arguments, name)
-        if value is not None and value <= 0:
-            raise ValueError(f"{name} must be above 0, not {value}")
+    for option in ("-n", "--concurrency", "--rate"):
+        value = getattr(arguments, option.lstrip("-"))
+        if value is not None and not value > 0:
+            raise ValueError(f"{option} must be above 0, not {value}")
+    if arguments.warmup < 0:
+        raise ValueError(f"--warmup must be 0 or more, not {arguments.warmup}")
     common = request_params(arguments)
     common.pop("seed")  # Of the load; --set seed=… is the field.
     common.update(arguments.set)
-    rows = [{**common, **row} for row in _rows(arguments)]
-    if not rows:
+    text = read_input() if arguments.file == "-" else read_text(arguments.file)
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if not lines:
         raise ValueError(f"{arguments.file}: there is no prompt in it")
+    rows = [_checked(arguments, common, *each) for each in enumerate(lines, 1)]
     return list(islice(cycle(rows), arguments.n or len(rows)))
 
 
-def _rows(arguments: argparse.Namespace) -> Iterator[Dict[str, Any]]:
-    with sys.stdin if arguments.file == "-" else open(arguments.file, encoding="utf-8") as file:
-        lines = [line.strip() for line in file if line.strip()]
-    for number, line in enumerate(lines, 1):
-        row: Any = json.loads(line) if line.startswith("{") else {"prompt": line}
-        if not ("prompt" in row or "messages" in row):
-            raise ValueError(f"{arguments.file}: row {number} has neither prompt nor messages")
-        if arguments.chat and "prompt" in row:
-            prompt = row.pop("prompt")
-            row["messages"] = [{"role": "user", "content": prompt}]
-        yield row
+def _checked(
+    arguments: argparse.Namespace, common: Dict[str, Any], number: int, line: str
+) -> Dict[str, Any]:
+    """The fields of a request. Unknown ones are refused now: in the load it would be too late."""
+    try:
+        params = {**common, **_row(line, is_chat=arguments.chat)}
+        fields = ChatCompletionParams if "messages" in params else CompletionParams
+        split("stream", {**params}, fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{arguments.file}, row {number}: {error}") from error
+    return params
+
+
+def _row(line: str, *, is_chat: bool) -> Dict[str, Any]:
+    """The fields of a line: JSON, or the prompt itself."""
+    row: Dict[str, Any] = json.loads(line) if line.startswith("{") else {"prompt": line}
+    if not ("prompt" in row or "messages" in row):
+        raise ValueError("it has neither prompt nor messages")
+    if is_chat and "prompt" in row:
+        row["messages"] = [{"role": "user", "content": row.pop("prompt")}]
+    return row
 
 
 def _table(figures: Figures, arguments: argparse.Namespace) -> List[str]:

@@ -48,12 +48,21 @@ def run(client: VllmClient, arguments: argparse.Namespace) -> int:
 
 
 def _said(conversation: Conversation, text: str) -> int:
-    """Do what a line asks for. Returns the exit status of a failure, else 0."""
+    """Do what a line asks for. Returns the exit status of a failure, else 0.
+
+    Ctrl-C at a terminal ends what it asks for, not the program.
+    """
     try:
         if text.startswith("/"):
             run_command(conversation, text)
         else:
             conversation.ask(text.strip())
+    except BrokenPipeError:  # Nobody reads the answers: it ends the program.
+        raise
     except (VllmError, TypeError, ValueError, OSError) as error:
         return print_error(error)
+    except KeyboardInterrupt:
+        if not is_terminal(sys.stdin):
+            raise
+        note("stopped")
     return 0

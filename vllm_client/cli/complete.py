@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
+from .._request import expected_choices, split
 from ..client import VllmClient
+from ..exceptions import VllmError
+from ..params import CompletionParams
 from ..streams import CompletionStream
+from ..types import Completion
 from ..types.logprobs import TokenLogprob
 from ._input import read_prompt
 from ._options import read_text, request_params
@@ -52,38 +56,54 @@ def run(client: VllmClient, arguments: argparse.Namespace) -> int:
     if arguments.logprobs:
         params.setdefault("logprobs", 0)
     if arguments.json:
-        print_json(client.completions.create(**params).raw)
+        _print_json(client, params)
         return 0
+    is_one = expected_choices(split("stream", {**params}, CompletionParams)[0]) == 1
     with client.completions.stream(**params) as stream:
-        _print(stream, arguments)
+        _print(stream, is_one=is_one, logprobs=arguments.logprobs)
     if arguments.stats:
         print_stats(stream.timings)
     return 0
 
 
-def _print(stream: CompletionStream, arguments: argparse.Namespace) -> None:
-    if arguments.logprobs:
-        _print_tokens(stream)
-    elif arguments.n != 1:
-        _print_texts(stream)
-    else:
+def _print_json(client: VllmClient, params: Dict[str, Any]) -> None:
+    try:
+        completion = client.completions.create(**params)
+    except VllmError as error:
+        if isinstance(error.partial, Completion):  # Its finish reason is in it; the status is 1.
+            print_json(error.partial.raw)
+        raise
+    print_json(completion.raw)
+
+
+def _print(stream: CompletionStream, *, is_one: bool, logprobs: bool) -> None:
+    if is_one and not logprobs:
         print_stream(stream)
+        return
+    tokens = TokenPrinter() if logprobs else None
+    try:
+        if is_one and tokens:
+            _print_tokens(stream, tokens)
+        else:
+            _print_texts(stream, tokens)
+    finally:
+        if tokens:
+            tokens.end()
 
 
-def _print_tokens(stream: CompletionStream) -> None:
-    printer = TokenPrinter()
+def _print_tokens(stream: CompletionStream, tokens: TokenPrinter) -> None:
+    """Print the tokens of the only text as they arrive."""
     try:
         for event in stream:
             if event.type == "text":
-                for token in TokenLogprob.sequence(event.logprobs):
-                    printer.write(token)
+                tokens.write(event.text, TokenLogprob.sequence(event.logprobs))
             for line in notes_on(event):
                 note(line)
     finally:
-        printer.end()
+        tokens.end_text()
 
 
-def _print_texts(stream: CompletionStream) -> None:
+def _print_texts(stream: CompletionStream, tokens: Optional[TokenPrinter]) -> None:
     """Print the texts one after the other, when all have arrived."""
     try:
         for event in stream:
@@ -94,4 +114,8 @@ def _print_texts(stream: CompletionStream) -> None:
         choices = stream.snapshot.choices
         for number, choice in enumerate(choices, 1):
             print(f"--- {number} of {len(choices)} ({choice.finish_reason or 'incomplete'}) ---")
-            print(shown_on(sys.stdout, choice.text))
+            if tokens:
+                tokens.write(choice.text, choice.token_logprobs)
+                tokens.end_text()
+            else:
+                print(shown_on(sys.stdout, choice.text))

@@ -41,6 +41,6 @@ def run(client: VllmClient, arguments: argparse.Namespace) -> int:
 
 def _print(found: Finding) -> None:
     state = painted(f"{found.state:7}", _STYLES[found.state], sys.stdout)
-    print(f"{state} {found.check}: {shown_on(sys.stdout, found.words)}")
+    print(f"{state} {found.check}: {shown_on(sys.stdout, found.words)}", flush=True)
     if found.advice:
         print(f"        -> {shown_on(sys.stdout, found.advice)}", flush=True)

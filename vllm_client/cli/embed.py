@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from ..client import VllmClient
-from ._options import inputs, request_params
+from ._input import inputs
+from ._options import request_params
 from ._output import print_json, print_row
 
 __all__ = ["add_arguments", "run"]
@@ -32,5 +33,5 @@ def run(client: VllmClient, arguments: argparse.Namespace) -> int:
             print_json({"index": item.index, "embedding": vector})
         else:
             numbers = " ".join(f"{number:.4g}" for number in vector[:_SHOWN])
-            print_row(f"{len(vector)} dimensions", f"{numbers} …", text)
+            print_row(f"{len(vector)} dimensions", f"{numbers} ...", text)
     return 0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 from ..client import VllmClient
 from ..evaluate import LogLikelihood, Perplexity
-from ._options import inputs, request_params
+from ._input import inputs, read_bytes
+from ._options import request_params
 from ._output import print_json, print_row
 
 __all__ = ["add_choose", "add_perplexity", "add_score_text"]
@@ -24,7 +24,12 @@ def add_score_text(parser: argparse.ArgumentParser) -> None:
         metavar="CONTINUATION",
         help="what follows the context; default: the lines of standard input",
     )
-    parser.add_argument("--boundary", choices=["joint", "tokens"], default="joint")
+    parser.add_argument(
+        "--boundary",
+        choices=["joint", "tokens"],
+        default="joint",
+        help="tokenize both as one text, or apart; default: joint",
+    )
     _add_common(parser)
     parser.set_defaults(run=_score_text)
 
@@ -69,6 +74,8 @@ def _params(arguments: argparse.Namespace, *names: str) -> Dict[str, Any]:
 
 def _score_text(client: VllmClient, arguments: argparse.Namespace) -> int:
     continuations = inputs(arguments.continuations)
+    if not continuations:
+        raise ValueError("there is no continuation: pass it as an argument, or pipe lines in")
     pairs = ((arguments.context, continuation) for continuation in continuations)
     results = client.evaluate.loglikelihoods(pairs, **_params(arguments, "boundary"))
     for continuation, result in zip(continuations, results):
@@ -123,7 +130,10 @@ def _choose(client: VllmClient, arguments: argparse.Namespace) -> int:
 def _perplexity(client: VllmClient, arguments: argparse.Namespace) -> int:
     params = _params(arguments, "window", "stride")
     for name, text in map(_read, arguments.files):
-        result = client.evaluate.perplexity(text, **params)
+        try:
+            result = client.evaluate.perplexity(text, **params)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         if arguments.json:
             print_json({"file": name, **_figures(result)})
         else:
@@ -156,7 +166,7 @@ def _read(name: str) -> Tuple[str, str]:
     """
     try:
         # As bytes: text files would turn all ends of lines into one kind.
-        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        content = read_bytes() if name == "-" else Path(name).read_bytes()
         return name, content.decode("utf-8")
     except OSError as error:
         raise ValueError(f"{name} cannot be read: {error.strerror}") from error

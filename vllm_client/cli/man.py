@@ -44,6 +44,8 @@ _STATUSES = {
 
 def _page(program: argparse.ArgumentParser) -> Iterator[str]:
     yield f'.TH VLLM-CLIENT 1 "" "vllm-sync-client {__version__}"'
+    # No word is broken or stretched: options are copied.
+    yield from (".nh", ".ad l")
     yield ".SH NAME"
     yield r"vllm\-client \- use a vLLM server from the command line"
     yield ".SH SYNOPSIS"

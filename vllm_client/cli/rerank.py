@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from ..client import VllmClient
-from ._options import inputs, request_params
+from ._input import inputs
+from ._options import request_params
 from ._output import print_json, print_row
 
 __all__ = ["add_arguments", "run"]
@@ -24,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(client: VllmClient, arguments: argparse.Namespace) -> int:
     """Run the command. Returns the exit status."""
+    if arguments.top_n < 0:
+        raise ValueError(f"--top-n must be 0 or more, not {arguments.top_n}")
     documents = inputs(arguments.documents)
     response = client.rerank.create(
         query=arguments.query,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from ..client import VllmClient
-from ._options import inputs, request_params
+from ._input import inputs
+from ._options import request_params
 from ._output import print_json, print_row
 
 __all__ = ["add_arguments", "run"]

@@ -22,8 +22,9 @@ def _models(client: VllmClient, arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json(model.raw)
             continue
-        of = f"adapter of {model.parent}" if model.parent else f"{model.max_model_len} tokens"
-        print_row(model.id, of)
+        # Other servers behind the same API tell no length.
+        length = f"{model.max_model_len} tokens" if model.max_model_len else ""
+        print_row(model.id, f"adapter of {model.parent}" if model.parent else length)
     return 0
 
 

@@ -6,8 +6,9 @@ import argparse
 import sys
 
 from ..client import VllmClient
+from ._input import read_input
 from ._options import request_params
-from ._output import print_json, print_row
+from ._output import print_json, print_row, shown_on
 
 __all__ = ["add_detokenize", "add_tokenize"]
 
@@ -20,7 +21,7 @@ def add_tokenize(parser: argparse.ArgumentParser) -> None:
 
 
 def _tokenize(client: VllmClient, arguments: argparse.Namespace) -> int:
-    text = sys.stdin.read() if arguments.text is None else arguments.text
+    text = read_input() if arguments.text is None else arguments.text
     found = client.tokenizer.tokenize(text, return_token_strs=True, **request_params(arguments))
     if arguments.json:
         print_json(found.raw)
@@ -37,11 +38,14 @@ def add_detokenize(parser: argparse.ArgumentParser) -> None:
 
 
 def _detokenize(client: VllmClient, arguments: argparse.Namespace) -> int:
-    given = arguments.tokens or sys.stdin.read().split()
+    given = arguments.tokens or read_input("the token ids").split()
+    strange = [token for token in given if not token.isdecimal()]
+    if strange:
+        raise ValueError(f"{strange[0]!r} is no token id")
     tokens = [int(token) for token in given]
     text = client.tokenizer.detokenize(tokens, **request_params(arguments))
     if arguments.json:
         print_json({"text": text})
     else:
-        print_row(text)
+        print(shown_on(sys.stdout, text))
     return 0
