@@ -7,12 +7,11 @@ from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, S
 
 from attrs import field, frozen
 
-from .._visible import visible
+from .._visible import UNTYPESET, escaped, visible
 from ..types.logprobs import TokenLogprob
 from ._colours import DIFFERENCE, ENTROPY, PROBABILITY, Level, Scale
-from ._scored import Part, probability, scored, scored_text
+from ._scored import Part, logprob_of, probability, scored, scored_text
 from ._scored import entropy as entropy_of
-from ._words import UNTYPESET, escaped
 
 __all__ = ["Heatmap", "Spot", "heatmap"]
 
@@ -155,7 +154,8 @@ def _parts(
 
 def _probabilities(parts: Iterable[Part]) -> Heatmap:
     def value(token: TokenLogprob) -> Optional[float]:
-        return None if token.logprob is None else probability(token.logprob)
+        logprob = logprob_of(token)
+        return None if logprob is None else probability(logprob)
 
     return _map(parts, PROBABILITY, value)
 
@@ -186,13 +186,13 @@ def _note(token: Optional[TokenLogprob]) -> str:
     bits = entropy_of(token)
     more = "" if bits is None else f", entropy at least {bits:.2f} bits"
     others = [other for other in token.top_logprobs if other.token != token.token]
-    alternatives = [f"{_share(other.logprob)}  {other.token!r}" for other in others]
-    return "\n".join([repr(token.token), f"{_figures(token.logprob)}{more}", *alternatives])
+    alternatives = [f"{_share(logprob_of(other))}  {other.token!r}" for other in others]
+    return "\n".join([repr(token.token), f"{_figures(logprob_of(token))}{more}", *alternatives])
 
 
 def _figures(logprob: Optional[float]) -> str:
     if logprob is None:
-        return "no probability: nothing stands before it"
+        return "no probability was sent, as for the first token of a prompt"
     return f"{_share(logprob)} (log-probability {logprob:.3f})"
 
 
@@ -214,10 +214,10 @@ def _differences(first: Sequence[Part], second: Sequence[Part]) -> Heatmap:
 
 
 def _difference(mine: Part, theirs: Part) -> Spot:
-    here, there = _logprob(mine), _logprob(theirs)
+    here, there = logprob_of(mine.token), logprob_of(theirs.token)
     if here is None or there is None:
         return Spot(mine.text, None, _note(mine.token))
-    value = here - there
+    value = 0.0 if here == there else here - there  # Both may be minus infinity.
     note = "\n".join(
         [
             repr(mine.text),
@@ -225,10 +225,6 @@ def _difference(mine: Part, theirs: Part) -> Spot:
         ]
     )
     return Spot(mine.text, DIFFERENCE.level(value), note, value)
-
-
-def _logprob(part: Part) -> Optional[float]:
-    return None if part.token is None else part.token.logprob
 
 
 def _only(parts: Iterable[Part], which: str) -> Iterator[Spot]:
