@@ -211,5 +211,7 @@ def _cell(name: str, value: object) -> str:
 def _table_row(tag: str, texts: Iterable[str]) -> str:
     from ._visible import escaped  # noqa: PLC0415
 
-    cells = "".join(f"<{tag}>{escaped(text)}</{tag}>" for text in texts)
+    # Notebooks align cells on the right, which nobody can read if a text has several lines.
+    style = "text-align:left;white-space:pre-wrap"
+    cells = "".join(f'<{tag} style="{style}">{escaped(text)}</{tag}>' for text in texts)
     return f"<tr>{cells}</tr>"

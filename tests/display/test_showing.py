@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
 import threading
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from attrs import evolve
@@ -170,6 +171,29 @@ def test_an_interrupt_keeps_what_came(serve: Any, capsys: Any, monkeypatch: Any)
     assert len(partial) == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_an_interrupt_in_a_notebook(serve: Any, notebook: Notebook, capsys: Any) -> None:
+    """The traceback of an interrupt has the cell alone, and tells where the text is."""
+
+    def handler(connection: Any) -> None:
+        connection.receive()
+        connection.send(beginning(*WHOLE[:1]))
+        assert drawn.wait(WAIT)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert connection.receive() is None
+
+    drawn = threading.Event()
+    notebook.call_at("Hel", drawn.set)
+    stream = serve(handler=handler).client.completions.stream(prompt="x")
+    notebook.shell.push({"show": show, "stream": stream})
+    notebook.shell.run_cell("show(stream)")
+    printed = capsys.readouterr().out
+    assert "KeyboardInterrupt" in printed
+    assert "showing.py" not in printed
+    assert "What had arrived is in sys.last_value.partial." in printed
+    assert "stopped: this is what had arrived" in notebook.html()
+
+
 def test_several_choices_of_plain_text(serve: Any, capsys: Any) -> None:
     """Choices are printed one after the other, however they arrive."""
     whole = [
@@ -285,22 +309,31 @@ def test_rich_draws_side_by_side(
     assert "! the" in last
 
 
-class Notebook:
+class Notebook(List[Any]):
     """The outputs of a notebook cell, as IPython publishes them."""
 
     def __init__(self) -> None:
-        self.published: List[Any] = []
+        super().__init__()
         self.shell: Any = None
+        self._actions: List[Any] = []
+
+    def call_at(self, text: str, action: Callable[[], Any]) -> None:
+        """Call this whenever HTML with this text is published."""
+        self._actions.append((text, action))
+
+    def append(self, output: Any) -> None:
+        """Keep an output; IPython calls it."""
+        super().append(output)
+        for text, action in self._actions:
+            if text in output["data"].get("text/html", ""):
+                action()
 
     def outputs(self) -> Dict[str, str]:
         """What each output shows at last, by its id."""
-        return {
-            output["transient"]["display_id"]: output["data"]["text/html"]
-            for output in self.published
-        }
+        return {output["transient"]["display_id"]: output["data"]["text/html"] for output in self}
 
     def html(self) -> str:
-        html: str = self.published[-1]["data"]["text/html"]
+        html: str = self[-1]["data"]["text/html"]
         return html
 
 
@@ -320,7 +353,7 @@ def notebook(monkeypatch: Any, tmp_path: Any) -> Iterator[Notebook]:
     kept = Notebook()
     shell = Shell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     shell.display_pub = CapturingDisplayPublisher()
-    kept.published, kept.shell = shell.display_pub.outputs, shell
+    shell.display_pub.outputs, kept.shell = kept, shell
     yield kept
     Shell.clear_instance()
 
@@ -331,12 +364,13 @@ def test_a_notebook_gets_html(serve: Any, notebook: Notebook, capsys: Any) -> No
     first, last = (check_harmless(html) for html in notebook.outputs().values())
     assert [tag for tag, _ in first.elements].count("details") == 1
     assert "open" not in dict(first.elements)["details"]
+    assert "display:list-item" in dict(first.elements)["summary"]["style"]  # Shows its triangle.
     assert {"Thinking: 4 words", "Hm, let me think"} <= set(first.texts)
     assert {"It is <b>cold</b>", "weather"} <= set(last.texts)
     call = next(text for (tag, _), text in zip(last.elements, last.texts) if tag == "pre")
     assert json.loads(call) == {"city": "Oslo"}
     assert last.texts[-1].startswith("tool_calls · 6 chunks")
-    plain = notebook.published[-1]["data"]["text/plain"]
+    plain = notebook[-1]["data"]["text/plain"]
     assert plain.startswith('It is <b>cold</b>\nweather({"city": "Oslo"})\n[tool_calls')
     assert capsys.readouterr().out == ""
 
@@ -345,16 +379,8 @@ def test_thinking_that_was_opened_stays_open(serve: Any, notebook: Notebook) -> 
     """When thinking is over its output is not replaced any more, however much text arrives."""
     drawn: List[threading.Event] = [threading.Event() for _ in range(3)]
     texts = ["Hm, let me ", "Hello", "world"]
-    publish = notebook.published.append
-
-    class Seen(list):  # type: ignore[type-arg]
-        def append(self, output: Any) -> None:
-            publish(output)
-            for text, event in zip(texts, drawn):
-                if text in output["data"]["text/html"]:
-                    event.set()
-
-    notebook.shell.display_pub.outputs = Seen()
+    for text, event in zip(texts, drawn):
+        notebook.call_at(text, event.set)
 
     def handler(connection: Any) -> None:
         connection.receive()
@@ -369,9 +395,9 @@ def test_thinking_that_was_opened_stays_open(serve: Any, notebook: Notebook) -> 
 
     show(serve(handler=handler).client.chat.completions.stream(messages=HELLO))
     first, last = notebook.outputs()
-    ids = [output["transient"]["display_id"] for output in notebook.published]
+    ids = [output["transient"]["display_id"] for output in notebook]
     assert "<details" in notebook.outputs()[first]
-    assert "<details" not in notebook.published[0]["data"]["text/html"]
+    assert "<details" not in notebook[0]["data"]["text/html"]
     assert ids.index(last) > max(at for at, each in enumerate(ids) if each == first)
 
 
@@ -395,14 +421,14 @@ def test_a_notebook_tells_how_to_stop(serve: Any, notebook: Notebook) -> None:
     """A hint stands below answers that still arrive, and goes with their end."""
     show(serve(stream_bytes(*WHOLE)).client.completions.stream(prompt="x"))
     running = Frame("", [], "0 chunks", False, None)
-    assert "interrupt stops" in cards([running], markdown=False, is_last=False)
-    assert "interrupt stops" not in notebook.html()
+    assert "interrupt the kernel" in cards([running], markdown=False, is_last=False)
+    assert "interrupt the kernel" not in notebook.html()
 
 
 def test_nothing_to_show_makes_no_output(notebook: Notebook) -> None:
     """An empty list of streams leaves no empty output."""
     assert show([]) == []
-    assert notebook.published == []
+    assert notebook == []
 
 
 def test_a_notebook_shows_what_came(serve: Any, notebook: Notebook) -> None:
@@ -455,7 +481,7 @@ def test_outputs_are_limited(serve: Any, notebook: Notebook) -> None:
     answer = show(serve(body).client.completions.stream(prompt="x"))
     assert len(answer.text) == 2000
     assert "x" * 2000 in Page(notebook.html()).texts
-    assert len(notebook.published) < 200
+    assert len(notebook) < 200
 
 
 def test_reasoning_that_arrives_shows_its_end() -> None:
@@ -613,7 +639,7 @@ def test_half_a_character_in_a_notebook(serve: Any, notebook: Notebook) -> None:
     for markdown in (False, True):
         show(client.completions.stream(prompt="x"), markdown=markdown)
         assert "a\ufffdb" in notebook.html()
-        assert json.dumps(notebook.published[-1]["data"], ensure_ascii=False).encode()
+        assert json.dumps(notebook[-1]["data"], ensure_ascii=False).encode()
 
 
 def test_large_drawings_are_few() -> None:

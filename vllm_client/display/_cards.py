@@ -44,8 +44,10 @@ _LAST_WORDS = 600
 """Characters of the reasoning to show below its title while it arrives."""
 # Reversed, because a browser then shows the end of what does not fit.
 _WINDOW = "max-height:4.6em;overflow:hidden;display:flex;flex-direction:column-reverse"
+# Style sheets of the classic notebook and of others make it a block, without its triangle.
+_SUMMARY = "display:list-item;cursor:pointer;opacity:.8"
 _ASIDE = "border-left:3px solid rgba(128,128,128,.5);padding-left:.7em"
-_HINT = "■ The notebook’s interrupt stops; what has arrived stays."
+_HINT = "To stop, interrupt the kernel (■). What has arrived stays."
 
 
 def cards(frames: Sequence[Frame], *, markdown: bool, is_last: bool) -> str:
@@ -126,7 +128,7 @@ def reasoning_title(piece: Piece) -> str:
 
 def _folded(piece: Piece) -> str:
     return (
-        f'<details class="{UNTYPESET}" style="margin:.2em 0 .5em"><summary style="opacity:.8">'
+        f'<details class="{UNTYPESET}" style="margin:.2em 0 .5em"><summary style="{_SUMMARY}">'
         f"{escaped(reasoning_title(piece))}</summary>"
         f'<div dir="auto" style="{_WORDS};{_ASIDE}">{escaped(piece.text)}</div></details>'
     )

@@ -7,6 +7,7 @@ import threading
 from time import perf_counter
 from typing import Any, List, Optional, Sequence, TypeVar, Union, overload
 
+from .._tracebacks import shorten_interrupt
 from ..streams import Stream
 from ._notebook import NotebookScreen
 from ._reading import Frame, Reading
@@ -136,6 +137,7 @@ class _Watch:
             self._stop()
             partial = [reading.stream.snapshot for reading in self._readings]
             vars(interrupt)["partial"] = partial if len(partial) > 1 else partial[0]
+            shorten_interrupt(interrupt)
             raise
         finally:
             self._stop()
