@@ -107,7 +107,7 @@ def test_notes_tell_alternatives() -> None:
     lines = attributes["title"].splitlines()
     assert lines[0] == "' a'"
     assert lines[1].startswith("50 % (log-probability -0.693), entropy at least 1.")
-    assert lines[2] == "22.3 %  ' other'"
+    assert lines[2] == "· 22.3 %  ' other'"  # Where the note is one line the point divides.
 
 
 def test_keyboard_shows_the_notes() -> None:
@@ -241,6 +241,9 @@ def test_difference_of_two_answers() -> None:
         "span",
     ]
     assert "+2.000 nats: 36.8 % here, 4.98 % in the other" in shown.html
+    legend = check_harmless(shown.html).texts[-2:]
+    assert legend == ["only in the first", "only in the second"]
+    assert "only in" not in heatmap(completion(("a", -1)), completion(("a", -3))).html
 
 
 def test_whatever_holds_tokens() -> None:

@@ -28,7 +28,13 @@ _STYLE = (
 )
 _BOX = "position:relative;padding-bottom:.3em"
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.8;unicode-bidi:isolate"
-_FOOT = "margin-top:.8em;min-height:5em;font-size:.85em;line-height:1.9"
+# Below the legend, however many lines it has, is room for a note.
+_FOOT = "margin-top:.8em;padding-bottom:3.4em;font-size:.85em;line-height:1.9"
+_ONLY_IN = {
+    # Without sides, which would stand between the letters of two tokens.
+    "first": "text-decoration:none;border:1px dashed currentColor;border-width:1px 0",
+    "second": "text-decoration:line-through",
+}
 _SWATCH = "padding:.1em .4em;margin-right:.4em;white-space:nowrap;display:inline-block"
 
 
@@ -77,6 +83,12 @@ class Heatmap:
             f'<span style="{_SWATCH};{level.style}">{escaped(level.label)}</span>'
             for level in self._levels
         )
+        only_in = {spot.only_in for spot in self.spots}
+        legend += "".join(
+            f'<span style="{_SWATCH};{style}">only in the {which}</span>'
+            for which, style in _ONLY_IN.items()
+            if which in only_in
+        )
         return (
             f'<div class="vllm-heatmap {UNTYPESET}" style="{_BOX}">{_STYLE}'
             f'<div dir="auto" style="{_TEXT}">{text}</div>'
@@ -112,7 +124,8 @@ def heatmap(
             the events of a stream or of ``TokenLogprob``, a result of ``client.evaluate``, or a
             text, which needs ``client``.
         other: The same, to compare with: blue where a token is more likely in ``answer``, orange
-            where it is less likely. Tokens that only one of them has are framed or struck out.
+            where it is less likely. Tokens that only ``answer`` has stand between lines, those of
+            ``other`` are struck out.
         entropy: Colour by the entropy in bits of what could have stood there. It is a lower bound,
             since a server sends only the most likely alternatives.
         index: The choice of an answer that has several.
@@ -186,7 +199,8 @@ def _note(token: Optional[TokenLogprob]) -> str:
     bits = entropy_of(token)
     more = "" if bits is None else f", entropy at least {bits:.2f} bits"
     others = [other for other in token.top_logprobs if other.token != token.token]
-    alternatives = [f"{_share(logprob_of(other))}  {other.token!r}" for other in others]
+    # The point divides them where the note is one line.
+    alternatives = [f"· {_share(logprob_of(other))}  {other.token!r}" for other in others]
     return "\n".join([repr(token.token), f"{_figures(logprob_of(token))}{more}", *alternatives])
 
 
@@ -229,7 +243,7 @@ def _difference(mine: Part, theirs: Part) -> Spot:
 
 def _only(parts: Iterable[Part], which: str) -> Iterator[Spot]:
     return (
-        Spot(part.text, None, f"{_note(part.token)}\nonly in the {which}", None, which)
+        Spot(part.text, None, f"{_note(part.token)}\n· only in the {which}", None, which)
         for part in parts
     )
 
@@ -238,8 +252,7 @@ def _span(spot: Spot) -> str:
     tag = {None: "span", "first": "ins", "second": "del"}[spot.only_in]
     style = spot.level.style if spot.level else ""
     if spot.only_in:
-        line = "line-through" if spot.only_in == "second" else "none"
-        style = f"text-decoration:{line};outline:1px dashed currentColor"
+        style = _ONLY_IN[spot.only_in]
     attributes = f' style="{style}"' if style else ""
     if spot.note:
         attributes += f' tabindex="0" title="{escaped(spot.note)}"'
