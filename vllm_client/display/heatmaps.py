@@ -29,7 +29,7 @@ _STYLE = (
 _BOX = "position:relative;padding-bottom:.3em"
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.8;unicode-bidi:isolate"
 # Below the legend, however many lines it has, is room for a note.
-_FOOT = "margin-top:.8em;padding-bottom:3.4em;font-size:.85em;line-height:1.9"
+_FOOT = "margin-top:.8em;padding-bottom:4.2em;font-size:.85em;line-height:1.9"
 _ONLY_IN = {
     # Without sides, which would stand between the letters of two tokens.
     "first": "text-decoration:none;border:1px dashed currentColor;border-width:1px 0",
