@@ -110,6 +110,11 @@ def beginning(*events: Any, head: bytes = STREAM_HEAD) -> bytes:
     return stream_bytes(*events, head=head).removesuffix(LAST_CHUNK)
 
 
+def middle(*events: Any) -> bytes:
+    """More of a stream; neither its beginning nor its end."""
+    return chunked(b"".join(map(event_bytes, events)))
+
+
 def rest(*events: Any) -> bytes:
     """The end of a chunked response, with these SSE events."""
     return stream_bytes(*events).removeprefix(STREAM_HEAD)

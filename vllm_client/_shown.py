@@ -18,6 +18,7 @@ from typing import (
     List,
     Mapping,
     Optional,
+    Sized,
     Tuple,
     TypeVar,
     cast,
@@ -131,6 +132,8 @@ def _counted(logprobs: Any) -> Brief:
     tokens = logprobs
     if isinstance(logprobs, Mapping):
         tokens = logprobs.get("tokens") or logprobs.get("content") or ()
+    if not isinstance(tokens, Sized):  # A gateway's own idea of log-probabilities.
+        return Brief(_SHORT.repr(logprobs))
     return Brief(f"<{len(tokens)} token{'' if len(tokens) == 1 else 's'}>")
 
 
@@ -193,7 +196,10 @@ def _repr_html(self: Any) -> Optional[str]:
     lines += [_table_row("td", [_cell(name, row.get(name)) for name in names]) for row in table]
     rest = len(rows) - len(table)
     more = f"<p>… {rest} more</p>" if rest > 0 else ""
-    return f"<table>{''.join(lines)}</table>{more}"
+    # Imported here because only a notebook needs it.
+    from ._visible import UNTYPESET  # noqa: PLC0415
+
+    return f'<table class="{UNTYPESET}">{"".join(lines)}</table>{more}'
 
 
 def _cell(name: str, value: object) -> str:
@@ -203,7 +209,9 @@ def _cell(name: str, value: object) -> str:
 
 
 def _table_row(tag: str, texts: Iterable[str]) -> str:
-    import html  # noqa: PLC0415 — only a notebook needs it
+    from ._visible import escaped  # noqa: PLC0415
 
-    cells = "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
+    # Notebooks align cells on the right, which nobody can read if a text has several lines.
+    style = "text-align:left;white-space:pre-wrap"
+    cells = "".join(f'<{tag} style="{style}">{escaped(text)}</{tag}>' for text in texts)
     return f"<tr>{cells}</tr>"

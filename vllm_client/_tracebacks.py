@@ -56,8 +56,9 @@ def shorten_interrupt(interrupt: KeyboardInterrupt) -> None:
 
 def _rendered_interrupt() -> List[str]:
     interrupt: Any = sys.last_value  # IPython sets it first.
-    note = "What a stream received before is in its `snapshot`."
-    return rendered(interrupt, note)
+    if hasattr(interrupt, "partial"):  # Of show(), whose caller may have no name for the stream.
+        return rendered(interrupt, "What had arrived is in sys.last_value.partial.")
+    return rendered(interrupt, "What a stream received before is in its `snapshot`.")
 
 
 def _without_libraries(frames: Optional[TracebackType]) -> Optional[TracebackType]:

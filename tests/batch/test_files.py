@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gzip
 import io
 import json
@@ -506,6 +507,17 @@ def test_progress_as_a_bar(
     client.batch.run(["a", "b"], output, progress=True)
     client.batch.run(["a", "b", "c"], output, progress=True)
     assert "3/3" in capsys.readouterr().err
+
+
+def test_the_rate_of_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    """Resumed rows stand at the beginning of a bar, and do not count as rows of this run."""
+    tqdm = pytest.importorskip("tqdm")
+    made = type("Bar", (tqdm.tqdm,), {"monitor_interval": 0})
+    bar = _progress._Bar(functools.partial(made, mininterval=0), 2000)
+    bar(BatchProgress(1000, 0, 1000, 2000, 0, 1, 0.1, 0.0, 0.0, None))
+    assert not bar._bar.format_dict["rate"]
+    bar.close()
+    assert "1000/2000" in capsys.readouterr().err
 
 
 def test_read_batch(serve: Serve, output: Path) -> None:

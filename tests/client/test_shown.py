@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 from typing import Any, Callable, List
 
 import pytest
@@ -309,14 +310,15 @@ def test_rich_shows_a_stream(serve: Serve, rich: Callable[[object], str]) -> Non
 
 def html_of(value: object) -> Any:
     formatter = pytest.importorskip("IPython.core.formatters").HTMLFormatter()
-    return formatter(value)
+    html = formatter(value)
+    return html and re.sub(r'(<t[dh]) style="[^"]*"', r"\1", html)
 
 
 def test_several_choices_are_a_table_in_a_notebook() -> None:
     """A notebook shows several choices as a table, escaped; a single one as text."""
     assert html_of(completion("Hi")) is None
     table = html_of(completion("<b>bold</b>", "a" * 600))
-    assert table.startswith("<table><tr><th>index</th><th>text</th><th>finish_reason</th></tr>")
+    assert "<tr><th>index</th><th>text</th><th>finish_reason</th></tr>" in table
     assert "<td>&lt;b&gt;bold&lt;/b&gt;</td>" in table
     assert f"<td>{'a' * 500}…</td>" in table
     messages = [
@@ -340,6 +342,19 @@ def test_lists_of_results_are_tables_in_a_notebook() -> None:
     ]
     table = html_of(RerankResponse.from_raw({"model": "m", "results": results}))
     assert "<tr><td>1</td><td>0.5</td><td>b</td></tr>" in table
+
+
+def test_a_table_shows_the_words_as_they_are() -> None:
+    """A notebook typesets no dollar signs, and obeys no control characters, of a table."""
+    table = html_of(completion("$a$ and $b$", "\x1b[31m\u202e\ud83d"))
+    assert table.startswith('<table class="tex2jax_ignore mathjax_ignore">')
+    assert "<td>␛[31m‹U+202E›\ufffd</td>" in table
+
+
+@pytest.mark.parametrize("odd", [5, True, {"tokens": 5}, {"content": 5}, {"content": None}])
+def test_log_probabilities_that_are_none(odd: Any) -> None:
+    """An answer shows itself whatever a gateway sends as log-probabilities."""
+    assert repr(completion("Hi", logprobs=odd)).startswith("Completion(text='Hi'")
 
 
 def test_a_notebook_with_nothing_to_tabulate() -> None:

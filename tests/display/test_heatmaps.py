@@ -107,7 +107,7 @@ def test_notes_tell_alternatives() -> None:
     lines = attributes["title"].splitlines()
     assert lines[0] == "' a'"
     assert lines[1].startswith("50 % (log-probability -0.693), entropy at least 1.")
-    assert lines[2] == "22.3 %  ' other'"
+    assert lines[2] == "· 22.3 %  ' other'"  # Where the note is one line the point divides.
 
 
 def test_keyboard_shows_the_notes() -> None:
@@ -169,7 +169,7 @@ def test_a_token_without_a_probability() -> None:
     answer = completion(("a", None), ("b", -1))
     spot = heatmap(answer).spots[0]
     assert (spot.level, spot.value) == (None, None)
-    assert "nothing stands before it" in spot.note
+    assert "no probability was sent" in spot.note
     assert heatmap(answer, answer).spots[0].value is None
     assert (
         "?"
@@ -188,6 +188,35 @@ def test_a_token_without_a_probability() -> None:
         .spots[0]
         .note
     )
+
+
+def test_numbers_that_are_no_log_probabilities() -> None:
+    """What a server sends instead of a log-probability has no colour, and stops nothing."""
+    for broken in (math.nan, math.inf, "x"):
+        spot = heatmap(completion(("a", broken), ("b", -1))).spots[0]
+        assert (spot.level, spot.value) == (None, None)
+        assert "no probability was sent" in spot.note
+        assert heatmap(*[completion(("a", broken))] * 2).spots[0].level is None
+    assert heatmap(completion(("a", 1000.0))).spots[0].value == 1.0
+    never = completion(("a", -math.inf))
+    assert heatmap(never).spots[0].value == 0.0
+    assert heatmap(never, never).spots[0].value == 0.0
+    assert heatmap(never, completion(("a", -1))).spots[0].level == DIFFERENCE.levels[0]
+
+
+def test_a_sure_token_has_no_entropy() -> None:
+    """An entropy of nothing is written without a minus."""
+    logprobs = {"tokens": ["a"], "token_logprobs": [0.0], "top_logprobs": [{"b": -9999.0}]}
+    answer = Completion.from_raw(chunk("a", logprobs=logprobs))
+    assert "entropy at least 0.00 bits" in heatmap(answer).spots[0].note
+
+
+def test_half_a_character() -> None:
+    """A lone surrogate, which no file takes, is shown as a replacement character."""
+    shown = heatmap(completion(("a\ud83db", -1.0)))
+    assert "a\ufffdb" in shown.html
+    assert shown.html.encode()
+    assert str(shown).encode()
 
 
 def test_difference_of_two_answers() -> None:
@@ -212,6 +241,9 @@ def test_difference_of_two_answers() -> None:
         "span",
     ]
     assert "+2.000 nats: 36.8 % here, 4.98 % in the other" in shown.html
+    legend = check_harmless(shown.html).texts[-2:]
+    assert legend == ["only in the first", "only in the second"]
+    assert "only in" not in heatmap(completion(("a", -1)), completion(("a", -3))).html
 
 
 def test_whatever_holds_tokens() -> None:

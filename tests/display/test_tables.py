@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from array import array
 from typing import Any
 
 import pytest
 
-from vllm_client import BatchRow, ChatCompletion, Response, TokenLogprob, VllmError
+from vllm_client import BatchRow, ChatCompletion, Completion, Response, TokenLogprob, VllmError
 from vllm_client.display import compare, to_frame
+from vllm_client.evaluate.results import Perplexity, TokenColumns
 
 from ..recorded import answer, chunk
 from .pages import check_harmless
@@ -88,11 +90,47 @@ def test_titles_of_answers() -> None:
         compare(["text"])
 
 
+def likelihoods(*logprobs: Any) -> Any:
+    (row,) = compare(completion(*((letter, each) for letter, each in zip("abc", logprobs)))).rows
+    return row["logprob"], row["perplexity"]
+
+
 def test_a_broken_logprob() -> None:
-    """A number that is none is an empty cell, and minus infinity does not overflow."""
-    rows = compare([completion(("a", -9999.0)), completion(("a", math.nan))])
-    assert rows.rows[0]["perplexity"] == math.exp(700)
-    assert ["" in rows.html, "nan" in rows.html] == [True, False]
+    """Of a text with a token without a log-probability nothing is summed up, save the first."""
+    assert likelihoods(-9999.0) == (-9999.0, math.inf)
+    assert likelihoods(-math.inf, -1.0) == (-math.inf, math.inf)
+    assert likelihoods(None, -1.0, -3.0) == (-4.0, math.exp(2))
+    for broken in (math.nan, math.inf, "x", None):
+        assert likelihoods(-1.0, broken) == (None, None)
+
+
+def test_an_answer_that_broke_off() -> None:
+    """A table tells that a text is only the beginning of one."""
+    partial = Completion.from_raw(chunk("Once"))
+    early = Completion.from_raw({"choices": []})
+    failed = BatchRow(1, "b", None, VllmError("no luck"))
+    rows = compare([partial, early, CALLS, failed]).rows
+    reasons = ["not finished", "not finished", "tool_calls", None]
+    assert [row.get("finish_reason") for row in rows] == reasons
+    assert rows[1]["text"] == ""
+
+
+def test_what_is_no_answer() -> None:
+    """One answer is as good as a list of one; anything else is refused with what to pass."""
+    assert compare(CALLS).rows == compare([CALLS]).rows
+    for make in (compare, to_frame):
+        with pytest.raises(TypeError, match="expected answers or rows of a batch, not int"):
+            make(7)
+
+
+def test_a_frame_of_scores() -> None:
+    """A result of client.evaluate makes the frame that its own method makes."""
+    pytest.importorskip("pandas")
+    columns = TokenColumns(["a", "b"], array("q", [1, 2]), array("d", [-1.0, -2.0]))
+    scores = Perplexity(3, 2, 9, 9, 1, 2, 1, 0, None, "echo", columns)
+    for holder in (columns, scores):
+        assert to_frame(holder).equals(columns.to_frame())
+    assert list(to_frame(scores).columns) == ["token", "token_id", "logprob"]
 
 
 def test_a_frame_of_answers() -> None:
@@ -142,6 +180,8 @@ def test_a_frame_of_tokens() -> None:
         assert list(frame["token"]) == [" a", "b"]
         assert frame["probability"][0] == pytest.approx(math.exp(-1))
         assert frame["alternatives"][0] == {" a": -1.0, " other": -1.5}
+    odd = completion(("a", math.nan), ("b", 1000.0), ("c", -math.inf)).choices[0]
+    assert to_frame(odd)["probability"].fillna(-1).tolist() == [-1, 1, 0]
     assert list(to_frame([TokenLogprob("x", -1.0)])["token"]) == ["x"]
     with pytest.raises(ValueError, match="no log-probabilities"):
         to_frame(type(choice).from_raw(answer()["choices"][0]))
@@ -151,5 +191,7 @@ def test_a_frame_of_tokens() -> None:
 def test_frames_need_pandas(monkeypatch: Any) -> None:
     """Without pandas the error names the extra."""
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"vllm-sync-client\[pandas\]"):
-        to_frame(CALLS)
+    columns = TokenColumns(["a"], array("q", [1]), array("d", [-1.0]))
+    for make in (lambda: to_frame(CALLS), columns.to_frame, compare(CALLS).to_frame):
+        with pytest.raises(ImportError, match=r"vllm-sync-client\[pandas\]"):
+            make()

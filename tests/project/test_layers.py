@@ -23,8 +23,10 @@ ROWS: List[Tuple[str, Set[str]]] = [
         {
             "exceptions",
             "timeouts",
+            "_frames",
             "_habits",
             "_lazy",
+            "_markdown",
             "_shown",
             "_visible",
             "_structured",
@@ -48,6 +50,8 @@ ROWS: List[Tuple[str, Set[str]]] = [
 ARROWS: Dict[str, Set[str]] = {
     "__main__": {"cli"},
     "_error_bodies": {"_route_hints"},
+    "_markdown": {"_visible"},
+    "_shown": {"_visible"},
     "exceptions": {"_tracebacks"},
     "cli": {"testing"},
     "response_events": {"events"},

@@ -138,7 +138,8 @@ class _Bar:
 
     def __call__(self, progress: BatchProgress) -> None:
         if not self._bar.n and progress.resumed:
-            self._bar.initial = self._bar.n = progress.resumed  # Not counted in the rate.
+            # Not counted in the rate, neither of the whole run nor of the last moment.
+            self._bar.initial = self._bar.n = self._bar.last_print_n = progress.resumed
         self._bar.update(progress.done + progress.failed - self._bar.n)
         tokens = f"{progress.tokens_per_second:.0f} tokens/s"
         self._bar.set_postfix_str(f"{progress.failed} failed, {tokens}", refresh=True)

@@ -7,11 +7,9 @@ import sys
 from time import monotonic
 from typing import List
 
-from markdown_it import MarkdownIt
 from rich.console import Console
-from rich.markdown import Markdown
 
-from .._visible import visible
+from .._markdown import rich_markdown
 
 __all__ = ["MarkdownPrinter"]
 
@@ -89,17 +87,8 @@ class MarkdownPrinter:
         if not text.strip():
             return []
         with self._console.capture() as captured:
-            self._console.print(_markdown(text))
+            self._console.print(rich_markdown(text))
         lines = captured.get().split("\n")
         shown = [number for number, line in enumerate(lines) if line.strip()]
         first = [""] if self._has_printed else []
         return first + lines[shown[0] : shown[-1] + 1] if shown else []
-
-
-def _markdown(text: str) -> Markdown:
-    text = visible(text)
-    markdown = Markdown(text, hyperlinks=False)  # Its target is shown beside each link.
-    # Otherwise rich drops HTML, and with it a part of the answer.
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    markdown.parsed = parser.parse(text)
-    return markdown

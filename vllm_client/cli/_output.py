@@ -8,7 +8,7 @@ import re
 import sys
 from typing import List, Optional, Protocol, Set, TextIO, Union
 
-from .._visible import visible
+from .._visible import Pieces, visible
 from ..events import (
     CompletionStreamEvent,
     Content,
@@ -23,7 +23,6 @@ from ..timings import Timings
 from ._advice import in_options
 from ._terminal import DIM, folded, is_terminal, note, painted
 
-_JOINERS = "\u200c\u200d"
 _BREAKS = re.compile(r"\r\n|[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 
 _ONLY_REASONING = (
@@ -108,13 +107,12 @@ class Printer:
         self._style = style
         self._is_terminal = is_terminal(file)
         self._at_line_start = True
-        self._last = ""
-        self._held = ""
+        self._pieces = Pieces()
 
     def write(self, text: str) -> None:
         """Print the next piece of the text."""
         if self._is_terminal:
-            text = self._harmless(self._held + text)
+            text = self._pieces.add(text)
         if text:
             self._file.write(painted(text, self._style, self._file) if self._style else text)
             self._file.flush()
@@ -122,27 +120,14 @@ class Printer:
 
     def end_line(self) -> None:
         """End the line, if one has begun."""
-        held, self._held = self._held, ""
-        self._last = ""
-        self._write_held(held)
+        held = self._pieces.end()
+        if held:
+            self._file.write(held)
+            self._at_line_start = False
         if not self._at_line_start:
             self._file.write("\n")
             self._file.flush()
             self._at_line_start = True
-
-    def _write_held(self, held: str) -> None:
-        if held:
-            self._file.write(visible(held))
-            self._at_line_start = False
-
-    def _harmless(self, text: str) -> str:
-        # What a joiner means depends on the characters around it, also across pieces.
-        kept = text.rstrip(_JOINERS)
-        self._held = text[len(kept) :]
-        before = len(visible(self._last))
-        shown = visible(self._last + kept)[before:]
-        self._last = kept[-1:] or self._last
-        return shown
 
 
 def shown_on(file: TextIO, text: str) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
 
+from .._visible import UNTYPESET, escaped, readable
 from ._answers import Piece, Shown
+from ._plain import figures
 from ._reading import Frame
-from ._words import UNTYPESET, counted, escaped, readable, shortened
+from ._words import counted, shortened
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -37,51 +39,64 @@ _FAULT = (
 )
 _FOOT = "margin-top:.5em;font-size:.85em;opacity:.8"
 _EXCERPT = 60
-"""Characters of the reasoning to show while it arrives."""
+"""Characters of the reasoning to show in its title while it arrives."""
+_LAST_WORDS = 600
+"""Characters of the reasoning to show below its title while it arrives."""
+# Reversed, because a browser then shows the end of what does not fit.
+_WINDOW = "max-height:4.6em;overflow:hidden;display:flex;flex-direction:column-reverse"
+# Style sheets of the classic notebook and of others make it a block, without its triangle.
+_SUMMARY = "display:list-item;cursor:pointer;opacity:.8"
+_ASIDE = "border-left:3px solid rgba(128,128,128,.5);padding-left:.7em"
+_HINT = "To stop, interrupt the kernel (■). What has arrived stays."
 
 
-def cards(frames: Sequence[Frame], *, markdown: bool) -> str:
+def cards(frames: Sequence[Frame], *, markdown: bool, is_last: bool) -> str:
     """All answers, side by side where there is room.
+
+    Args:
+        frames: The answers.
+        markdown: Whether texts are Markdown.
+        is_last: Whether this stays. Only then thinking can be opened, because what replaces it
+            would close it again.
 
     Raises:
         ImportError: ``markdown`` needs the extra ``notebook``.
     """
     body = markdown_html() if markdown else _plain
-    inside = "".join(_card(frame, body) for frame in frames)
-    return f'<div class="vllm-show" style="{_ROW}">{inside}</div>'
+    inside = "".join(_card(frame, body, is_last) for frame in frames)
+    hint = "" if is_last else f'<div style="{_FOOT};flex:1 0 100%;margin-top:0">{_HINT}</div>'
+    return f'<div class="vllm-show" style="{_ROW}">{inside}{hint}</div>'
 
 
-def _card(frame: Frame, body: Callable[[str], str]) -> str:
-    title = f'<div style="font-weight:600">{escaped(frame.title)}</div>' if frame.title else ""
+def _card(frame: Frame, body: Callable[[str], str], is_last: bool) -> str:
+    title = _line(frame.title, "font-weight:600") if frame.title else ""
     choices = [
-        _heading(shown, frame) + "".join(_piece(piece, shown, body) for piece in shown.pieces)
+        _heading(shown, frame) + "".join(_piece(piece, body, is_last) for piece in shown.pieces)
         for shown in frame.choices
     ]
+    foot = _line(figures(frame), _FOOT) if frame.figures else ""
     return (
-        f'<section style="{_CARD}">{title}{"".join(choices)}{_fault(frame.fault)}'
-        f'<div style="{_FOOT}">{escaped(figures(frame))}</div></section>'
+        f'<section style="{_CARD}">{title}{"".join(choices)}{_fault(frame.fault)}{foot}</section>'
     )
-
-
-def figures(frame: Frame) -> str:
-    """The line below an answer: how it ended, counts and speed."""
-    reasons = [shown.finish_reason for shown in frame.choices if shown.finish_reason]
-    if len(reasons) != 1 or not frame.ended:
-        return frame.figures
-    return f"{reasons[0]} · {frame.figures}"
 
 
 def _heading(shown: Shown, frame: Frame) -> str:
     if len(frame.choices) == 1:
         return ""
-    reason = f" · {escaped(shown.finish_reason)}" if shown.finish_reason else ""
-    return f'<div style="{_FOOT}">choice {shown.index}{reason}</div>'
+    reason = f" · {shown.finish_reason}" if shown.finish_reason else ""
+    return _line(f"choice {shown.index}{reason}", _FOOT)
 
 
-def _piece(piece: Piece, shown: Shown, body: Callable[[str], str]) -> str:
+def _line(text: str, style: str) -> str:
+    return f'<div class="{UNTYPESET}" style="{style}">{escaped(text)}</div>'
+
+
+def _piece(piece: Piece, body: Callable[[str], str], is_last: bool) -> str:
     if piece.kind == "text":
         return body(piece.text)
-    return _call(piece) if piece.kind == "call" else _reasoning(piece, shown)
+    if piece.kind == "call":
+        return _call(piece)
+    return _folded(piece) if is_last else _unfolded(piece)
 
 
 def _plain(text: str) -> str:
@@ -103,25 +118,40 @@ def indented(arguments: str) -> str:
         return arguments
 
 
-def reasoning_title(piece: Piece, shown: Shown) -> str:
-    """What folded reasoning shows: its length, and while it arrives its last words."""
+def reasoning_title(piece: Piece) -> str:
+    """What folded reasoning shows: its length, and if it is not over its last words."""
     words = counted(len(piece.text.split()), "word")
-    if piece is not shown.pieces[-1] or shown.finish_reason:
+    if not piece.is_growing:
         return f"Thinking: {words}"
     return f"Thinking: {words} … {shortened(piece.text[-_EXCERPT:], _EXCERPT)}"
 
 
-def _reasoning(piece: Piece, shown: Shown) -> str:
+def _folded(piece: Piece) -> str:
     return (
-        f'<details class="{UNTYPESET}" style="margin:.2em 0 .5em"><summary style="opacity:.8">'
-        f"{escaped(reasoning_title(piece, shown))}</summary>"
-        f'<div dir="auto" style="{_WORDS};border-left:3px solid rgba(128,128,128,.5);'
-        f'padding-left:.7em">{escaped(piece.text)}</div></details>'
+        f'<details class="{UNTYPESET}" style="margin:.2em 0 .5em"><summary style="{_SUMMARY}">'
+        f"{escaped(reasoning_title(piece))}</summary>"
+        f'<div dir="auto" style="{_WORDS};{_ASIDE}">{escaped(piece.text)}</div></details>'
+    )
+
+
+def _unfolded(piece: Piece) -> str:
+    """Reasoning that nobody can open yet: its title, and while it arrives its last lines."""
+    title = f"Thinking: {counted(len(piece.text.split()), 'word')}"
+    if not piece.is_growing:
+        return _line(title, "margin:.2em 0 .5em;opacity:.8")
+    beginning = "… " if len(piece.text) > _LAST_WORDS else ""
+    words = escaped(beginning + piece.text[-_LAST_WORDS:])
+    inner = f'<div dir="auto" style="{_WORDS}">{words}</div>'
+    return (
+        f'<div class="{UNTYPESET}" style="margin:.2em 0 .5em;opacity:.8">{title} …'
+        f'<div style="{_WINDOW};{_ASIDE}">{inner}</div></div>'
     )
 
 
 def _fault(fault: Optional[str]) -> str:
-    return "" if fault is None else f'<div role="alert" style="{_FAULT}">{escaped(fault)}</div>'
+    if fault is None:
+        return ""
+    return f'<div role="alert" class="{UNTYPESET}" style="{_FAULT}">{escaped(fault)}</div>'
 
 
 @functools.lru_cache(maxsize=1)
@@ -149,7 +179,7 @@ def markdown_html() -> Callable[[str], str]:
 
 def _rendered(parser: MarkdownIt, text: str) -> str:
     html: str = parser.render(readable(text))
-    return html
+    return readable(html)  # Once more: "&#x202e;" is a control character only now.
 
 
 def _link(renderer: Any, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
@@ -158,9 +188,3 @@ def _link(renderer: Any, tokens: Sequence[Token], at: int, options: Any, env: An
     tokens[at].attrSet("rel", "noopener noreferrer")
     html: str = renderer.renderToken(tokens, at, options, env)
     return html
-
-
-def texts(frame: Frame) -> List[str]:
-    """The texts of all choices, for a place that shows only text."""
-    pieces = [piece for shown in frame.choices for piece in shown.pieces]
-    return [piece.text for piece in pieces if piece.kind == "text"]

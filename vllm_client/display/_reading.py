@@ -9,6 +9,7 @@ from attrs import frozen
 
 from ..streams import Stream
 from ._answers import LiveAnswer, Shown
+from ._words import counted
 
 __all__ = ["Frame", "Reading"]
 
@@ -56,23 +57,37 @@ class Reading(threading.Thread):
         self.stopped = False
         self._title = title
         self._answer = LiveAnswer()
+        self._was_read = stream.timings.chunks > 0
+        """Whether somebody else has read a part of the stream, or all of it."""
+        if self._was_read:
+            self._answer.replace(stream.snapshot)
         self._news = news
         self._ended = ended
 
     def run(self) -> None:
         """Read; called by ``start()``."""
         try:
-            for event in self.stream:
-                self._answer.add(event)
-                if getattr(event, "type", None) == "error":
-                    self.failure = event.error
-                self._news.set()
+            self._read()
         except BaseException as error:  # noqa: BLE001 — raised by show(), in the program's thread
             self.failure = error
         finally:
             self.over = True
             self._ended.release()
             self._news.set()
+
+    def _read(self) -> None:
+        if self._was_read and self.stream._decoder.complete:
+            return  # It has been closed since, and iterating over it would be an error.
+        try:
+            for event in self.stream:
+                self._answer.add(event)
+                if getattr(event, "type", None) == "error":
+                    self.failure = event.error
+                self._news.set()
+        finally:
+            if self._was_read:
+                # The first snapshot may have had more than the events that were read by then.
+                self._answer.replace(self.stream.snapshot)
 
     def stop(self) -> None:
         """Close the stream, and wait for the end of the thread."""
@@ -95,9 +110,9 @@ class Reading(threading.Thread):
     def _figures(self, ended: bool) -> str:
         timings = self.stream.timings
         duration, speed = timings.duration, timings.output_tokens_per_second
-        figures = [f"{timings.chunks} chunks", f"{timings.chunks / duration:.1f} chunks/s"]
-        if speed is not None:
-            figures = [f"{timings.output_tokens} tokens", f"{speed:.1f} tok/s"]
+        figures = [counted(timings.chunks, "chunk"), f"{timings.chunks / duration:.1f} chunks/s"]
+        if timings.output_tokens is not None:
+            figures = [counted(timings.output_tokens, "token"), f"{speed:.1f} tok/s"]
         if timings.ttft is not None:
             figures.append(f"TTFT {timings.ttft:.2f} s")
         return " · ".join([*figures, f"{duration:.1f} s{'' if ended else ' …'}"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, List, Sequence, TextIO
 
+from .._markdown import rich_markdown
 from .._visible import visible
-from ._answers import Piece, Shown
-from ._cards import figures, indented, reasoning_title
+from ._answers import Piece
+from ._cards import indented, reasoning_title
+from ._plain import figures
 from ._reading import Frame
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ class RichScreen:
     def __init__(self, file: TextIO, markdown: bool) -> None:
         import rich.console  # noqa: PLC0415 — rich is optional
         import rich.live  # noqa: PLC0415
-        import rich.markdown  # noqa: PLC0415
         import rich.panel  # noqa: PLC0415
         import rich.table  # noqa: PLC0415
         import rich.text  # noqa: PLC0415
@@ -75,21 +76,18 @@ class RichScreen:
         for shown in frame.choices:
             if len(frame.choices) > 1:
                 parts.append(self._text(f"choice {shown.index}", "dim"))
-            parts += [self._piece(piece, shown) for piece in shown.pieces]
+            parts += [self._piece(piece) for piece in shown.pieces]
         if frame.fault is not None:
             parts.append(self._text(f"! {frame.fault}", "bold red"))
         group: RenderableType = self._rich.console.Group(*parts, self._text(figures(frame), "dim"))
         return group
 
-    def _piece(self, piece: Piece, shown: Shown) -> RenderableType:
+    def _piece(self, piece: Piece) -> RenderableType:
         if piece.kind == "reasoning":
-            return self._text(reasoning_title(piece, shown), "dim italic")
+            return self._text(reasoning_title(piece), "dim italic")
         if piece.kind == "call":
             return self._panel(piece.name, self._text(indented(piece.text)))
-        if self._markdown:
-            markdown: RenderableType = self._rich.markdown.Markdown(visible(piece.text))
-            return markdown
-        return self._text(piece.text)
+        return rich_markdown(piece.text) if self._markdown else self._text(piece.text)
 
     def _text(self, text: str, style: str = "") -> Text:
         styled: Text = self._rich.text.Text(visible(text), style=style)

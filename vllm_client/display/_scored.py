@@ -131,9 +131,16 @@ def _aligned(tokens: Iterable[TokenLogprob], text: str) -> List[Part]:
     return [*parts, Part(text[cursor:])] if cursor < len(text) else parts
 
 
+def logprob_of(token: Optional[TokenLogprob]) -> Optional[float]:
+    """The log-probability of a token; None if there is none, or if what was sent is no number."""
+    logprob = None if token is None else token.logprob
+    is_number = isinstance(logprob, (int, float)) and not math.isnan(logprob) and logprob < math.inf
+    return logprob if is_number else None
+
+
 def probability(logprob: float) -> float:
-    """``exp(logprob)``; the server writes minus infinity as -9999."""
-    return math.exp(logprob)
+    """``exp(logprob)``, at most 1; the server writes minus infinity as -9999."""
+    return math.exp(min(0.0, logprob))
 
 
 def entropy(token: TokenLogprob) -> Optional[float]:
@@ -143,9 +150,9 @@ def entropy(token: TokenLogprob) -> Optional[float]:
     that the entropy can be.
     """
     others = [other for other in token.top_logprobs if other.token != token.token]
-    logprobs = [each.logprob for each in (token, *others) if each.logprob is not None]
+    logprobs = [logprob for logprob in map(logprob_of, (token, *others)) if logprob is not None]
     if not others or not logprobs:
         return None
     shares = [probability(logprob) for logprob in logprobs]
     shares.append(max(0.0, 1.0 - math.fsum(shares)))
-    return -math.fsum(share * math.log2(share) for share in shares if share > 0)
+    return 0.0 - math.fsum(share * math.log2(share) for share in shares if share > 0)  # No -0.0.

@@ -7,9 +7,10 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from attrs import field, frozen
 
-from .._visible import visible
-from ._words import UNTYPESET, escaped, shortened
-from .frames import frame_of, rows_of
+from .._frames import data_frame
+from .._visible import UNTYPESET, escaped, visible
+from ._words import shortened
+from .frames import items_of, rows_of
 
 __all__ = ["Comparison", "compare"]
 
@@ -55,7 +56,7 @@ class Comparison:
         Raises:
             ImportError: pandas is not installed; it comes with the extra ``pandas``.
         """
-        return frame_of([{name: row.get(name) for name in self.columns} for row in self.rows])
+        return data_frame([{name: row.get(name) for name in self.columns} for row in self.rows])
 
     def _repr_html_(self) -> str:
         return self.html
@@ -75,11 +76,12 @@ class Comparison:
         return "\n".join(line.rstrip() for line in padded)
 
 
-def compare(answers: Sequence[Any], titles: Optional[Sequence[str]] = None) -> Comparison:
+def compare(answers: Any, titles: Optional[Sequence[str]] = None) -> Comparison:
     """Put answers into a table: their texts, how they ended, their tokens and log-probabilities.
 
     Args:
-        answers: Completions, chat completions or responses, also mixed, or rows of a batch.
+        answers: Completions, chat completions or responses, also mixed, or rows of a batch; or a
+            single one. What an interrupted stream left (``partial``) is marked as not finished.
         titles: A name for each.
 
     Returns:
@@ -89,13 +91,20 @@ def compare(answers: Sequence[Any], titles: Optional[Sequence[str]] = None) -> C
         TypeError: An item is no answer.
         ValueError: There are titles, but not one for each answer.
     """
-    if titles is not None and len(titles) != len(answers):
-        raise ValueError(f"there are {len(titles)} titles for {len(answers)} answers")
+    items = items_of(answers)
+    if titles is not None and len(titles) != len(items):
+        raise ValueError(f"there are {len(titles)} titles for {len(items)} answers")
     rows: List[Dict[str, Any]] = []
-    for number, answer in enumerate(answers):
+    for number, answer in enumerate(items):
         title = str(number + 1) if titles is None else titles[number]
-        rows += [{"answer": title, **row} for row in rows_of([answer])]
+        rows += [{"answer": title, **_marked(row)} for row in rows_of([answer])]
     return Comparison(rows)
+
+
+def _marked(row: Dict[str, Any]) -> Dict[str, Any]:
+    """A row that tells if its text is only the beginning of one."""
+    is_cut = "text" in row and row["finish_reason"] is None
+    return {**row, "finish_reason": "not finished"} if is_cut else row
 
 
 def _cell(name: str, value: Any) -> str:

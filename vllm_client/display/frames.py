@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Optional
 
+from .._frames import data_frame
 from ..types.logprobs import TokenLogprob
-from ._scored import scored
+from ._answers import outcome
+from ._scored import logprob_of, probability, scored
 
 __all__ = ["to_frame"]
 
-_TOKEN_COLUMNS = ("token", "logprob", "text_offset")
+_TOKEN_COLUMNS = ("token", "logprob", "text_offset", "probability", "alternatives")
 
 
 def to_frame(answers: Any) -> Any:
@@ -20,7 +22,8 @@ def to_frame(answers: Any) -> Any:
         answers: A completion, chat completion or response, or any iterable of them: one row for
             each choice. Rows of ``client.batch`` or ``read_batch()``: the same, with the number,
             the name, the error and the times of the row in front. A choice, or a list of
-            ``TokenLogprob``: one row for each token, with its alternatives as a dict.
+            ``TokenLogprob``: one row for each token, with its alternatives as a dict. A result of
+            ``client.evaluate`` with tokens: what its own ``to_frame()`` returns.
 
     Returns:
         The frame. Columns without any value are left out, except those of tokens.
@@ -30,29 +33,36 @@ def to_frame(answers: Any) -> Any:
         ValueError: A choice has no log-probabilities.
         ImportError: pandas is not installed; it comes with the extra ``pandas``.
     """
+    scores: Any
+    for scores in (answers, getattr(answers, "columns", None)):  # A perplexity has them there.
+        if hasattr(scores, "token_logprobs") and hasattr(scores, "to_frame"):
+            return scores.to_frame()
     if hasattr(answers, "token_logprobs"):
-        return frame_of(map(_token_row, _tokens(answers)), _TOKEN_COLUMNS)
-    items = [answers] if _is_answer(answers) or hasattr(answers, "custom_id") else list(answers)
+        return _token_frame(_tokens(answers))
+    items = items_of(answers)
     if items and all(isinstance(item, TokenLogprob) for item in items):
-        return frame_of(map(_token_row, items), _TOKEN_COLUMNS)
+        return _token_frame(items)
     rows = list(rows_of(items))
     names = dict.fromkeys(name for row in rows for name in row)
     used = [name for name in names if any(row.get(name) is not None for row in rows)]
-    return frame_of([{name: row.get(name) for name in used} for row in rows])
+    return data_frame([{name: row.get(name) for name in used} for row in rows])
 
 
-def frame_of(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> Any:
-    """A frame of rows.
+def _token_frame(tokens: Iterable[TokenLogprob]) -> Any:
+    return data_frame(list(map(_token_row, tokens)), _TOKEN_COLUMNS)
+
+
+def items_of(answers: Any) -> List[Any]:
+    """Answers, rows or tokens as a list, also a single one.
 
     Raises:
-        ImportError: pandas is not installed.
+        TypeError: It is neither one of them nor an iterable.
     """
-    try:
-        import pandas as pd  # noqa: PLC0415 — an extra
-    except ImportError:
-        raise ImportError("frames need pandas: pip install 'vllm-sync-client[pandas]'") from None
-    rows = list(rows)
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(columns))
+    if _is_answer(answers) or hasattr(answers, "custom_id"):
+        return [answers]
+    if not isinstance(answers, Iterable):
+        raise _refused(answers)
+    return list(answers)
 
 
 def rows_of(items: Iterable[Any]) -> Iterator[Dict[str, Any]]:
@@ -67,10 +77,14 @@ def rows_of(items: Iterable[Any]) -> Iterator[Dict[str, Any]]:
         elif _is_answer(item):
             yield from _answer_rows(item)
         else:
-            raise TypeError(
-                f"expected answers or rows of a batch, not {type(item).__name__}: pass a "
-                "Completion, a ChatCompletion, a BatchRow, or a list of them"
-            )
+            raise _refused(item)
+
+
+def _refused(item: object) -> TypeError:
+    return TypeError(
+        f"expected answers or rows of a batch, not {type(item).__name__}: pass a Completion, a "
+        "ChatCompletion, a BatchRow, or a list of them"
+    )
 
 
 def _is_answer(item: Any) -> bool:
@@ -105,28 +119,35 @@ def _answer_rows(answer: Any) -> Iterator[Dict[str, Any]]:
 
 def _choice_values(answer: Any, choice: Any) -> Dict[str, Any]:
     """The values of a choice; of a response, which has none, those of the response."""
-    message = getattr(choice, "message", choice or answer)
-    text = message.content if hasattr(message, "content") else message.text
-    calls = [f"{call.name}({call.arguments})" for call in getattr(message, "tool_calls", ())]
+    whole = outcome(answer, choice)
     number = choice.index if choice is not None and len(answer.choices) > 1 else None
     return {
         "choice": number,
-        "text": text,
-        "reasoning": getattr(message, "reasoning", None) or None,
-        "tool_calls": "\n".join(calls) or None,
-        "finish_reason": getattr(choice or answer, "finish_reason", None)
-        or getattr(answer, "status", None),
+        "text": whole.text,
+        "reasoning": whole.reasoning,
+        "tool_calls": "\n".join(f"{call.name}({call.arguments})" for call in whole.calls) or None,
+        "finish_reason": whole.finish_reason,
         **_likelihood(choice),
     }
 
 
 def _likelihood(choice: Any) -> Dict[str, Optional[float]]:
-    tokens = getattr(choice, "token_logprobs", ())
-    logprobs = [token.logprob for token in tokens if token.logprob is not None]
-    if not logprobs:
+    """Sum and perplexity; None if one of the tokens has no log-probability."""
+    tokens = list(getattr(choice, "token_logprobs", ()))
+    if tokens and tokens[0].logprob is None:  # Nothing stands before an echoed prompt.
+        del tokens[0]
+    logprobs = [logprob for logprob in map(logprob_of, tokens) if logprob is not None]
+    if not logprobs or len(logprobs) < len(tokens):
         return {"logprob": None, "perplexity": None}
     total = math.fsum(logprobs)
-    return {"logprob": total, "perplexity": math.exp(min(700.0, -total / len(logprobs)))}
+    return {"logprob": total, "perplexity": _exp(-total / len(logprobs))}
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 def _tokens(choice: Any) -> List[TokenLogprob]:
@@ -134,10 +155,11 @@ def _tokens(choice: Any) -> List[TokenLogprob]:
 
 
 def _token_row(token: TokenLogprob) -> Dict[str, Any]:
+    logprob = logprob_of(token)
     return {
         "token": token.token,
         "logprob": token.logprob,
         "text_offset": token.text_offset,
-        "probability": None if token.logprob is None else math.exp(token.logprob),
+        "probability": None if logprob is None else probability(logprob),
         "alternatives": {other.token: other.logprob for other in token.top_logprobs},
     }

@@ -7,12 +7,11 @@ from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, S
 
 from attrs import field, frozen
 
-from .._visible import visible
+from .._visible import UNTYPESET, escaped, visible
 from ..types.logprobs import TokenLogprob
 from ._colours import DIFFERENCE, ENTROPY, PROBABILITY, Level, Scale
-from ._scored import Part, probability, scored, scored_text
+from ._scored import Part, logprob_of, probability, scored, scored_text
 from ._scored import entropy as entropy_of
-from ._words import UNTYPESET, escaped
 
 __all__ = ["Heatmap", "Spot", "heatmap"]
 
@@ -29,7 +28,13 @@ _STYLE = (
 )
 _BOX = "position:relative;padding-bottom:.3em"
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.8;unicode-bidi:isolate"
-_FOOT = "margin-top:.8em;min-height:5em;font-size:.85em;line-height:1.9"
+# Below the legend, however many lines it has, is room for a note.
+_FOOT = "margin-top:.8em;padding-bottom:4.2em;font-size:.85em;line-height:1.9"
+_ONLY_IN = {
+    # Without sides, which would stand between the letters of two tokens.
+    "first": "text-decoration:none;border:1px dashed currentColor;border-width:1px 0",
+    "second": "text-decoration:line-through",
+}
 _SWATCH = "padding:.1em .4em;margin-right:.4em;white-space:nowrap;display:inline-block"
 
 
@@ -78,6 +83,12 @@ class Heatmap:
             f'<span style="{_SWATCH};{level.style}">{escaped(level.label)}</span>'
             for level in self._levels
         )
+        only_in = {spot.only_in for spot in self.spots}
+        legend += "".join(
+            f'<span style="{_SWATCH};{style}">only in the {which}</span>'
+            for which, style in _ONLY_IN.items()
+            if which in only_in
+        )
         return (
             f'<div class="vllm-heatmap {UNTYPESET}" style="{_BOX}">{_STYLE}'
             f'<div dir="auto" style="{_TEXT}">{text}</div>'
@@ -113,7 +124,8 @@ def heatmap(
             the events of a stream or of ``TokenLogprob``, a result of ``client.evaluate``, or a
             text, which needs ``client``.
         other: The same, to compare with: blue where a token is more likely in ``answer``, orange
-            where it is less likely. Tokens that only one of them has are framed or struck out.
+            where it is less likely. Tokens that only ``answer`` has stand between lines, those of
+            ``other`` are struck out.
         entropy: Colour by the entropy in bits of what could have stood there. It is a lower bound,
             since a server sends only the most likely alternatives.
         index: The choice of an answer that has several.
@@ -155,7 +167,8 @@ def _parts(
 
 def _probabilities(parts: Iterable[Part]) -> Heatmap:
     def value(token: TokenLogprob) -> Optional[float]:
-        return None if token.logprob is None else probability(token.logprob)
+        logprob = logprob_of(token)
+        return None if logprob is None else probability(logprob)
 
     return _map(parts, PROBABILITY, value)
 
@@ -186,13 +199,14 @@ def _note(token: Optional[TokenLogprob]) -> str:
     bits = entropy_of(token)
     more = "" if bits is None else f", entropy at least {bits:.2f} bits"
     others = [other for other in token.top_logprobs if other.token != token.token]
-    alternatives = [f"{_share(other.logprob)}  {other.token!r}" for other in others]
-    return "\n".join([repr(token.token), f"{_figures(token.logprob)}{more}", *alternatives])
+    # The point divides them where the note is one line.
+    alternatives = [f"· {_share(logprob_of(other))}  {other.token!r}" for other in others]
+    return "\n".join([repr(token.token), f"{_figures(logprob_of(token))}{more}", *alternatives])
 
 
 def _figures(logprob: Optional[float]) -> str:
     if logprob is None:
-        return "no probability: nothing stands before it"
+        return "no probability was sent, as for the first token of a prompt"
     return f"{_share(logprob)} (log-probability {logprob:.3f})"
 
 
@@ -214,10 +228,10 @@ def _differences(first: Sequence[Part], second: Sequence[Part]) -> Heatmap:
 
 
 def _difference(mine: Part, theirs: Part) -> Spot:
-    here, there = _logprob(mine), _logprob(theirs)
+    here, there = logprob_of(mine.token), logprob_of(theirs.token)
     if here is None or there is None:
         return Spot(mine.text, None, _note(mine.token))
-    value = here - there
+    value = 0.0 if here == there else here - there  # Both may be minus infinity.
     note = "\n".join(
         [
             repr(mine.text),
@@ -227,13 +241,9 @@ def _difference(mine: Part, theirs: Part) -> Spot:
     return Spot(mine.text, DIFFERENCE.level(value), note, value)
 
 
-def _logprob(part: Part) -> Optional[float]:
-    return None if part.token is None else part.token.logprob
-
-
 def _only(parts: Iterable[Part], which: str) -> Iterator[Spot]:
     return (
-        Spot(part.text, None, f"{_note(part.token)}\nonly in the {which}", None, which)
+        Spot(part.text, None, f"{_note(part.token)}\n· only in the {which}", None, which)
         for part in parts
     )
 
@@ -242,8 +252,7 @@ def _span(spot: Spot) -> str:
     tag = {None: "span", "first": "ins", "second": "del"}[spot.only_in]
     style = spot.level.style if spot.level else ""
     if spot.only_in:
-        line = "line-through" if spot.only_in == "second" else "none"
-        style = f"text-decoration:{line};outline:1px dashed currentColor"
+        style = _ONLY_IN[spot.only_in]
     attributes = f' style="{style}"' if style else ""
     if spot.note:
         attributes += f' tabindex="0" title="{escaped(spot.note)}"'

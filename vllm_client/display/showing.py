@@ -7,6 +7,7 @@ import threading
 from time import perf_counter
 from typing import Any, List, Optional, Sequence, TypeVar, Union, overload
 
+from .._tracebacks import shorten_interrupt
 from ..streams import Stream
 from ._notebook import NotebookScreen
 from ._reading import Frame, Reading
@@ -18,6 +19,8 @@ R = TypeVar("R")
 
 _SHORTEST_PAUSE = 0.05
 """Seconds between two drawings: about 20 a second."""
+_LARGEST_SHARE = 0.2
+"""The largest share of the time that drawing may take: each drawing is of the whole answer."""
 
 
 @overload
@@ -84,10 +87,20 @@ def _check(streams: Sequence[object], titles: Sequence[str]) -> None:
 
 def _screen(markdown: bool) -> Screen:
     """The notebook, if the program runs in one; else a terminal with rich, or plain text."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if hasattr(shell, "kernel"):
         return NotebookScreen(markdown)
     return terminal_screen(sys.stdout, markdown)
+
+
+def pause_after(drawing: float, least: float) -> float:
+    """How long to wait until the next drawing, in seconds.
+
+    Args:
+        drawing: How long the last one took.
+        least: What the screen asks for.
+    """
+    return max(_SHORTEST_PAUSE, least, drawing / _LARGEST_SHARE)
 
 
 class _Watch:
@@ -124,6 +137,7 @@ class _Watch:
             self._stop()
             partial = [reading.stream.snapshot for reading in self._readings]
             vars(interrupt)["partial"] = partial if len(partial) > 1 else partial[0]
+            shorten_interrupt(interrupt)
             raise
         finally:
             self._stop()
@@ -135,8 +149,10 @@ class _Watch:
         while running:
             self._news.wait(1.0)  # At least once a second, for the figures.
             self._news.clear()
+            begun = perf_counter()
             pause = self._screen.draw(self._frames())
-            deadline = perf_counter() + max(_SHORTEST_PAUSE, pause)
+            drawn = perf_counter()
+            deadline = drawn + pause_after(drawn - begun, pause)
             while running and self._ended.acquire(timeout=max(0.0, deadline - perf_counter())):
                 running -= 1
 

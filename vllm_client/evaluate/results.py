@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 from attrs import Factory, field, frozen
 
+from .._frames import data_frame
 from .._shown import Items, fields_of, shown
+from ..types._vectors import import_numpy
 
 if TYPE_CHECKING:
     from typing_extensions import Literal
@@ -56,8 +58,7 @@ class TokenColumns:
         Raises:
             ImportError: NumPy is not installed; it comes with the extra ``numpy``.
         """
-        import numpy as np  # noqa: PLC0415 — an extra
-
+        np = import_numpy()
         columns = {"token_ids": self.token_ids, "token_logprobs": self.token_logprobs}
         if self.ranks is not None:
             columns["ranks"] = self.ranks
@@ -69,12 +70,9 @@ class TokenColumns:
         Raises:
             ImportError: pandas is not installed; it comes with the extra ``pandas``.
         """
-        import pandas as pd  # noqa: PLC0415 — an extra
-
-        frame = pd.DataFrame({"token": self.tokens, **self.to_numpy()})
-        return frame.rename(
-            columns={"token_ids": "token_id", "token_logprobs": "logprob", "ranks": "rank"}
-        )
+        names = {"token_ids": "token_id", "token_logprobs": "logprob", "ranks": "rank"}
+        columns = {names[name]: column for name, column in self.to_numpy().items()}
+        return data_frame({"token": self.tokens, **columns})
 
 
 @shown
