@@ -253,5 +253,5 @@ def test_a_compressed_input(serve: Serve, files: Dict[str, Path], capsys: Any, f
     served = serve(handler=Answering())
     assert batch(served, files, "--shard", "0/5000") == 1
     assert "no whole file of gzip" in capsys.readouterr().err
-    files["in"].write_bytes(gzip.compress(json.dumps({"prompt": "0"}).encode()))
+    files["in"].write_bytes(whole)
     assert batch(served, files, "--shard", "0/5000") == 0
