@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -332,3 +334,13 @@ def test_a_failure_ends_the_run(client: VllmClient) -> None:
     wrong = Evaluation(client, scorers, Options("no-such-model"), Settings(max_retries=0))
     with pytest.raises(ModelNotFoundError, match="no-such-model"):
         wrong.generations([("a", {})])
+
+
+def test_without_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without lm-evaluation-harness, the import names the extra that installs it."""
+    monkeypatch.delitem(sys.modules, "vllm_client.contrib.lm_eval", raising=False)
+    for name in [name for name in sys.modules if name.split(".")[0] == "lm_eval"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(ImportError, match=r"pip install 'vllm-sync-client\[lm-eval\]'"):
+        importlib.import_module("vllm_client.contrib.lm_eval")

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
-from lm_eval.api.model import LM
-from lm_eval.api.registry import register_model
+try:
+    from lm_eval.api.model import LM
+    from lm_eval.api.registry import register_model
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "lm-evaluation-harness is not installed: pip install 'vllm-sync-client[lm-eval]'"
+    ) from error
 
 from ..batch._engine import Settings
 from ..client import VllmClient
