@@ -12,11 +12,11 @@ from ..types.chat import ChatCompletion
 from ..types.shared import JSONValue
 from ..types.tool_calls import ToolCall
 from .accumulator import CallPieces, MessagePieces
-from .chunks import Decoder, TextOnly, index_of, typed
+from .chunks import ABORTED, Decoder, TextOnly, finish_reason_of, index_of, typed
 from .fast_json import is_json
 
 # With these finish reasons the arguments of a tool call may be incomplete.
-_CUT_OFF = frozenset({"length", "abort", "repetition"})
+_CUT_OFF = frozenset({"length", "repetition", *ABORTED})
 
 
 class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
@@ -57,13 +57,13 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
             # a call has a place for them. A program finds them in event.chunk.
             logprobs = token_ids = None
         events += _texts(delta, pieces, (logprobs, token_ids), raw_chunk)
-        for call in calls:
+        for call in filter(None, calls):
             events += _call_events(call, pieces, raw_chunk)
-        reason = choice.get("finish_reason")
-        if reason is not None and reason != "":
+        reason = finish_reason_of(choice)
+        if reason is not None:
             if reason not in _CUT_OFF:
                 events += _open_calls(pieces)
-            events.append(self._finish(choice, pieces, raw_chunk))
+            events.append(self._finish(reason, choice, pieces, raw_chunk))
 
     def _text_only(self, choice: JsonObject) -> Optional[TextOnly[StreamEvent]]:
         delta = choice.get("delta") or {}
@@ -111,16 +111,15 @@ def _call_events(
 ) -> List[StreamEvent]:
     """The events for a piece of a tool call, after the calls that it shows to be complete."""
     call_id, function = call.get("id"), call.get("function") or {}
-    number = pieces.number_of_call(call.get("index"), call_id or "")
+    name, arguments = function.get("name"), text_of_arguments(function.get("arguments"))
+    number = pieces.number_of_call(call.get("index"), call_id or "", name or "", arguments)
     # A piece of a new call is no proof that the calls before it are complete: pieces of several
     # calls may alternate. Whole JSON is.
     events = [] if number in pieces.calls else _open_calls(pieces, next_has_begun=True)
     open_call = pieces.calls.setdefault(number, CallPieces())
-    name = function.get("name")
     open_call.id = open_call.id or call_id or ""
     open_call.name = open_call.name or name or ""
-    arguments = text_of_arguments(function.get("arguments"))
-    open_call.arguments.append(arguments)
+    open_call.add(arguments)
     events.append(ToolCallDelta(number, call_id, name, arguments, pieces.index, raw_chunk))
     return events
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from types import TracebackType
 from typing import (
@@ -24,7 +25,7 @@ import requests
 
 from .._decoding.answers import aborted_error
 from .._decoding.sse import EventSource
-from .._error_bodies import decoded_or_text, message_in
+from .._error_bodies import decoded_or_text, error_in_success, message_in
 from .._habits import STREAM_HABITS, habits
 from .._http.response import OpenResponse
 from .._shown import Brief, Items, figure, shown
@@ -341,14 +342,20 @@ def check_event_stream(opened: OpenResponse) -> None:
 
 # What the first line of an event stream begins with, after a byte order mark and line ends.
 _SSE_BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_BOM = re.compile(rb"\A(?:\xef(?:\xbb\xbf?)?)?[\r\n]*")
 
 
 def _check_beginning(opened: OpenResponse, content_type: str) -> None:
-    # Some gateways label a stream as JSON, so the first bytes decide.
-    document = opened.read1()
-    if document.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").startswith(_SSE_BEGINNINGS):
-        opened.unread(document)
-        return
+    # Some gateways label a stream as JSON, so the first bytes decide. They may arrive one by one.
+    document = b""
+    for data in iter(opened.read1, b""):
+        document += data
+        beginning = _BOM.sub(b"", document)
+        if beginning.startswith(_SSE_BEGINNINGS):
+            opened.unread(document)
+            return
+        if not any(each.startswith(beginning) for each in _SSE_BEGINNINGS):
+            break
     with contextlib.suppress(VllmError):  # What arrived before the connection broke will do.
         while len(document) < _LARGEST_DOCUMENT:
             data = opened.read1()
@@ -357,6 +364,9 @@ def _check_beginning(opened: OpenResponse, content_type: str) -> None:
             document += data
     opened.close()
     text = document.decode("utf-8", "replace")
+    reported = error_in_success(document, opened.response.headers)
+    if reported is not None:
+        raise reported
     message = message_in(decoded_or_text(text)) or f"it begins {text[:200]!r}"
     raise InvalidStreamError(
         f"the server answered with {content_type}, not with a stream: {message}"
