@@ -229,6 +229,25 @@ def test_later_chunks_do_not_blank_earlier_members() -> None:
     assert completion.raw["more"] is False
 
 
+def test_a_message_instead_of_a_delta_is_read() -> None:
+    """It is not lost if a gateway sends all in one chunk, nor doubled if it repeats all at last."""
+    call = {"id": "a", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": "Hello", "tool_calls": [call]}
+    whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    for before in ([], [delta("Hello", tool_calls=[{"index": 0, **call}])]):
+        events, completion = read_chat(*before, whole)
+        assert (completion.text, completion.tool_calls) == ("Hello", [ToolCall("a", "f", "{}")])
+        assert [event.text for event in events if event.type == "content"] == ["Hello"]
+
+
+def test_a_refusal_is_kept() -> None:
+    """Its pieces are those of the message."""
+    chunks = [delta("", None), delta("", "stop")]
+    chunks[0]["choices"][0]["delta"]["refusal"] = "I can"
+    chunks[1]["choices"][0]["delta"]["refusal"] = "not"
+    assert read_chat(*chunks)[1].message.refusal == "I cannot"
+
+
 def test_a_repeated_finish_does_not_blank_the_stop_reason() -> None:
     """A second finish of the same choice without a stop reason keeps the first."""
     first = chunk("", finish="stop", stop_reason=0)
@@ -352,6 +371,15 @@ def test_a_call_with_half_its_arguments_is_no_event(reason: str) -> None:
     )
     assert [event for event in events if event.type == "tool_call"] == []
     assert completion.tool_calls[0].arguments == '{"city": "Par'
+
+
+@pytest.mark.parametrize(("reason", "given"), [("tool_calls", ["a"]), ("length", [])])
+def test_a_call_after_the_finish_reason_is_an_event(reason: str, given: List[str]) -> None:
+    """At the end of a complete stream, unless the finish reason tells that it may be cut off."""
+    call = piece("{}", index=0, id="a", name="now")
+    events, _ = read_chat(delta(None, reason), delta(tool_calls=[call]))
+    assert [event.id for event in events if event.type == "tool_call"] == given
+    assert events[-1] == Done()
 
 
 def test_a_call_without_arguments_is_complete() -> None:

@@ -196,6 +196,7 @@ class MessagePieces(ChoicePieces):
         self.role = "assistant"
         self.contents: List[str] = []
         self.reasonings: List[str] = []
+        self.refusals: List[str] = []
         self.calls: Dict[int, CallPieces] = {}
         self._number_of_index: Dict[int, int] = {}
         self._last_number: Optional[int] = None
@@ -223,12 +224,20 @@ class MessagePieces(ChoicePieces):
         self._last_number = number
         return number
 
+    def new_in(self, message: Optional[JsonObject]) -> JsonObject:
+        """A message where a delta was expected: all of it, or nothing if it has arrived before.
+
+        Some gateways send a whole message as one chunk, or repeat it in the last one.
+        """
+        has_arrived = self.contents or self.reasonings or self.calls
+        return {} if has_arrived else message or {}
+
     def raw(self) -> JsonObject:
         """The choice, with its message."""
         message: JsonObject = {
             "role": self.role,
             "content": self._content(),
-            "refusal": None,
+            "refusal": "".join(self.refusals) or None,
             "reasoning": "".join(self.reasonings) or None,
         }
         if self.calls:
@@ -280,12 +289,16 @@ class Accumulator(Generic[P]):
             pieces = self._choices[index] = self._new_pieces(index)
         return pieces
 
+    def choices(self) -> List[P]:
+        """The pieces of all choices, in the order of their indexes."""
+        return [self._choices[index] for index in sorted(self._choices)]
+
     def raw(self, usage: Optional[Usage]) -> JsonObject:
         """What the server would have sent without a stream."""
         return {
             **self._outside_choices,
             "object": self._object_name,
-            "choices": [self._choices[index].raw() for index in sorted(self._choices)],
+            "choices": [pieces.raw() for pieces in self.choices()],
             "usage": usage
             and asdict(usage, recurse=False, filter=lambda field, _: field.name != "type"),
         }

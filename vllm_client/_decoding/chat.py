@@ -47,10 +47,13 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
         if "text" in choice and "delta" not in choice:
             raise TypeError("a chunk of /v1/completions, not of /v1/chat/completions")
         self._keep_others(choice, pieces)
-        delta = choice.get("delta") or {}
+        delta = choice.get("delta") or pieces.new_in(choice.get("message"))
         pieces.role = delta.get("role") or pieces.role
         logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids") or None
         pieces.add_tokens(logprobs, token_ids)
+        refusal = delta.get("refusal")
+        if refusal:
+            pieces.refusals.append(typed(str, refusal))
         calls = delta.get("tool_calls") or ()
         if calls:
             # At least some of the chunk's tokens belong to the calls, and none of the events of
@@ -64,6 +67,15 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
             if reason not in _CUT_OFF:
                 events += _open_calls(pieces)
             events.append(self._finish(reason, choice, pieces, raw_chunk))
+
+    def last_events(self) -> List[StreamEvent]:
+        """The tool calls whose pieces came after the finish reason of their choice."""
+        return [
+            call
+            for pieces in self._pieces.choices()
+            if pieces.finish_reason not in _CUT_OFF
+            for call in _open_calls(pieces)
+        ]
 
     def _text_only(self, choice: JsonObject) -> Optional[TextOnly[StreamEvent]]:
         delta = choice.get("delta") or {}

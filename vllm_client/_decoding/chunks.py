@@ -180,6 +180,10 @@ class Decoder(Generic[E, R, P]):
         """
         raise NotImplementedError
 
+    def last_events(self) -> List[E]:
+        """The events that only the end of a complete stream shows to be due."""
+        return []
+
     def snapshot(self) -> R:
         """What has arrived, in the shape of a response that is not streamed."""
         raise NotImplementedError

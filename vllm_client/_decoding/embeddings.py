@@ -169,7 +169,8 @@ def _packed(data: Buffer, dtype: str, endianness: str, shape: List[int]) -> Pack
     return PackedVector(data, dtype, big_endian, lengths)
 
 
-@functools.lru_cache(maxsize=64)  # Nearly always the same one for all vectors of a model.
+# Nearly always the same one for all vectors of a model. Typed, because True equals 1.
+@functools.lru_cache(maxsize=64, typed=True)
 def _layout(dtype: str, endianness: str, *shape: int) -> Tuple[int, bool, Tuple[int, ...]]:
     """The number of bytes of a vector, whether the order is big-endian, and the shape."""
     if not shape or {*map(type, shape)} != {int} or min(shape) < 1:

@@ -112,9 +112,12 @@ def login_texts(user: object, password: object) -> Set[str]:
 
 
 def url_login_texts(url: str) -> Set[str]:
-    """The login in a URL, and its password, as they are written there and decoded."""
+    """The login in a URL and its parts, as they are written there and decoded.
+
+    A library takes a password with a slash or an at sign for the host, and quotes a part of it.
+    """
     login = re.sub(r"^\w*://", "", url).rpartition("@")[0]
-    written = {login, login.partition(":")[2]}
+    written = {login, login.partition(":")[2], *re.split("[:/@?#]", login)}
     return written | set(map(unquote, written))
 
 

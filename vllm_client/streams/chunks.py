@@ -93,6 +93,7 @@ def _ending(opened: OpenResponse, decoder: Decoder[E, R, Any]) -> Iterator[Any]:
             "the response is incomplete" + _unknown_frame(decoder)
         )
     opened.drain()
+    yield from decoder.last_events()
     if decoder.usage is not None:
         yield decoder.usage
     if decoder.aborted:
