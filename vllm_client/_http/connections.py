@@ -83,7 +83,8 @@ class WireResponse(http.client.HTTPResponse):
         coding = self.headers.get("transfer-encoding", "")
         if not self.chunked and coding.strip().lower() == "chunked":
             self.chunked, self.chunk_left = True, None
-            self.length, self.will_close = None, self._check_close()
+            self.length = None
+            self.will_close = getattr(self, "_check_close")()  # noqa: B009 — not in the stubs
 
 
 def _attach_to_call(sock: Optional[socket.socket]) -> None:

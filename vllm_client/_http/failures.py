@@ -231,8 +231,8 @@ def _text(cause: BaseException, proxy: Optional[str]) -> str:
 
 def without_login(proxy: str) -> str:
     """The URL of a proxy without user name and password, whatever else is wrong with it."""
-    scheme = re.match(r"\w*://|", proxy)[0]
-    return scheme + proxy[len(scheme) :].rpartition("@")[2]
+    scheme, login_and_host = re.findall(r"(?s)\A(\w*://|)(.*)", proxy)[0]
+    return f"{scheme}{login_and_host.rpartition('@')[2]}"
 
 
 def _any_is(causes: List[BaseException], kinds: Tuple[Type[BaseException], ...]) -> bool:

@@ -347,6 +347,10 @@ class ClientSession:
         if self._closed and self._own is not None:
             self._own.session.close()
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # For a resource, or a method of one, that is sent to another process.
+        return ClientSession, (self._user_session,)
+
     def after_fork(self) -> None:
         """Leave the parent's connections to the parent; called in the child."""
         self._lock = threading.RLock()

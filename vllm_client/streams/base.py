@@ -14,6 +14,7 @@ from typing import (
     Generic,
     Iterator,
     Literal,
+    NoReturn,
     Optional,
     Protocol,
     Type,
@@ -289,6 +290,12 @@ class Stream(Generic[E, R]):
         traceback: Optional[TracebackType],
     ) -> None:
         self.close()
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        # The response of requests would read its whole body to be copied.
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled, but its snapshot can"
+        )
 
     def __del__(self) -> None:
         opened: Optional[OpenResponse] = getattr(self, "_opened", None)
