@@ -37,6 +37,8 @@ _ADVICE = {
     405: "the route exists, but not with this HTTP method",
 }
 
+_PROXY_ADVICE = "unset HTTP_PROXY or ALL_PROXY, or add the host to NO_PROXY"
+
 # vLLM has no error code for a prompt that is too long. These parts of its messages identify the
 # error; they depend on version and route.
 _PROMPT_TOO_LONG = (
@@ -46,6 +48,9 @@ _PROMPT_TOO_LONG = (
 # vLLM sends this message for a prompt that exactly fills the context, and also for max_tokens=0.
 _NO_ROOM_OR_ZERO = "max_tokens must be at least 1, got 0"
 _NO_SUCH_MODEL = r"(?s)The model .* does not exist"
+
+# Names of the message, vLLM's first.
+_MESSAGES = ("message", "detail", "msg", "error_description", "error_msg", "title")
 
 # Characters. Search only the beginning of an HTML page: the patterns below are quadratic.
 _SEARCHED_HTML = 8192
@@ -72,6 +77,7 @@ def status_error(
     reason: str = "",
     sent: object = None,
     route: Tuple[str, str] = ("", ""),
+    proxy: Optional[str] = None,
 ) -> APIStatusError:
     """Build the exception for an HTTP error response.
 
@@ -82,6 +88,7 @@ def status_error(
         reason: The reason phrase of the status line, for a response without a message.
         sent: The request body. It resolves messages that are ambiguous.
         route: The method and the URL, for the advice on a route that is not served.
+        proxy: The proxy that may have sent the response instead of the server.
     """
     body = decoded_or_text(text)
     fields = _error_fields(body)
@@ -93,6 +100,8 @@ def status_error(
         message = _redirect_message(headers.get("location"))
     elif status in _ADVICE:
         message = f"{message} ({_ADVICE[status]})"
+    if proxy and (status == 407 or not isinstance(body, dict)):
+        message = f"{message} (perhaps from the proxy {proxy}: {_PROXY_ADVICE})"
     return _class_of(status, message, fields, sent)(
         message,
         status_code=status,
@@ -124,13 +133,14 @@ def error_in_success(
     """
     if not may_be_error(content):
         return None
-    body = decoded_or_text(content.decode("utf-8", "replace"))
-    if not isinstance(body, dict) or "choices" in body:
+    text = content.decode("utf-8", "replace")
+    body = decoded_or_text(text)
+    if not isinstance(body, dict) or body.get("choices") or not body.get("error"):
         return None
     code = _number(_error_fields(body).code)
     if code is None or not 400 <= code < 600:
         return None
-    return status_error(code, json.dumps(body), headers, sent=sent)
+    return status_error(code, text, headers, sent=sent)
 
 
 def _number(code: object) -> Optional[int]:
@@ -143,7 +153,8 @@ def frame_error(frame: object) -> ServerStreamError:
     """Build the exception for an error frame, which is sent in a stream after status 200."""
     fields = _error_fields(frame)
     code = _number(fields.code)
-    message = fields.message or "the server sent an error frame without a message"
+    page = _message_of_html(frame) if isinstance(frame, str) else ""
+    message = fields.message or page or "the server sent an error frame without a message"
     return ServerStreamError(
         f"the server reported an error inside the stream: {message}",
         error_type=fields.type,
@@ -171,16 +182,24 @@ def _error_fields(body: object) -> _ErrorFields:
     # {"error": {…}}, {"error": "…"}, {"detail": …}, flat (vLLM up to 0.10.0), or not an object.
     if not isinstance(body, dict):
         body = {"message": body} if isinstance(body, str) and "<" not in body[:200] else {}
-    error = body.get("error", body)
-    if not isinstance(error, dict):
-        error = {"message": error}
-    message = error.get("message") or error.get("detail") or body.get("detail")
+    error = body.get("error") or body.get("errors") or body
+    members = error if isinstance(error, dict) else body
+    message = _as_text(_message_of(members) or _message_of(body))
+    if isinstance(error, (str, list)):
+        # {"error": "invalid_token", "error_description": "…"}, or the phrase of the status.
+        message = ": ".join(dict.fromkeys(filter(None, [_as_text(error), message])))
+    elif not isinstance(error, dict):
+        message = message or _as_text(error)
     return _ErrorFields(
-        _as_text(message)[:_LONGEST_MESSAGE],
-        error.get("type"),
-        error.get("param"),
-        error.get("code"),
+        message[:_LONGEST_MESSAGE],
+        members.get("type"),
+        members.get("param"),
+        members.get("code"),
     )
+
+
+def _message_of(members: Mapping[str, object]) -> object:
+    return next((members[name] for name in _MESSAGES if members.get(name)), None)
 
 
 def _as_text(message: object) -> str:
@@ -205,8 +224,8 @@ def _validation_message(item: Mapping[str, object]) -> str:
 def _message_of_html(text: str) -> str:
     page = text[:_SEARCHED_HTML]
     title = re.search(r"<title[^>]*>(.*?)</title>", page, re.IGNORECASE | re.DOTALL)
-    visible = title.group(1) if title else re.sub(r"<[^>]*(?:>|$)", " ", page)
-    return " ".join(visible.split())[:200]
+    words = title.group(1).split() if title else []
+    return " ".join(words or re.sub(r"<[^>]*(?:>|$)", " ", page).split())[:200]
 
 
 def _names_no_reason(body: object) -> bool:

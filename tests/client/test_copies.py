@@ -12,13 +12,16 @@ import requests
 
 from vllm_client import APIConnectionError, Timeout, VllmClient, VllmError
 
-from ..recorded import beginning, chunk
+from ..recorded import WHOLE, beginning, chunk, stream_bytes
 from ..servers import Serve, Served, either, numbered
 
 KEY = "sk-very-secret-0123456789"
 
 REPLY = either(beginning(chunk("so far")), numbered)
 """Answers calls with the number of the connection, and leaves streams open."""
+
+
+WHOLE_STREAM = stream_bytes(*WHOLE)
 
 
 def test_copy_has_its_own_settings() -> None:
@@ -170,3 +173,23 @@ def test_keyless_client_stays_keyless(monkeypatch: pytest.MonkeyPatch) -> None:
     data = pickle.dumps(VllmClient("host"))
     monkeypatch.setenv("VLLM_API_KEY", "another")
     assert b"another" not in pickle.dumps(pickle.loads(data))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_stream_has_no_copies(serve: Serve, duplicate: Callable[[Any], Any]) -> None:
+    """The attempt is a TypeError, and leaves the stream as it was."""
+    with serve(WHOLE_STREAM).client.completions.stream(prompt="x") as stream:
+        with pytest.raises(TypeError, match="its snapshot can"):
+            duplicate(stream)
+        assert stream.collect_text() == "Hello"
+
+
+@pytest.mark.parametrize("name", ["completions", "batch", "server", "evaluate"])
+def test_a_resource_pickles(serve: Serve, name: str) -> None:
+    """So a method can be given to a pool of processes; it opens connections of its own there."""
+    client = serve(REPLY, api_key=KEY).client
+    for duplicate in (copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))):
+        assert type(duplicate(getattr(client, name))) is type(getattr(client, name))
+    create = pickle.loads(pickle.dumps(client.completions.create))
+    assert [client.completions.create(prompt="x").text for _ in range(2)] == ["1", "1"]
+    assert [create(prompt="x").text for _ in range(2)] == ["2", "2"]

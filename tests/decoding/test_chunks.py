@@ -300,10 +300,8 @@ MISSHAPEN = [
     '{"choices": "abc"}',
     '{"choices": {"a": 1}}',
     '{"choices": [5]}',
-    '{"choices": [null]}',
     '{"choices": [[]]}',
     '{"choices": [{"index": "0", "text": "a"}]}',
-    '{"choices": [{"index": null, "text": "a"}]}',
     '{"choices": [{"index": [], "text": "a"}]}',
     '{"choices": [{"index": true, "text": "a"}]}',
     '{"choices": [{"index": 0.0, "text": "a"}]}',
@@ -487,7 +485,7 @@ def test_any_document_is_survived(raw: Any) -> None:
     except (InvalidResponseError, GenerationAbortedError):
         return
     assert isinstance(answer, Completion)
-    assert len(answer.choices) == len(raw["choices"])
+    assert len(answer.choices) == sum(choice is not None for choice in raw["choices"])
 
 
 @pytest.mark.parametrize("at", [0, 1])

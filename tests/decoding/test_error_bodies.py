@@ -231,7 +231,7 @@ NO_ERRORS = [
     b'{"error": "no code"}',
     b'{"error": {"message": "m", "code": 200}}',
     b'{"error": {"message": "m", "code": true}}',
-    b'{"choices": [], "error": {"code": 500}}',
+    b'{"choices": [{}], "error": {"code": 500}}',
     b'["error"]',
     b'"error" {',
     b'{"a": 1}',

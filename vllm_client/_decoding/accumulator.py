@@ -27,7 +27,7 @@ from attrs import asdict, define, field
 from ..types._json import JsonObject
 from ..types.shared import JSONValue, Usage
 from ..types.tool_calls import ToolCall
-from .fast_json import loads
+from .fast_json import is_json, loads
 
 _KNOWN = frozenset({"index", "logprobs", "finish_reason", "stop_reason", "token_ids"})
 
@@ -152,6 +152,29 @@ class CallPieces:
     arguments: List[str] = field(factory=list)
     emitted: bool = False
 
+    def is_followed_by(self, call_id: str, name: str, arguments: str) -> bool:
+        """Whether a piece that has the index of this call begins another call."""
+        if not (call_id and self.id) and not (name and self.name):
+            return False
+        text = "".join(self.arguments)
+        is_whole = is_json(text)
+        if call_id and self.id:
+            # Some servers make a new id for every piece. These have no name, and arrive while the
+            # arguments are incomplete.
+            return bool(name) or is_whole or not text.strip()
+        return is_whole and (name != self.name or arguments.strip() not in {"", text.strip()})
+
+    def add(self, arguments: str) -> None:
+        """Add a piece of the arguments.
+
+        A piece that repeats all of them adds nothing, and an empty object before others is none.
+        """
+        if len(self.arguments) == 1 and self.arguments[0] == "{}" and arguments.strip():
+            self.arguments.clear()
+        is_object = arguments[:1] == "{" and arguments[-1:] == "}"
+        if not (is_object and arguments == "".join(self.arguments)):
+            self.arguments.append(arguments)
+
     def joined(self, index: int) -> ToolCall:
         """The call as it is now, of choice ``index``."""
         return ToolCall(self.id, self.name, "".join(self.arguments), index)
@@ -173,24 +196,26 @@ class MessagePieces(ChoicePieces):
         self.role = "assistant"
         self.contents: List[str] = []
         self.reasonings: List[str] = []
+        self.refusals: List[str] = []
         self.calls: Dict[int, CallPieces] = {}
         self._number_of_index: Dict[int, int] = {}
         self._last_number: Optional[int] = None
         self._forced = forced
         self._hides_reasoning = hides_reasoning
 
-    def number_of_call(self, index: JSONValue, call_id: str) -> int:
+    def number_of_call(self, index: JSONValue, call_id: str, name: str, arguments: str) -> int:
         """The number of the tool call that a piece belongs to; a new number opens a call.
 
         vLLM sends an index with each piece. Other servers send 0 for all calls, or none: then a
-        new id opens a new call, and a piece without id belongs to the call opened last.
+        new id opens a new call, or without ids a name after complete arguments, and any other
+        piece belongs to the call opened last.
         """
         usable = type(index) is int and index >= 0
         number = self._number_of_index.get(index) if usable else self._last_number
         known = [each for each, call in self.calls.items() if call_id and call.id == call_id]
         if known:
             number = known[0]
-        elif number is None or (call_id and self.calls[number].id):
+        elif number is None or self.calls[number].is_followed_by(call_id, name, arguments):
             number = index if usable and index not in self.calls else len(self.calls)
             while number in self.calls:
                 number += 1
@@ -199,12 +224,20 @@ class MessagePieces(ChoicePieces):
         self._last_number = number
         return number
 
+    def new_in(self, message: Optional[JsonObject]) -> JsonObject:
+        """A message where a delta was expected: all of it, or nothing if it has arrived before.
+
+        Some gateways send a whole message as one chunk, or repeat it in the last one.
+        """
+        has_arrived = self.contents or self.reasonings or self.calls
+        return {} if has_arrived else message or {}
+
     def raw(self) -> JsonObject:
         """The choice, with its message."""
         message: JsonObject = {
             "role": self.role,
             "content": self._content(),
-            "refusal": None,
+            "refusal": "".join(self.refusals) or None,
             "reasoning": "".join(self.reasonings) or None,
         }
         if self.calls:
@@ -256,12 +289,16 @@ class Accumulator(Generic[P]):
             pieces = self._choices[index] = self._new_pieces(index)
         return pieces
 
+    def choices(self) -> List[P]:
+        """The pieces of all choices, in the order of their indexes."""
+        return [self._choices[index] for index in sorted(self._choices)]
+
     def raw(self, usage: Optional[Usage]) -> JsonObject:
         """What the server would have sent without a stream."""
         return {
             **self._outside_choices,
             "object": self._object_name,
-            "choices": [self._choices[index].raw() for index in sorted(self._choices)],
+            "choices": [pieces.raw() for pieces in self.choices()],
             "usage": usage
             and asdict(usage, recurse=False, filter=lambda field, _: field.name != "type"),
         }

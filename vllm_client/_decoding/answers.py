@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import Callable, Optional, TypeVar
+from typing import Callable, Iterable, Mapping, Optional, TypeVar
 
-from .._error_bodies import message_in
+from .._error_bodies import frame_error, message_in
 from ..exceptions import GenerationAbortedError, InvalidResponseError
 from ..types._json import JsonObject
-from .chunks import MISSHAPEN, shortened
+from .chunks import ABORTED, MISSHAPEN, finish_reason_of, shortened
 from .fast_json import loads
 
 R = TypeVar("R")
@@ -35,23 +34,38 @@ def decoded_answer(content: bytes, from_raw: Callable[[JsonObject], R], expected
         ) from error
     try:
         answer = from_raw(raw)
-        aborted = any(choice.get("finish_reason") == "abort" for choice in raw.get("choices", ()))
+        choices = [choice for choice in raw.get("choices", ()) if choice is not None]
+        reasons = {choice.get("index") or 0: finish_reason_of(choice) for choice in choices}
     except MISSHAPEN as error:
         message = message_in(raw) or f"the response has not the shape of its route ({error!r})"
-        raise InvalidResponseError(
-            f"{message}: {shortened(json.dumps(raw, ensure_ascii=False))}", body=raw
-        ) from error
-    if aborted:
+        text = content.decode("utf-8", "replace")
+        raise InvalidResponseError(f"{message}: {shortened(text)}", body=raw) from error
+    if expected:
+        _refuse_error([raw, *choices], answer)
+    if not ABORTED.isdisjoint(reasons.values()):
         raise aborted_error(answer)
-    _check_complete(raw, answer, expected)
+    _check_complete(raw, reasons, answer, expected)
     return answer
 
 
-def _check_complete(raw: JsonObject, answer: object, expected: int) -> None:
+def _refuse_error(members: Iterable[JsonObject], answer: object) -> None:
+    # Gateways report an error of their model beside a part of the text.
+    for member in members:
+        if member.get("error"):
+            error = InvalidResponseError(
+                f"the server reported an error inside the response: {message_in(member)}",
+                body=member,
+                partial=answer,
+            )
+            error.is_retryable = frame_error(member).is_retryable
+            raise error
+
+
+def _check_complete(
+    raw: JsonObject, reasons: Mapping[int, Optional[str]], answer: object, expected: int
+) -> None:
     # The same rule as for streams: every choice that was asked for, each with a finish reason.
-    choices = raw["choices"] if expected else ()
-    finished = {choice.get("index", 0) for choice in choices if choice.get("finish_reason")}
-    missing = [index for index in range(expected) if index not in finished]
+    missing = [index for index in range(expected) if reasons.get(index) is None]
     if missing:
         raise InvalidResponseError(
             f"choice {', '.join(map(str, missing))} has no finish reason: the response is "
@@ -64,7 +78,7 @@ def _check_complete(raw: JsonObject, answer: object, expected: int) -> None:
 def aborted_error(partial: Optional[object]) -> GenerationAbortedError:
     """The error for the finish reason ``"abort"``; ``partial`` is what the server sent."""
     return GenerationAbortedError(
-        "the server aborted the generation (it shuts down, is paused, or was told to abort): "
-        "error.partial holds the text so far",
+        "the server aborted the generation (it failed, shuts down, is paused, or was told to "
+        "abort): error.partial holds the text so far",
         partial=partial,
     )

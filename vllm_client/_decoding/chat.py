@@ -12,11 +12,11 @@ from ..types.chat import ChatCompletion
 from ..types.shared import JSONValue
 from ..types.tool_calls import ToolCall
 from .accumulator import CallPieces, MessagePieces
-from .chunks import Decoder, TextOnly, index_of, typed
+from .chunks import ABORTED, Decoder, TextOnly, finish_reason_of, index_of, typed
 from .fast_json import is_json
 
 # With these finish reasons the arguments of a tool call may be incomplete.
-_CUT_OFF = frozenset({"length", "abort", "repetition"})
+_CUT_OFF = frozenset({"length", "repetition", *ABORTED})
 
 
 class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
@@ -47,23 +47,35 @@ class ChatDecoder(Decoder[StreamEvent, ChatCompletion, MessagePieces]):
         if "text" in choice and "delta" not in choice:
             raise TypeError("a chunk of /v1/completions, not of /v1/chat/completions")
         self._keep_others(choice, pieces)
-        delta = choice.get("delta") or {}
+        delta = choice.get("delta") or pieces.new_in(choice.get("message"))
         pieces.role = delta.get("role") or pieces.role
         logprobs, token_ids = choice.get("logprobs"), choice.get("token_ids") or None
         pieces.add_tokens(logprobs, token_ids)
+        refusal = delta.get("refusal")
+        if refusal:
+            pieces.refusals.append(typed(str, refusal))
         calls = delta.get("tool_calls") or ()
         if calls:
             # At least some of the chunk's tokens belong to the calls, and none of the events of
             # a call has a place for them. A program finds them in event.chunk.
             logprobs = token_ids = None
         events += _texts(delta, pieces, (logprobs, token_ids), raw_chunk)
-        for call in calls:
+        for call in filter(None, calls):
             events += _call_events(call, pieces, raw_chunk)
-        reason = choice.get("finish_reason")
-        if reason is not None and reason != "":
+        reason = finish_reason_of(choice)
+        if reason is not None:
             if reason not in _CUT_OFF:
                 events += _open_calls(pieces)
-            events.append(self._finish(choice, pieces, raw_chunk))
+            events.append(self._finish(reason, choice, pieces, raw_chunk))
+
+    def last_events(self) -> List[StreamEvent]:
+        """The tool calls whose pieces came after the finish reason of their choice."""
+        return [
+            call
+            for pieces in self._pieces.choices()
+            if pieces.finish_reason not in _CUT_OFF
+            for call in _open_calls(pieces)
+        ]
 
     def _text_only(self, choice: JsonObject) -> Optional[TextOnly[StreamEvent]]:
         delta = choice.get("delta") or {}
@@ -111,16 +123,15 @@ def _call_events(
 ) -> List[StreamEvent]:
     """The events for a piece of a tool call, after the calls that it shows to be complete."""
     call_id, function = call.get("id"), call.get("function") or {}
-    number = pieces.number_of_call(call.get("index"), call_id or "")
+    name, arguments = function.get("name"), text_of_arguments(function.get("arguments"))
+    number = pieces.number_of_call(call.get("index"), call_id or "", name or "", arguments)
     # A piece of a new call is no proof that the calls before it are complete: pieces of several
     # calls may alternate. Whole JSON is.
     events = [] if number in pieces.calls else _open_calls(pieces, next_has_begun=True)
     open_call = pieces.calls.setdefault(number, CallPieces())
-    name = function.get("name")
     open_call.id = open_call.id or call_id or ""
     open_call.name = open_call.name or name or ""
-    arguments = text_of_arguments(function.get("arguments"))
-    open_call.arguments.append(arguments)
+    open_call.add(arguments)
     events.append(ToolCallDelta(number, call_id, name, arguments, pieces.index, raw_chunk))
     return events
 

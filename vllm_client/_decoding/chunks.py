@@ -37,6 +37,11 @@ P = TypeVar("P", bound=ChoicePieces)
 TextOnly = Tuple[str, str, Type[E], List[str]]
 _COLUMNS = ("logprobs", "token_ids", "usage")
 
+ABORTED = frozenset({"abort", "error"})
+"""The finish reasons of a choice that the server gave up."""
+
+_NO_REASON = frozenset({"", "null", "none"})
+
 # What reading a JSON value of an unexpected shape may raise.
 MISSHAPEN = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
 
@@ -52,6 +57,8 @@ class Decoder(Generic[E, R, P]):
         aborted: Whether the server gave up a choice.
         complete: Whether the stream has ended as it should. Written by ``streams``.
         chunk_had_choices: Whether the latest chunk passed to :meth:`decode` had choices.
+        unknown_frame: The latest object that is neither a chunk nor a known error, as JSON. It may
+            tell why the stream is incomplete.
         match: The event of a chunk that repeats an earlier one except for its text; None for any
             other chunk, which :meth:`decode` takes.
     """
@@ -67,6 +74,7 @@ class Decoder(Generic[E, R, P]):
         self.aborted = False
         self.complete = False
         self.chunk_had_choices = False
+        self.unknown_frame = ""
         self._expected = expected
         self._finished: Set[int] = set()
         self._pieces: Accumulator[P] = Accumulator(self.object_name, self.new_pieces)
@@ -95,10 +103,13 @@ class Decoder(Generic[E, R, P]):
             chunk: JsonObject = loads(raw_chunk) or {}  # Gateways send `null` as a keep-alive.
             choices: JSONValue = chunk.get("choices")
             if "error" in chunk or not choices:
-                _refuse_error(chunk)
+                self._refuse_error(chunk, raw_chunk)
             events: List[E] = []
             for choice in choices or ():
-                self._decode_choice(choice, raw_chunk, events)
+                if choice is not None:
+                    self._decode_choice(choice, raw_chunk, events)
+                    if choice.get("error"):  # Gateways report an error of their model here.
+                        raise frame_error(choice)
             usage = self._note_outside_choices(chunk)
         except MISSHAPEN as error:
             raise InvalidStreamError(
@@ -108,6 +119,15 @@ class Decoder(Generic[E, R, P]):
         if self._templates.learning and len(choices or ()) == len(events) == 1:
             self._learn(choices[0], usage or None, raw_chunk)
         return events
+
+    def _refuse_error(self, chunk: JsonObject, raw_chunk: str) -> None:
+        # Up to vLLM 0.10 errors were flat objects; gateways send {"detail": …} too.
+        is_error = chunk.get("error") or chunk.get("errors") or chunk.get("object") == "error"
+        lacks_choices = "choices" not in chunk
+        if is_error or (lacks_choices and (chunk.get("detail") or chunk.get("message"))):
+            raise frame_error(chunk)
+        if lacks_choices and chunk and not chunk.get("usage"):
+            self.unknown_frame = raw_chunk
 
     def _note_outside_choices(self, chunk: JsonObject) -> JSONValue:
         usage = chunk.pop("usage", None)
@@ -160,6 +180,10 @@ class Decoder(Generic[E, R, P]):
         """
         raise NotImplementedError
 
+    def last_events(self) -> List[E]:
+        """The events that only the end of a complete stream shows to be due."""
+        return []
+
     def snapshot(self) -> R:
         """What has arrived, in the shape of a response that is not streamed."""
         raise NotImplementedError
@@ -171,21 +195,15 @@ class Decoder(Generic[E, R, P]):
         """The choices that were asked for and have no finish reason."""
         return [index for index in range(self._expected) if index not in self._finished]
 
-    def _finish(self, choice: JsonObject, pieces: P, raw_chunk: JSONValue) -> FinishReason:
-        reason = typed(str, choice["finish_reason"])
+    def _finish(
+        self, reason: str, choice: JsonObject, pieces: P, raw_chunk: JSONValue
+    ) -> FinishReason:
         pieces.finish_reason = reason
         if choice.get("stop_reason") is not None:
             pieces.stop_reason = choice["stop_reason"]
         self._finished.add(pieces.index)
-        self.aborted = self.aborted or reason == "abort"
+        self.aborted = self.aborted or reason in ABORTED
         return FinishReason(reason, pieces.index, pieces.stop_reason, raw_chunk)
-
-
-def _refuse_error(chunk: JsonObject) -> None:
-    # Up to vLLM 0.10 errors were flat objects; gateways send {"detail": …} too.
-    is_error = chunk.get("error") or chunk.get("object") == "error"
-    if is_error or ("choices" not in chunk and ("detail" in chunk or "message" in chunk)):
-        raise frame_error(chunk)
 
 
 def event_maker(event_class: Type[E], pieces: ChoicePieces, texts: List[str]) -> MakeEvent[E]:
@@ -222,10 +240,24 @@ def typed(expected: Type[T], value: JSONValue) -> T:
 
 def index_of(member: JsonObject) -> int:
     """The index of a choice or a tool call. Raises TypeError if it is not one."""
-    index: int = member.get("index", 0)
+    index = member.get("index")
+    if index is None:
+        return 0
     if type(index) is not int or index < 0:
         raise TypeError(f"not an index: {index!r}")
     return index
+
+
+def finish_reason_of(choice: JsonObject) -> Optional[str]:
+    """The finish reason of a choice; None if it has none.
+
+    Some servers write "" or the word "null" for null. Raises TypeError if it is not text.
+    """
+    reason = choice.get("finish_reason")
+    if reason is None:
+        return None
+    text = typed(str, reason)
+    return None if text.strip().lower() in _NO_REASON else text
 
 
 def shortened(text: str) -> str:

@@ -9,7 +9,7 @@ from ..types._json import JsonObject
 from ..types.completion import Completion
 from ..types.shared import JSONValue
 from .accumulator import TextPieces
-from .chunks import Decoder, TextOnly, index_of, typed
+from .chunks import Decoder, TextOnly, finish_reason_of, index_of, typed
 
 
 class CompletionDecoder(Decoder[CompletionStreamEvent, Completion, TextPieces]):
@@ -36,8 +36,9 @@ class CompletionDecoder(Decoder[CompletionStreamEvent, Completion, TextPieces]):
             pieces.add_tokens(logprobs, token_ids)
             pieces.texts.append(typed(str, text or ""))
             events.append(Text(text or "", pieces.index, logprobs, token_ids, raw_chunk))
-        if choice.get("finish_reason") not in {None, ""}:
-            events.append(self._finish(choice, pieces, raw_chunk))
+        reason = finish_reason_of(choice)
+        if reason is not None:
+            events.append(self._finish(reason, choice, pieces, raw_chunk))
 
     def _text_only(self, choice: JsonObject) -> Optional[TextOnly[CompletionStreamEvent]]:
         text = choice.get("text")

@@ -9,7 +9,7 @@ from ..types._json import JsonObject
 from ..types.generation import Generation
 from ..types.shared import JSONValue
 from .accumulator import TokenPieces
-from .chunks import Decoder, TextOnly, index_of, typed
+from .chunks import Decoder, TextOnly, finish_reason_of, index_of, typed
 
 
 class GenerationDecoder(Decoder[GenerationStreamEvent, Generation, TokenPieces]):
@@ -39,8 +39,9 @@ class GenerationDecoder(Decoder[GenerationStreamEvent, Generation, TokenPieces])
         if token_ids or text or logprobs is not None:
             pieces.add_tokens(logprobs, token_ids)
             events.append(Tokens(token_ids, pieces.index, text or "", logprobs, raw_chunk))
-        if choice.get("finish_reason") not in {None, ""}:
-            events.append(self._finish(choice, pieces, raw_chunk))
+        reason = finish_reason_of(choice)
+        if reason is not None:
+            events.append(self._finish(reason, choice, pieces, raw_chunk))
 
     def _text_only(
         self,

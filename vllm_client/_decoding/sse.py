@@ -27,7 +27,19 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 _LONG_EVENT = 4096
 _KEEP_ALIVES = (b":", b"event: ping", b"event:ping")
+DONE = "[done]"
+PINGS = frozenset({"", "ping", "pong", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
+"""What gateways name, or write into, an event that says nothing; in lower case."""
+_LONGEST_WORD = 32
 _LF, _CR = b"\n\r"  # ints: `int in bytes` is faster than `bytes in bytes`.
+
+
+def word_in(data: str) -> str:
+    """Data that is one word, such as ``DONE``: in lower case, without quotes and spaces around it.
+
+    Longer data is returned unchanged.
+    """
+    return data.strip('" \t\n').lower() if len(data) <= _LONGEST_WORD else data
 
 
 class EventSplitter:

@@ -9,7 +9,7 @@ from ..types._json import JsonObject
 from ..types.shared import JSONValue
 from ..types.transcription import Transcription
 from .accumulator import TextPieces
-from .chunks import Decoder, TextOnly, index_of, typed
+from .chunks import Decoder, TextOnly, finish_reason_of, index_of, typed
 
 
 class TranscriptionDecoder(Decoder[CompletionStreamEvent, Transcription, TextPieces]):
@@ -43,9 +43,10 @@ class TranscriptionDecoder(Decoder[CompletionStreamEvent, Transcription, TextPie
             self._finished.discard(pieces.index)
             pieces.texts.append(text)
             events.append(Text(text, pieces.index, None, None, raw_chunk))
-        if choice.get("finish_reason") not in {None, ""}:
+        reason = finish_reason_of(choice)
+        if reason is not None:
             reason_before = pieces.finish_reason
-            events.append(self._finish(choice, pieces, raw_chunk))
+            events.append(self._finish(reason, choice, pieces, raw_chunk))
             if reason_before not in {None, "stop"}:
                 pieces.finish_reason = reason_before  # Part of the text is missing.
 

@@ -18,7 +18,7 @@ from ..exceptions import RETRYABLE_STATUSES, VllmError
 from ..timeouts import Timeout
 from .call import Call, current
 from .direct import DirectResponse, Exchange
-from .failures import WIRE_ERRORS, FailedAttempt, cancelled, failed_attempt
+from .failures import WIRE_ERRORS, FailedAttempt, cancelled, failed_attempt, without_login
 from .redaction import Secrets
 from .response import OpenResponse, WholeResponse
 from .session import ClientSession, Limits
@@ -223,10 +223,17 @@ class Attempts:
             reason=response.reason or "",
             sent=self.json,
             route=self._method_and_url(),
+            proxy=self._answering_proxy(),
         )
         error.retry_after = _retry_after(response.headers.get("retry-after"))
         may_retry = response.status_code in RETRYABLE_STATUSES
         return FailedAttempt(error, may_retry)
+
+    def _answering_proxy(self) -> Optional[str]:
+        """The proxy that may have sent a response itself: through TLS only the server can."""
+        url = str(self.request.url)
+        proxy = self.session.proxy_for(url) if url.startswith("http:") else None
+        return without_login(proxy) if proxy else None
 
     def _pause_or_raise(self, failed: FailedAttempt, call: Call) -> None:
         """Pause before the next attempt, or raise the error if a retry is no use."""

@@ -70,12 +70,21 @@ class WireResponse(http.client.HTTPResponse):
             while 101 < self.status < 200:
                 setattr(self, "headers", None)  # noqa: B010 — begin() reads a head only if unset
                 super().begin()
+            self._notice_chunks()
         except (ConnectionError, http.client.HTTPException) as error:
             if isinstance(self.status, int):
                 raise HeadBrokenError(f"the head of the response broke off: {error!r}") from error
             raise
         if current.call is not None:
             current.call.wire_response = self
+
+    def _notice_chunks(self) -> None:
+        # http.client misses the header if there is white space behind its value.
+        coding = self.headers.get("transfer-encoding", "")
+        if not self.chunked and coding.strip().lower() == "chunked":
+            self.chunked, self.chunk_left = True, None
+            self.length = None
+            self.will_close = getattr(self, "_check_close")()  # noqa: B009 — not in the stubs
 
 
 def _attach_to_call(sock: Optional[socket.socket]) -> None:

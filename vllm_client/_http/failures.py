@@ -6,7 +6,7 @@ import http.client
 import re
 import socket
 import ssl
-from typing import Iterator, List, Optional, Tuple, Type
+from typing import Callable, Iterator, List, Optional, Tuple, Type
 
 import requests
 import urllib3
@@ -24,8 +24,10 @@ WIRE_ERRORS = (
     OSError,
     ValueError,
     AttributeError,
+    TypeError,
 )
-"""What the libraries may raise when a connection breaks or another thread shuts it down."""
+"""What the libraries may raise when a connection breaks, another thread shuts it down, or the
+environment names a proxy that is none."""
 
 _UNUSABLE_PROXY = (
     requests.exceptions.InvalidProxyURL,
@@ -73,6 +75,7 @@ class _Rule:
         message: Its text; ``{origin}``, ``{proxy}``, ``{timeout}`` and ``{cause}`` are filled in.
         may_retry: As in ``FailedAttempt``.
         is_retryable: As in our errors: whether a program may repeat the call.
+        applies: Whether it holds for this last cause, and this proxy of the request.
     """
 
     causes: Tuple[Type[BaseException], ...]
@@ -80,9 +83,11 @@ class _Rule:
     message: str
     may_retry: bool
     is_retryable: bool = True
+    applies: Callable[[BaseException, str], bool] = lambda *_: True
 
 
 _PROXY_ADVICE = " (unset HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or add the host to NO_PROXY)"
+_PROXY_FAILS = "the proxy {proxy} does not connect to {origin}: {cause}" + _PROXY_ADVICE
 
 # The first rule that fits applies, so specific errors precede general ones: NewConnectionError is
 # a subclass of urllib3's TimeoutError (checked with 2.8.0).
@@ -90,10 +95,20 @@ _RULES = (
     _Rule(
         (requests.exceptions.SSLError,),
         APIConnectionError,
+        "{origin} answers, but not with TLS ({cause}): does it expect http?",
+        may_retry=False,
+        is_retryable=False,
+        applies=lambda cause, _: "WRONG_VERSION_NUMBER" in str(cause),
+    ),
+    _Rule(
+        (requests.exceptions.SSLError,),
+        APIConnectionError,
         "no TLS connection to {origin}: {cause} (set REQUESTS_CA_BUNDLE or session.verify to use "
         "a CA bundle of your own)",
         may_retry=False,
         is_retryable=False,
+        # TLS reports a connection that the server closed as an SSLError; that is no TLS problem.
+        applies=lambda cause, _: not isinstance(cause, _CLOSED_BEFORE_RESPONSE),
     ),
     _Rule(
         _UNUSABLE_PROXY,
@@ -105,8 +120,16 @@ _RULES = (
     _Rule(
         (urllib3.exceptions.ProxyError,),
         APIConnectionError,
-        "the proxy {proxy} does not connect to {origin}: {cause}" + _PROXY_ADVICE,
+        _PROXY_FAILS,
         may_retry=True,
+    ),
+    _Rule(
+        # urllib3 does not mark the errors of a SOCKS proxy as those of a proxy.
+        (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError),
+        APIConnectionError,
+        _PROXY_FAILS,
+        may_retry=True,
+        applies=lambda _, proxy: proxy.lower().startswith("socks"),
     ),
     _Rule(
         (SendTimeoutError,),
@@ -150,7 +173,7 @@ def failed_attempt(
         proxy: The URL of the proxy that the request goes through.
     """
     causes = list(_causes(error))
-    failed = _by_rule(causes, origin, timeout, proxy) or _by_cause(causes[-1], origin)
+    failed = _by_rule(causes, origin, timeout, proxy) or _by_cause(causes[-1], origin, proxy)
     failed.error.__cause__ = error
     return failed
 
@@ -158,15 +181,13 @@ def failed_attempt(
 def _by_rule(
     causes: List[BaseException], origin: str, timeout: Timeout, proxy: Optional[str]
 ) -> Optional[FailedAttempt]:
-    closed = isinstance(causes[-1], _CLOSED_BEFORE_RESPONSE)
     for rule in _RULES:
-        # TLS reports a connection that the server closed as an SSLError; that is no TLS problem.
-        if _any_is(causes, rule.causes) and not (closed and rule is _RULES[0]):
+        if _any_is(causes, rule.causes) and rule.applies(causes[-1], proxy or ""):
             text = rule.message.format(
                 origin=origin,
-                proxy=_without_login(proxy),
+                proxy=without_login(proxy or "of the session"),
                 timeout=timeout,
-                cause=_text(causes[-1]),
+                cause=_text(causes[-1], proxy),
             )
             error = rule.error(text)
             refused = str(causes[-1]).startswith("Tunnel connection failed: 4")
@@ -175,25 +196,43 @@ def _by_rule(
     return None
 
 
-def _by_cause(cause: BaseException, origin: str) -> FailedAttempt:
+def _by_cause(cause: BaseException, origin: str, proxy: Optional[str]) -> FailedAttempt:
     if isinstance(cause, _CLOSED_BEFORE_RESPONSE):
         text = f"{origin} closed the connection before it answered: {cause}"
+        if _is_other_protocol(cause):
+            text = f"{origin} answers, but not with HTTP ({cause!s:.80}): does it expect https?"
         return FailedAttempt(APIConnectionError(text), may_retry=True, was_reused=True)
-    if isinstance(cause, (http.client.HTTPException, urllib3.exceptions.ProtocolError)):
+    unusable = isinstance(cause, http.client.InvalidURL)
+    if not unusable and isinstance(
+        cause, (http.client.HTTPException, urllib3.exceptions.ProtocolError)
+    ):
         text = f"the response of {origin} broke off or is not HTTP: {cause}"
         return FailedAttempt(APIConnectionError(text), may_retry=False)
-    error = APIConnectionError(f"the request to {origin} cannot be sent: {cause}")
+    through, advice = "", ""
+    if proxy:
+        through, advice = f" through the proxy {without_login(proxy)}", _PROXY_ADVICE
+    error = APIConnectionError(
+        f"the request to {origin} cannot be sent{through}: {_text(cause, proxy)}{advice}"
+    )
     error.is_retryable = False
     return FailedAttempt(error, may_retry=False)
 
 
-def _text(cause: BaseException) -> str:
+def _is_other_protocol(cause: BaseException) -> bool:
+    is_line = isinstance(cause, http.client.BadStatusLine) and not isinstance(cause, OSError)
+    return is_line and not str(cause).strip().startswith(("HTTP/1", "''"))
+
+
+def _text(cause: BaseException, proxy: Optional[str]) -> str:
     # urllib3 puts the connection before the message: its class, perhaps ours, and its address.
-    return re.sub(r"^(?:\w+\(.*?\)|<.*?>): ", "", str(cause))
+    text = re.sub(r"^(?:\w+\(.*?\)|<.*?>): ", "", str(cause))
+    return text.replace(proxy, without_login(proxy)) if proxy else text
 
 
-def _without_login(proxy: Optional[str]) -> str:
-    return re.sub("//[^/@]*@", "//", proxy or "of the session")
+def without_login(proxy: str) -> str:
+    """The URL of a proxy without user name and password, whatever else is wrong with it."""
+    scheme, login_and_host = re.findall(r"(?s)\A(\w*://|)(.*)", proxy)[0]
+    return f"{scheme}{login_and_host.rpartition('@')[2]}"
 
 
 def _any_is(causes: List[BaseException], kinds: Tuple[Type[BaseException], ...]) -> bool:

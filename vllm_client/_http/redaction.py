@@ -13,7 +13,7 @@ import html
 import json
 import re
 from typing import Callable, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import requests
 import requests.auth
@@ -103,9 +103,22 @@ def login_texts(user: object, password: object) -> Set[str]:
     """A password, and the login as it is sent."""
     if not isinstance(user, (str, bytes)) or not isinstance(password, (str, bytes)):
         return set()  # Some other kind of auth object.
-    sent = requests.auth._basic_auth_str(user, password)
     clear = password if isinstance(password, str) else password.decode("latin-1")
+    try:
+        sent = requests.auth._basic_auth_str(user, password)
+    except UnicodeEncodeError:  # It is not sent: the same error is that of the request.
+        return {clear}
     return {clear, sent.rpartition(" ")[2]}
+
+
+def url_login_texts(url: str) -> Set[str]:
+    """The login in a URL and its parts, as they are written there and decoded.
+
+    A library takes a password with a slash or an at sign for the host, and quotes a part of it.
+    """
+    login = re.sub(r"^\w*://", "", url).rpartition("@")[0]
+    written = {login, login.partition(":")[2], *re.split("[:/@?#]", login)}
+    return written | set(map(unquote, written))
 
 
 def _decoded_login(scheme: str, credentials: str) -> List[str]:

@@ -25,7 +25,7 @@ from .call import Call, current
 from .direct import DirectResponse, Exchange, Route
 from .observed import connections_are_replaced, is_observed, send_is_replaced
 from .own_session import OwnSession
-from .redaction import header_texts, login_texts
+from .redaction import header_texts, login_texts, url_login_texts
 
 logger = logging.getLogger("vllm_client")
 
@@ -306,17 +306,19 @@ class ClientSession:
         )
 
     def credentials(self, url: str) -> Set[str]:
-        """What errors must hide besides the key: the login of ``.netrc`` or of a user's session."""
+        """What errors must hide besides the key: logins of .netrc, a proxy, a user's session."""
         session: Any = self._user_session
+        of_proxy = url_login_texts(self.proxy_for(url) or "")
         if session is None:
             login = self._netrc[0] if self._netrc else None
-            return login_texts(*login) if login else set()
+            return of_proxy | (login_texts(*login) if login else set())
         auth = getattr(session, "auth", None)
         if not auth and getattr(session, "trust_env", False):
             auth = _netrc_login(url)  # requests reads it.
         if not isinstance(auth, tuple) or len(auth) != 2:
             auth = getattr(auth, "username", None), getattr(auth, "password", None)
-        return login_texts(*auth) | header_texts(getattr(session, "headers", None) or {})
+        headers = getattr(session, "headers", None) or {}
+        return of_proxy | login_texts(*auth) | header_texts(headers)
 
     def proxy_for(self, url: str) -> Optional[str]:
         """The URL of the proxy that requests to this URL go through, for messages."""
@@ -344,6 +346,10 @@ class ClientSession:
             call.cancel()
         if self._closed and self._own is not None:
             self._own.session.close()
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # For a resource, or a method of one, that is sent to another process.
+        return ClientSession, (self._user_session,)
 
     def after_fork(self) -> None:
         """Leave the parent's connections to the parent; called in the child."""

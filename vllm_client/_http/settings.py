@@ -78,10 +78,14 @@ def _parts(url: str) -> Optional[SplitResult]:
         return None
     host = parts.hostname or ""
     # "http:/localhost" and "http//localhost" parse as an address of the host "http".
-    is_host = host not in {"http", "https"} and re.fullmatch(r"([^.]{1,63}\.)*[^.]{1,63}\.?", host)
-    fine = parts.scheme in {"http", "https"} and is_host and port != 0
+    # An IPv6 address stands in brackets. Other characters come from quotes, brackets of a text
+    # around the address, and variables that were not replaced.
+    is_host = "[" in parts.netloc or re.fullmatch(r"([\w-]{1,63}\.)*[\w-]{1,63}\.?", host)
+    is_server = host not in {"http", "https"} and is_host and port != 0
+    # The variable of a port may be empty: "http://localhost:".
+    fine = parts.scheme in {"http", "https"} and is_server and not parts.netloc.endswith(":")
     # A variable that was not replaced, a list of addresses, or what no address contains.
-    return parts if fine and not re.search(r"""[\s\x00-\x1f\\${}<>,|"'`]""", url) else None
+    return parts if fine and not re.search(r"""[\s\x00-\x1f\x7f\\${}<>,;|"'`]""", url) else None
 
 
 def _key(api_key: Optional[str]) -> Optional[str]:

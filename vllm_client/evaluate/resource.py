@@ -60,6 +60,9 @@ class Evaluate:
         self._transport = transport
         self._cache = TokenCache()
 
+    def __reduce__(self) -> Any:
+        return type(self), (self._transport,)  # A copy has a cache of its own.
+
     @takes(EvaluateParams)
     def loglikelihood(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from types import TracebackType
 from typing import (
@@ -13,6 +14,7 @@ from typing import (
     Generic,
     Iterator,
     Literal,
+    NoReturn,
     Optional,
     Protocol,
     Type,
@@ -24,7 +26,7 @@ import requests
 
 from .._decoding.answers import aborted_error
 from .._decoding.sse import EventSource
-from .._error_bodies import decoded_or_text, message_in
+from .._error_bodies import decoded_or_text, error_in_success, message_in
 from .._habits import STREAM_HABITS, habits
 from .._http.response import OpenResponse
 from .._shown import Brief, Items, figure, shown
@@ -289,6 +291,12 @@ class Stream(Generic[E, R]):
     ) -> None:
         self.close()
 
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        # The response of requests would read its whole body to be copied.
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled, but its snapshot can"
+        )
+
     def __del__(self) -> None:
         opened: Optional[OpenResponse] = getattr(self, "_opened", None)
         if opened is not None and opened.is_open:
@@ -341,14 +349,20 @@ def check_event_stream(opened: OpenResponse) -> None:
 
 # What the first line of an event stream begins with, after a byte order mark and line ends.
 _SSE_BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_BOM = re.compile(rb"\A(?:\xef(?:\xbb\xbf?)?)?[\r\n]*")
 
 
 def _check_beginning(opened: OpenResponse, content_type: str) -> None:
-    # Some gateways label a stream as JSON, so the first bytes decide.
-    document = opened.read1()
-    if document.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").startswith(_SSE_BEGINNINGS):
-        opened.unread(document)
-        return
+    # Some gateways label a stream as JSON, so the first bytes decide. They may arrive one by one.
+    document = b""
+    for data in iter(opened.read1, b""):
+        document += data
+        beginning = _BOM.sub(b"", document)
+        if beginning.startswith(_SSE_BEGINNINGS):
+            opened.unread(document)
+            return
+        if not any(each.startswith(beginning) for each in _SSE_BEGINNINGS):
+            break
     with contextlib.suppress(VllmError):  # What arrived before the connection broke will do.
         while len(document) < _LARGEST_DOCUMENT:
             data = opened.read1()
@@ -357,6 +371,9 @@ def _check_beginning(opened: OpenResponse, content_type: str) -> None:
             document += data
     opened.close()
     text = document.decode("utf-8", "replace")
+    reported = error_in_success(document, opened.response.headers)
+    if reported is not None:
+        raise reported
     message = message_in(decoded_or_text(text)) or f"it begins {text[:200]!r}"
     raise InvalidStreamError(
         f"the server answered with {content_type}, not with a stream: {message}"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Iterator, TypeVar
 
 from .._decoding.answers import aborted_error
-from .._decoding.chunks import Decoder
-from .._decoding.sse import EventSource
+from .._decoding.chunks import Decoder, shortened
+from .._decoding.sse import DONE, PINGS, EventSource, word_in
 from .._error_bodies import decoded_or_text, frame_error, message_in
 from .._http.response import OpenResponse
 from ..events import CompletionStreamEvent, Done, GenerationStreamEvent, StreamEvent
@@ -36,16 +36,19 @@ def _chunk_events(
     match, stamp = decoder.match, timings.stamps.append
     for message in source:
         data = message.data
-        if not data or (message.event != "message" and _is_ping(message.event, data)):
+        if (message.event != "message" and _is_ping(message.event, data)) or not data:
             continue
         event = match(data)
         if event is not None:
             stamp(source.arrived)
             yield event
             continue
-        if data == "[DONE]":
+        word = word_in(data)
+        if word == DONE:
             timings.end(decoder.usage, source.arrived)
             break
+        if word in PINGS:
+            continue
         events = decoder.decode(data)
         if decoder.chunk_had_choices:
             stamp(source.arrived)
@@ -54,6 +57,7 @@ def _chunk_events(
         if not _ends_with_done(source, decoder):
             raise StreamInterruptedError(
                 "the stream ended without [DONE]: the response is incomplete"
+                + _unknown_frame(decoder)
             )
     yield from _ending(opened, decoder)
 
@@ -64,13 +68,20 @@ def _ends_with_done(source: EventSource, decoder: Decoder[E, R, Any]) -> bool:
     Raises:
         ServerStreamError: It ends with a JSON error that has no ``data:`` before it.
     """
-    end = source.unparsed_end()
-    data = end[5:].strip() if end.startswith("data:") else end
-    if data.startswith("{"):
-        body = decoded_or_text(data)
+    lines = source.unparsed_end().splitlines()
+    data = [line[5:] for line in lines if line.startswith("data:")]
+    text = "\n".join(data or lines).strip()
+    if text.startswith("{"):
+        body = decoded_or_text(text)
         if isinstance(body, dict) and "choices" not in body and message_in(body):
             raise frame_error(body)
-    return data == "[DONE]" and data != end and not decoder.unfinished()
+    return bool(data) and word_in(text) == DONE and not decoder.unfinished()
+
+
+def _unknown_frame(decoder: Decoder[E, R, Any]) -> str:
+    """What may tell why a stream is incomplete, for the message of the error."""
+    frame = decoder.unknown_frame
+    return f"; the server also sent {shortened(frame)}" if frame else ""
 
 
 def _ending(opened: OpenResponse, decoder: Decoder[E, R, Any]) -> Iterator[Any]:
@@ -79,9 +90,10 @@ def _ending(opened: OpenResponse, decoder: Decoder[E, R, Any]) -> Iterator[Any]:
     if missing:
         raise StreamInterruptedError(
             f"received [DONE], but choice {', '.join(map(str, missing))} has no finish reason: "
-            "the response is incomplete"
+            "the response is incomplete" + _unknown_frame(decoder)
         )
     opened.drain()
+    yield from decoder.last_events()
     if decoder.usage is not None:
         yield decoder.usage
     if decoder.aborted:
@@ -92,9 +104,9 @@ def _ending(opened: OpenResponse, decoder: Decoder[E, R, Any]) -> Iterator[Any]:
 
 def _is_ping(name: str, data: str) -> bool:
     # vLLM sends no `event:` field. Gateways in front of it use it for errors and pings.
-    if name == "error":
+    if name.lower() == "error":
         raise frame_error(decoded_or_text(data))
-    return name == "ping"
+    return name.lower() in PINGS
 
 
 class CompletionStream(Stream[CompletionStreamEvent, Completion]):

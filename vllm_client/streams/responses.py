@@ -6,7 +6,7 @@ from typing import Any, Iterator, List
 
 from .._decoding.answers import aborted_error
 from .._decoding.responses import ResponseDecoder
-from .._decoding.sse import EventSource
+from .._decoding.sse import DONE, PINGS, EventSource, word_in
 from .._http.response import OpenResponse
 from ..exceptions import StreamInterruptedError
 from ..response_events import ResponseStreamEvent
@@ -38,7 +38,7 @@ class ResponseStream(Stream[ResponseStreamEvent, Response]):
         source: EventSource, opened: OpenResponse, decoder: ResponseDecoder, timings: Timings
     ) -> Iterator[ResponseStreamEvent]:
         for message in source:
-            if not message.data or message.data == "[DONE]" or message.event == "ping":
+            if message.event == "ping" or word_in(message.data) in {DONE, *PINGS}:
                 continue
             events = decoder.decode(message.event, message.data)
             if decoder.ended:

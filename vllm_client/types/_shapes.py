@@ -10,28 +10,34 @@ from .shared import JSONValue
 
 
 def text_of_content(content: JSONValue) -> Optional[str]:
-    """The text of a message's content; some servers send a list of parts.
+    """The text of a message's content; some servers send a part or a list of parts.
 
     Raises:
         TypeError: It is neither text nor a list of parts with text.
     """
     if content is None or isinstance(content, str):
         return content
-    if not isinstance(content, list):
+    parts = [content] if isinstance(content, dict) else content
+    if not isinstance(parts, list):
         raise TypeError(f"expected text, not {content!r}")
-    texts = [part["text"] for part in content if part.get("type", "text") == "text"]
-    return "".join(texts)
+    return "".join(_text_of_part(part or "") for part in parts)
+
+
+def _text_of_part(part: JSONValue) -> str:
+    if isinstance(part, str):
+        return part
+    return (part.get("text") or "") if part.get("type", "text") == "text" else ""
 
 
 def text_of_arguments(arguments: JSONValue) -> str:
-    """The arguments of a tool call as JSON text; some servers send the object itself.
+    """The arguments of a tool call as JSON text; some servers send the value itself.
 
     Raises:
-        TypeError: They are neither text nor an object.
+        TypeError: They are neither text nor an object or an array.
     """
     if arguments is None:
         return ""
-    if isinstance(arguments, dict):
+    if isinstance(arguments, (dict, list)):
         return json.dumps(arguments, ensure_ascii=False)
     if not isinstance(arguments, str):
         raise TypeError(f"expected the arguments of a tool call, not {arguments!r}")

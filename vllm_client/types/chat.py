@@ -66,7 +66,7 @@ class ChatCompletionMessage:
             raw.get("role") or "assistant",
             text_of_content(raw.get("content")),
             raw.get("reasoning") or raw.get("reasoning_content"),
-            [ToolCall.from_raw(call, index) for call in calls],
+            [ToolCall.from_raw(call, index) for call in calls if call],
             raw.get("refusal"),
         )
 
@@ -115,7 +115,7 @@ class ChatCompletionChoice:
         Raises:
             KeyError, TypeError, AttributeError: It is not a choice of this route.
         """
-        index = raw.get("index", 0)
+        index = raw.get("index") or 0
         return cls(
             index,
             ChatCompletionMessage.from_raw(raw["message"], index),
@@ -220,7 +220,9 @@ class ChatCompletion(ChoiceAnswer):
         Raises:
             KeyError, TypeError, AttributeError: It is not a response of this route.
         """
-        choices = [ChatCompletionChoice.from_raw(choice) for choice in raw["choices"]]
+        choices = [
+            ChatCompletionChoice.from_raw(choice) for choice in raw["choices"] if choice is not None
+        ]
         return cls(
             raw.get("id") or "",
             raw.get("model") or "",

@@ -64,7 +64,7 @@ class CompletionChoice:
         if not isinstance(text, str):
             raise TypeError(f"the text of a choice must be a string, not {text!r}")
         return cls(
-            raw.get("index", 0),
+            raw.get("index") or 0,
             text,
             raw.get("finish_reason"),
             raw.get("stop_reason"),
@@ -131,7 +131,9 @@ class Completion(ChoiceAnswer):
         Raises:
             KeyError, TypeError, AttributeError: It is not a response of this route.
         """
-        choices = [CompletionChoice.from_raw(choice) for choice in raw["choices"]]
+        choices = [
+            CompletionChoice.from_raw(choice) for choice in raw["choices"] if choice is not None
+        ]
         return cls(
             raw.get("id") or "",
             raw.get("model") or "",

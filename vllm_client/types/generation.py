@@ -90,7 +90,9 @@ class Generation(ChoiceAnswer):
         Raises:
             KeyError, TypeError, AttributeError: It is not a response of this route.
         """
-        choices = [GenerationChoice.from_raw(choice) for choice in raw["choices"]]
+        choices = [
+            GenerationChoice.from_raw(choice) for choice in raw["choices"] if choice is not None
+        ]
         return cls(
             raw.get("request_id") or "",
             raw.get("model") or "",

@@ -38,9 +38,9 @@ class TokenLogprob:
         """Read the ``logprobs`` object of a choice or an event of either route."""
         if not logprobs:
             return []
-        if "tokens" in logprobs:
+        if logprobs.get("tokens"):
             return cls._of_completion(logprobs)
-        return [cls._of_chat(entry) for entry in logprobs.get("content") or ()]
+        return [cls._of_chat(entry) for entry in logprobs.get("content") or () if entry]
 
     @classmethod
     def _of_completion(cls, logprobs: Mapping[str, JSONValue]) -> List[TokenLogprob]:

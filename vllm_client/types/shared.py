@@ -53,7 +53,7 @@ class Usage:
     @classmethod
     def from_raw(cls, raw: Optional[Mapping[str, JSONValue]]) -> Optional[Usage]:
         """Read the ``usage`` object of a response or chunk. Returns None if there is none."""
-        if raw is None:
+        if not raw and not isinstance(raw, dict):  # Null and empty values say nothing.
             return None
         return cls(
             raw.get("prompt_tokens") or 0,

@@ -70,4 +70,4 @@ class ToolCall:
         """Read one object of ``tool_calls``; ``index`` is the index of the choice."""
         function = raw["function"]
         arguments = text_of_arguments(function.get("arguments"))
-        return cls(raw.get("id") or "", function["name"], arguments, index)
+        return cls(raw.get("id") or "", function["name"] or "", arguments, index)
