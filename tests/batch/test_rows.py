@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any, List
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from vllm_client.batch._rows import BLANK, Job, RowReader, SeenIds, check_rows
@@ -37,7 +35,6 @@ SHAPES = [
     (("id7", (1, 2)), {"prompt": (1, 2)}, "id7"),
     ((7, (1, 2)), {"prompt": (1, 2)}, "7"),
     (("id7", MappingProxyType({"prompt": "a"})), {"prompt": "a"}, "id7"),
-    ((np.int64(7), "text"), {"prompt": "text"}, "7"),
     ((None, "text"), {"prompt": "text"}, "0"),
     ({"custom_id": "c", "prompt": "a"}, {"prompt": "a"}, "c"),
     ({"prompt": "a", "stream": False}, {"prompt": "a"}, "0"),
@@ -58,8 +55,11 @@ def test_shapes_of_rows(row: Any, body: Any, custom_id: str) -> None:
 
 
 def test_pair_with_an_array() -> None:
-    """The row of a pair may be an array of NumPy, and the elements of one are no pair."""
-    pair, tokens = jobs_of([("a", np.array([1, 2])), tuple(np.array([3, 4]))])
+    """A pair may have an array or an id of NumPy, and the elements of an array are no pair."""
+    numpy = pytest.importorskip("numpy")
+    rows = [("a", numpy.array([1, 2])), tuple(numpy.array([3, 4])), (numpy.int64(7), "text")]
+    pair, tokens, numbered = jobs_of(rows)
+    assert (numbered.custom_id, numbered.body) == ("7", {"prompt": "text"})
     assert (pair.custom_id, pair.content) == ("a", b'{"prompt":[1,2]}')
     assert (tokens.custom_id, tokens.content) == ("1", b'{"prompt":[3,4]}')
 
@@ -186,7 +186,6 @@ NO_INPUT = [
     (b"text", "not bytes"),
     ({"prompt": "a"}, "not dict"),
     (5, "not int"),
-    (pd.DataFrame({"prompt": ["a"]}), r'a DataFrame is a table.*to_dict\("records"\)'),
 ]
 
 
@@ -195,6 +194,13 @@ def test_what_is_no_input(rows: Any, message: str) -> None:
     """What would be iterated over as something else than rows is refused."""
     with pytest.raises(BatchInputError, match=message):
         check_rows(rows)
+
+
+def test_a_table_is_no_input() -> None:
+    """A DataFrame is refused with the way to its rows: as an iterable it is its column names."""
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(BatchInputError, match=r'a DataFrame is a table.*to_dict\("records"\)'):
+        check_rows(pandas.DataFrame({"prompt": ["a"]}))
 
 
 def test_common_field_that_a_route_does_not_have(caplog: pytest.LogCaptureFixture) -> None:

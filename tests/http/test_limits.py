@@ -198,9 +198,15 @@ def test_a_name_without_an_address_is_a_connection_error(monkeypatch: pytest.Mon
             client.completions.create(prompt="x")
 
 
-@pytest.mark.parametrize("ping", [b": keep-alive\n\n", b"event: ping\ndata: now\n\n"])
+@pytest.mark.parametrize(
+    "ping",
+    [
+        *(b": keep-alive\n\n", b": keep-alive\n", b": keep-alive\r\n", b":\r"),
+        *(b"\n", b"\r\n", b"event: ping\ndata: now\n\n"),
+    ],
+)
 def test_a_keep_alive_counts_until_the_first_event(serve: Serve, ping: bytes) -> None:
-    """Comments and pings keep a queued request alive, but not a stream that has begun."""
+    """Comments, blank lines and pings keep a queued request alive, not a stream that has begun."""
 
     def reply(connection: Connection) -> None:
         connection.send(beginning())

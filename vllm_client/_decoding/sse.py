@@ -27,11 +27,17 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 _LONG_EVENT = 4096
 _KEEP_ALIVES = (b":", b"event: ping", b"event:ping")
+_DATA_AFTER_COMMENT = re.compile(rb"\A:.*[\r\n]data", re.DOTALL)
 DONE = "[done]"
 PINGS = frozenset({"", "ping", "pong", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 """What gateways name, or write into, an event that says nothing; in lower case."""
 _LONGEST_WORD = 32
 _LF, _CR = b"\n\r"  # ints: `int in bytes` is faster than `bytes in bytes`.
+
+
+def _is_keep_alive(event: bytes) -> bool:
+    says_nothing = not event.strip(b"\r\n") or event.startswith(_KEEP_ALIVES)
+    return says_nothing and not _DATA_AFTER_COMMENT.match(event)
 
 
 def word_in(data: str) -> str:
@@ -89,6 +95,12 @@ class EventSplitter:
     def rest(self) -> bytes:
         """The bytes after the last complete event."""
         return bytes(self._incomplete)
+
+    @property
+    def holds_no_data(self) -> bool:
+        """Whether the bytes after the last complete event are comments or line ends alone."""
+        rest = bytes(self._incomplete[:_LONG_EVENT]).strip(b"\r\n")
+        return not rest or (rest[:1] == b":" and _is_keep_alive(rest))
 
     def _split(self, data: bytes) -> List[bytes]:
         if not self._past_bom:
@@ -177,13 +189,15 @@ class EventSource:
         except UnicodeDecodeError as error:
             raise InvalidStreamError(f"the stream is not UTF-8: {error}") from error
 
-    def _check_silence(self) -> None:
-        limit = self._silence
-        if limit is not None and self._last_data and self.arrived - self._last_data > limit:
-            raise APITimeoutError(
-                f"no event arrived for {limit} s, only keep-alive comments; "
-                "Timeout(read=…) allows a longer wait"
-            )
+    def _is_silent(self) -> bool:
+        limit, last = self._silence, self._last_data
+        return limit is not None and last > 0 and self.arrived - last > limit
+
+    def _silent(self) -> APITimeoutError:
+        return APITimeoutError(
+            f"no event arrived for {self._silence} s, only keep-alive comments; "
+            "Timeout(read=…) allows a longer wait"
+        )
 
     def unparsed_end(self) -> str:
         """What a body ends with that may be no SSE event.
@@ -202,13 +216,16 @@ class EventSource:
             events = self._splitter.feed(data)
             if events:
                 self.last_event = last = events[-1]
-                if last.startswith(_KEEP_ALIVES) and all(
-                    each.startswith(_KEEP_ALIVES) for each in events
-                ):
-                    self._check_silence()
+                # Nearly every event fails the first tests, which cost no call of ours.
+                is_odd = not last or last.startswith(_KEEP_ALIVES)
+                if is_odd and all(map(_is_keep_alive, events)):
+                    if self._is_silent():
+                        raise self._silent()
                 else:
                     self._last_data = self.arrived
                 yield events
+            elif self._last_data and self._is_silent() and self._splitter.holds_no_data:
+                raise self._silent()  # Comments may come without blank lines.
 
 
 def _joined_lines(event: bytes) -> bytes:
