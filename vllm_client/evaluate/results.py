@@ -70,9 +70,9 @@ class TokenColumns:
         Raises:
             ImportError: pandas is not installed; it comes with the extra ``pandas``.
         """
-        names = {"token_ids": "token_id", "token_logprobs": "logprob", "ranks": "rank"}
-        columns = {names[name]: column for name, column in self.to_numpy().items()}
-        return data_frame({"token": self.tokens, **columns})
+        columns = {"token_id": self.token_ids, "logprob": self.token_logprobs, "rank": self.ranks}
+        present = {name: column for name, column in columns.items() if column is not None}
+        return data_frame({"token": self.tokens, **present})
 
 
 @shown
