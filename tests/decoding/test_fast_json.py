@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import sys
+from types import SimpleNamespace
 from typing import Any, List
 
 import pytest
@@ -139,3 +140,13 @@ def test_where_orjson_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     spec.loader.exec_module(plain)
     assert plain.loads("[1]") == [1]
     assert plain._orjson_loads is None
+
+
+@pytest.mark.parametrize(("version", "used"), [("3.9.14", False), ("3.9.15", True), ("4.0", True)])
+def test_orjson_that_crashes_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, version: str, used: bool
+) -> None:
+    """Versions that deeply nested JSON crashes are left alone."""
+    found = SimpleNamespace(__version__=version, loads=json.loads)
+    monkeypatch.setitem(sys.modules, "orjson", found)
+    assert (fast_json._safe_orjson() is json.loads) is used

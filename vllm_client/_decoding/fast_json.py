@@ -15,11 +15,20 @@ from typing import Callable, Optional, Tuple, Union
 
 from ..types.shared import JSONValue
 
-_orjson_loads: Optional[Callable[[bytes], JSONValue]]
-try:
-    from orjson import loads as _orjson_loads
-except ImportError:
-    _orjson_loads = None
+# Earlier versions crash the interpreter on deeply nested JSON (CVE-2024-27454).
+_FIRST_SAFE_ORJSON = (3, 9, 15)
+
+
+def _safe_orjson() -> Optional[Callable[[bytes], JSONValue]]:
+    try:
+        import orjson  # noqa: PLC0415
+    except ImportError:
+        return None
+    version = tuple(int(part) for part in orjson.__version__.split(".") if part.isdigit())
+    return orjson.loads if version >= _FIRST_SAFE_ORJSON else None
+
+
+_orjson_loads = _safe_orjson()
 
 ENABLED = True
 scan: Callable[[str, int], Tuple[JSONValue, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009
