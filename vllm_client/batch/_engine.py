@@ -7,14 +7,17 @@ thread as a database cursor is.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
+import logging
 import random
 from time import perf_counter
 from typing import Any, Iterable, Iterator, List, Optional, Tuple, Union
 
 from attrs import define, frozen
 
+from .._http.open_files import most_connections
 from .._http.transport import CallOptions, Transport
 from ..exceptions import (
     APIConnectionError,
@@ -26,6 +29,8 @@ from ..exceptions import (
 from ._limit import ConcurrencyLimit
 from ._rows import Job
 from ._workers import Probe, Workers
+
+logger = logging.getLogger("vllm_client")
 
 _FIRST_PAUSE = 0.5
 _FIRST_BUSY_PAUSE = 0.05
@@ -65,6 +70,16 @@ class Settings:
         if not isinstance(self.patience, (int, float)) or not self.patience >= 0:
             raise ValueError(f"patience must be seconds, 0 or more, not {self.patience!r}")
         return self
+
+
+@functools.lru_cache(maxsize=8)  # Once a process: each batch of a Mapper is a run.
+def _tell_of_open_files(wanted: int, most: int) -> None:
+    logger.warning(
+        "at most %d of max_concurrency=%d requests at once, because the process may open no more "
+        "files (ulimit -n)",
+        most,
+        wanted,
+    )
 
 
 @define
@@ -108,6 +123,10 @@ class Engine:
         self._jobs = iter(jobs)
         self._settings = settings
         self._limit = ConcurrencyLimit(settings.max_concurrency, adaptive=settings.adaptive)
+        most = most_connections()
+        if most is not None and most < settings.max_concurrency:
+            _tell_of_open_files(settings.max_concurrency, most)
+            self._limit.lower_ceiling(most)
         self._again: List[Tuple[float, int, Job]] = []  # A heap: when, a tie-breaker, the job.
         self._numbers = itertools.count()
         self._input_ended = False
