@@ -13,7 +13,7 @@ import itertools
 import logging
 import random
 from time import perf_counter
-from typing import Any, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple, Union
 
 from attrs import define, frozen
 
@@ -109,6 +109,9 @@ class Engine:
         waiting_bytes: Set by the reader: the bytes of finished rows that wait for their turn.
         hands_over_first: Set by the reader: whether it gets all finished rows before more is sent.
             If they are written at once, a killed run repeats fewer of them.
+        before_waiting: Set by the reader: called when nothing is ready and the engine may wait. A
+            reader that expects more because of :attr:`has_more_ready` may be disappointed: by a
+            row that will be retried, or by a connection that was opened.
     """
 
     def __init__(
@@ -144,6 +147,7 @@ class Engine:
         self.in_flight = 0
         self.waiting_bytes = 0
         self.hands_over_first = False
+        self.before_waiting: Callable[[], object] = bool
         self._looks_first = False  # More can be sent once what has arrived was handed over.
 
     @property
@@ -242,6 +246,8 @@ class Engine:
 
     def _take_back(self) -> Iterator[Job]:
         """Wait for what comes next: a job that is handed back, or the time to send one again."""
+        if not self.has_more_ready:
+            self.before_waiting()
         job = self._workers.take_back(self._seconds_to_wait())
         if self._stopped:
             raise StreamConsumedError("the run was closed")

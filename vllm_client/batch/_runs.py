@@ -283,12 +283,14 @@ class _Writer:
 
     def flush(self) -> None:
         """Write what waits."""
-        written, self._ready = self._ready, []
-        self._store.write(written)
+        if self._ready:
+            written, self._ready = self._ready, []
+            self._store.write(written)
 
 
 def _write_all(engine: RelievedEngine, writer: _Writer, reporter: Reporter) -> None:
     engine.stand_in(writer.flush, writer.add)
+    engine.before_waiting = writer.flush
     try:
         for job in engine:
             if writer.add(job):

@@ -107,6 +107,14 @@ class TaskRun:
         """Take the finished jobs. Returns those that failed."""
         failed: List[Job] = []
         ready: List[Job] = []
+
+        def write() -> None:
+            written = ready.copy()
+            ready.clear()
+            if store is not None and written:
+                store.write(written)
+
+        engine.before_waiting = write
         try:
             for job in engine:
                 tally.add(job)
@@ -120,10 +128,10 @@ class TaskRun:
                     failed.append(job)
                 ready.append(job)
                 if not engine.has_more_ready or len(ready) >= _MOST_IN_A_WRITE:
-                    ready = _written(store, ready)
+                    write()
                     reporter.update()
         finally:
-            _written(store, ready)
+            write()
         return failed
 
 
@@ -168,12 +176,6 @@ def _jobs(
 
 def _encoded(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _written(store: Optional[OutputFile], jobs: List[Job]) -> List[Job]:
-    if store is not None and jobs:
-        store.write(jobs)
-    return []
 
 
 def _summary(failed: List[Job], count: int, store: Optional[OutputFile]) -> EvaluationError:
