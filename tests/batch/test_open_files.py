@@ -59,3 +59,14 @@ def test_a_system_without_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows has no such limit."""
     monkeypatch.setitem(sys.modules, "resource", None)
     assert most_connections() is None
+
+
+def test_the_log_tells_it_once(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each batch of a Mapper is a run: one warning a process is enough."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    client = serve(handler=Answering()).client
+    for _ in range(2):
+        assert all(row.ok for row in client.batch.completions(["a"] * 9, max_concurrency=47))
+    assert [record.args for record in caplog.records] == [(40, 47)]

@@ -587,3 +587,15 @@ def test_a_document_in_pieces_is_quoted(size: int) -> None:
         with pytest.raises(InvalidStreamError) as raised:
             client.completions.stream(prompt="x")
     assert ("asleep" if size == 10 else "it begins") in str(raised.value)
+
+
+@pytest.mark.parametrize("body", [b"", b"da", b"\xef\xbb"])
+def test_a_document_that_ends_before_it_tells_what_it_is(body: bytes) -> None:
+    """The beginning of an SSE event is no stream if nothing follows."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    with (
+        WireServer(replying(head % len(body) + body)) as server,
+        VllmClient(server.base_url) as client,
+    ):
+        with pytest.raises(InvalidStreamError, match="not with a stream"):
+            client.completions.stream(prompt="x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from array import array
 from typing import Any, Dict, Sequence
 
 import pytest
@@ -15,6 +16,7 @@ from vllm_client import (
     InvalidResponseError,
     LogLikelihood,
 )
+from vllm_client.evaluate.results import TokenColumns
 
 from .scoring import CONTEXT_LENGTH, Letters, logprob, scoring, total
 
@@ -499,3 +501,10 @@ def test_columns_without_ranks() -> None:
     with scoring(Letters(), lacks=["ranks"]) as (client, _):
         frame = client.evaluate.loglikelihood("ab", "cd").to_frame()
     assert list(frame.columns) == ["token", "token_id", "logprob"]
+
+
+def test_arrays_without_ranks() -> None:
+    """A server that sends no ranks leaves out that array."""
+    pytest.importorskip("numpy")
+    columns = TokenColumns(["a"], array("q", [1]), array("d", [-1.0]))
+    assert set(columns.to_numpy()) == {"token_ids", "token_logprobs"}

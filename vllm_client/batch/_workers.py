@@ -130,20 +130,21 @@ class Workers:
             return False
         self._connected_in_vain = 0
         self._launched.add(launched)
-        self._poll_for(launched)
+        self._start_reader().add(launched)
         return True
 
     def _connect_for(self, job: Job, times: int = 1) -> bool:
+        self._start_reader()  # While the program is away, it launches what a connection is for.
         self._connecting += 1
         self._to_send.put(_Connecting(job, times))
         return self._has_threads()
 
-    def _poll_for(self, launched: Launched) -> None:
+    def _start_reader(self) -> Poller:
         if self._poller is None:
             self._poller = Poller()
             with contextlib.suppress(RuntimeError):  # No thread can be started.
                 self._reader.start()
-        self._poller.add(launched)
+        return self._poller
 
     def _give_to_thread(self, work: Work) -> bool:
         self._in_threads += 1
