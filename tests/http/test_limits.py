@@ -219,7 +219,7 @@ def test_a_keep_alive_counts_until_the_first_event(serve: Serve, ping: bytes) ->
             while not pause.wait(0.05):
                 connection.sock.sendall(chunked(ping))
 
-    client = serve(reply, timeout=(WAIT, 1.0)).client
+    client = serve(reply, timeout=Timeout(WAIT, 1.0, total=3 * WAIT)).client
     with client.completions.stream(prompt="x") as stream:
         assert next(stream) == Text("Hel")
         with pytest.raises(APITimeoutError, match="only keep-alive comments") as raised:
